@@ -1,0 +1,92 @@
+"""The project's commands. `nox -l` lists them; `nox -s tests` and `nox -s quickstart` are the two to know."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+# Every package and the siblings it declares. This table drives all sessions.
+PACKAGES = {
+    "ipad-core": [],
+    "ipad-data": [],
+    "ipad-rerank": [],
+    "ipad-train": ["ipad-core", "ipad-data", "ipad-rerank"],
+}
+ALL = list(PACKAGES)
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["lint", "tests"]
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+
+
+def install(session: nox.Session, packages: list[str], extras: dict[str, str]) -> None:
+    """Install packages of this repository, non-editable, under the pins of constraints.txt."""
+    paths = [f"{ROOT / 'packages' / name}{extras.get(name, '')}" for name in packages]
+    session.install("-c", "constraints.txt", *paths)
+    declare_torchvision_operators(session)
+
+
+# Prints the environment's site-packages where torchvision is installed and does not import, else nothing.
+TORCHVISION_CHECK = """
+import importlib.util, sysconfig
+if importlib.util.find_spec("torchvision"):
+    try:
+        import torchvision
+    except RuntimeError:
+        print(sysconfig.get_path("purelib"))
+"""
+
+
+def declare_torchvision_operators(session: nox.Session) -> None:
+    """Where torchvision does not import beside this torch (CPU-only), declare its operators; tools/ says how."""
+    site = session.run("python", "-c", TORCHVISION_CHECK, silent=True, log=False).strip()
+    if site:
+        module = ROOT / "tools" / "declare_torchvision_operators.py"
+        shutil.copy(module, site)
+        (Path(site) / f"{module.stem}.pth").write_text(f"import {module.stem}\n")
+        session.run("python", "-c", "import torchvision", log=False)
+
+
+@nox.session
+@nox.parametrize("package", [nox.param(name, id=name) for name in PACKAGES])
+def tests(session: nox.Session, package: str) -> None:
+    """One package's tests, in an environment with that package and its declared dependencies only."""
+    install(session, [*PACKAGES[package], package], {package: "[test]"})
+    session.run("pytest", f"packages/{package}", *session.posargs)
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """The tests that span packages: import direction, README commands, end to end."""
+    install(session, ALL, {"ipad-train": "[test]"})
+    session.run("pytest", "tests", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff's checks and formatting, as pre-commit runs them."""
+    session.install("-c", "constraints.txt", "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def quickstart(session: nox.Session) -> None:
+    """Train, evaluate and re-rank every method on the rendered dataset, and write a report (about ten minutes)."""
+    install(session, ALL, {"ipad-train": "[report]"})
+    session.run("accelerate", "launch", "-m", "ipad_train", "compare", *session.posargs)
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build every wheel and import it in a clean environment."""
+    session.install("-c", "constraints.txt", "build")
+    for name in PACKAGES:
+        session.run("python", "-m", "build", "--wheel", "--outdir", "dist", f"packages/{name}")
+    session.install("-c", "constraints.txt", *(str(wheel) for wheel in sorted((ROOT / "dist").glob("*.whl"))))
+    declare_torchvision_operators(session)
+    session.run("python", "-c", "import ipad_core, ipad_data, ipad_rerank, ipad_train")
