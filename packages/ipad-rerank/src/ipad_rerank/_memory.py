@@ -1,0 +1,38 @@
+"""How much memory is free, and how many rows of work fit into a share of it."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+_CPU_CAP = 512 << 20  # larger blocks are not faster on a CPU
+_DEVICE_CAP = 8 << 30
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free on ``device``."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 2 << 30
+
+
+def work_budget(device: torch.device) -> int:
+    """Bytes that one batch of work may use: a quarter of what is free, capped."""
+    cap = _DEVICE_CAP if device.type == "cuda" else _CPU_CAP
+    return min(cap, max(free_memory(device) // 4, 16 << 20))
+
+
+def rows_that_fit(bytes_per_row: int, device: torch.device) -> int:
+    """At least 1."""
+    return max(1, work_budget(device) // max(bytes_per_row, 1))

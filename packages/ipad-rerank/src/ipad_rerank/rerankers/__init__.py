@@ -1,0 +1,3 @@
+"""Re-rankers, one a module."""
+
+from __future__ import annotations
