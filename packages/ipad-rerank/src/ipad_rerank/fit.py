@@ -1,0 +1,226 @@
+"""Fit a reasoner: random galleries of many sizes, held-out early stopping, and an honest before and after."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from ipad_rerank._arrays import Vectors, as_labels, positive_int
+from ipad_rerank._progress import progress_over
+from ipad_rerank._sequences import SequenceSampler
+from ipad_rerank._validation import Comparison, HeldOut
+from ipad_rerank.losses import FeatureReasoningLoss
+from ipad_rerank.rerankers._density import Density, close_share, separating_similarity
+
+SMALLEST_FIT = 200
+"""Training vectors below which a fit is refused."""
+
+
+class NoGainWarning(UserWarning):
+    """A fit found no gain on held-out queries."""
+
+
+def fit_reasoner(
+    cls: type,
+    embeddings: Any,
+    labels: Any,
+    group_ids: Any = None,
+    *,
+    init: Any = None,
+    steps: int = 500,
+    batch_size: int = 12,
+    learning_rate: float = 1e-3,
+    temperature: float = 0.07,
+    loss_rows: str = "query",
+    gallery_sizes: tuple[int, int] | None = None,
+    validation_share: float = 0.2,
+    evaluations: int = 5,
+    max_vectors: int = 20_000,
+    keep_without_gain: bool = False,
+    seed: int = 0,
+    device: Any = None,
+    verbose: bool = True,
+    progress: bool | None = None,
+    **config: Any,
+) -> Any:
+    """Train a reasoner on labelled embeddings.
+
+    Each step draws a gallery of random size (log-uniform) and queries outside it, takes their ``n_r - 1`` best and
+    follows the gradient of Eq. 17. A share of the vectors is held out as queries: half of them choose the best of
+    ``evaluations`` checkpoints, the other half say what it brought. If their mean AP does not rise (the 95 % bootstrap
+    interval of the gain must lie above 0), a warning says so and the identity is returned.
+
+    Fit on vectors the embedding was *not* trained on where you can: on its own training set an embedding separates the
+    classes better than it ever will again, and the reasoner learns to expect that.
+
+    Args:
+        embeddings: ``(N, D)``, at least 200; about a thousand are needed for a gain.
+        labels: ``(N,)`` whole numbers; equal means relevant.
+        group_ids: ``(N,)``; labels count within a group, and sequences are drawn within one.
+        init: A fitted reasoner to start from; its ``n_r`` and the like are taken over.
+        steps: Gradient steps; 0 checks ``init`` on the held-out queries.
+        batch_size: Sequences a step.
+        learning_rate: Peak of AdamW's warm-up and cosine schedule.
+        temperature: Of the loss (paper symbol tau).
+        loss_rows: "query" or "all" (the paper's), see FeatureReasoningLoss.
+        gallery_sizes: Smallest and largest gallery to draw; by default from just above ``n_r`` to all there are.
+        validation_share: Share of the vectors held out as queries (at most 1,000 vectors).
+        evaluations: How often the held-out queries are asked.
+        max_vectors: Larger sets are sampled down to this.
+        keep_without_gain: Return what was trained even if it did not help.
+        seed: Of everything random here.
+        device: Where to train; by default where the embeddings are.
+        verbose: Print the before and after.
+        progress: Show a bar; by default on a terminal.
+        **config: Arguments of the constructor: ``n_r``, ``n_t``, ``hidden_width``, ``step_size``, ``variant``.
+
+    Returns:
+        A fitted reasoner in evaluation mode, with ``density`` and ``report`` filled in.
+
+    Raises:
+        ValueError: fewer than 200 vectors, a single class, lengths that differ, NaN; ``init`` together with another
+            ``n_r``.
+    """
+    vectors = Vectors(embeddings, "embeddings")
+    label_ids = as_labels(labels, "labels", len(vectors), "embeddings")
+    groups = None if group_ids is None else as_labels(group_ids, "group_ids", len(vectors), "embeddings")
+    if len(vectors) < SMALLEST_FIT:
+        raise ValueError(f"embeddings has {len(vectors)} rows; a fit needs at least {SMALLEST_FIT}, better 1,000")
+    if not 0 < validation_share < 1:
+        raise ValueError(f"validation_share must be between 0 and 1, got {validation_share}")
+    if steps < 0:
+        raise ValueError(f"steps must be 0 or more, got {steps}")
+    generator = torch.Generator().manual_seed(seed)
+    device = torch.device(device) if device is not None else vectors.device
+    kept = torch.randperm(len(vectors), generator=generator)[: positive_int(max_vectors, "max_vectors")].sort().values
+    unit = vectors.take(kept, torch.float32, device)
+    label_ids = label_ids[kept].to(device)
+    groups = torch.zeros_like(label_ids) if groups is None else groups[kept].to(device)
+    pairs = torch.stack([groups, label_ids], 1).unique(dim=0)
+    if len(pairs) == len(groups.unique()):
+        raise ValueError("labels hold a single class (in every group); there is nothing to tell apart")
+
+    held = torch.randperm(len(unit), generator=generator)[: max(2, min(1000, int(validation_share * len(unit))))]
+    pool = torch.ones(len(unit), dtype=torch.bool)
+    pool[held] = False
+    pool = pool.nonzero()[:, 0].to(device)
+    largest = int(torch.bincount(groups[pool].unique(return_inverse=True)[1]).max())
+    reasoner = _new_reasoner(cls, init, largest, config, seed).to(device)
+    sampler = SequenceSampler(unit, label_ids, groups, pool, reasoner.n_r, gallery_sizes, generator)
+    low, high = sampler.gallery_range
+    sizes = sorted({min(max(low, 2 * reasoner.n_r), high), int(math.sqrt(max(low, 2 * reasoner.n_r) * high)), high})
+    half = len(held) // 2
+    choosing = HeldOut(unit, label_ids, groups, held[:half][:150].to(device), pool, reasoner.n_r, sizes, generator)
+    judging = HeldOut(unit, label_ids, groups, held[half:].to(device), pool, reasoner.n_r, sizes, generator)
+
+    shares = _train(
+        reasoner,
+        sampler,
+        choosing,
+        FeatureReasoningLoss(temperature, loss_rows),
+        steps,
+        positive_int(batch_size, "batch_size"),
+        learning_rate,
+        positive_int(evaluations, "evaluations"),
+        progress,
+    )
+    reasoner.eval()
+    comparison = judging.compare(reasoner, seed)
+    threshold, per_batch = shares
+    reasoner.density = Density((low, high), threshold, (min(per_batch), max(per_batch)))
+    reasoner.report = comparison.to_dict() | {"returned": "fitted"}
+    _announce(reasoner, comparison, keep_without_gain, verbose)
+    return reasoner
+
+
+def _new_reasoner(cls: type, init: Any, largest: int, config: dict[str, Any], seed: int) -> Any:
+    if init is not None:
+        same = {key: value for key, value in config.items() if init.config.get(key, value) == value}
+        if len(same) != len(config):
+            changed = ", ".join(sorted(set(config) - set(same)))
+            raise ValueError(f"init keeps its own settings; leave out {changed} or fit without init")
+        reasoner = cls(**init.config | config)
+        reasoner.load_state_dict(copy.deepcopy(init.state_dict()))
+        return reasoner
+    asked = config.pop("n_r", 500)
+    n_r = min(positive_int(asked, "n_r"), max(2, largest // 2))
+    return cls(n_r=n_r, seed=seed, **config)
+
+
+def _train(
+    reasoner: Any,
+    sampler: SequenceSampler,
+    choosing: HeldOut,
+    criterion: FeatureReasoningLoss,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    evaluations: int,
+    progress: bool | None,
+) -> tuple[float, list[float]]:
+    """Train in place and keep the checkpoint that the held-out queries like best; returns what densities were seen."""
+    warm_up = max(1, min(20, steps // 10))
+    optimizer = torch.optim.AdamW(reasoner.parameters(), lr=learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, warm_up, steps))
+    first = sampler.draw(64, sampler.gallery_range[1])
+    similarity = _query_row(first.unit)
+    threshold = separating_similarity(similarity, first.is_positive[:, 1:])
+    shares = [close_share(similarity, threshold)]
+    shares.append(close_share(_query_row(sampler.draw(64, sampler.gallery_range[0]).unit), threshold))
+    best_gain, best_state = (
+        (0.0, copy.deepcopy(reasoner.state_dict())) if reasoner.is_identity else (choosing.gain(reasoner), None)
+    )
+    best_state = best_state or copy.deepcopy(reasoner.state_dict())
+    every = max(1, steps // evaluations)
+    reasoner.train()
+    for step in progress_over(range(1, steps + 1), steps, "Fitting", progress):
+        batch = sampler.draw(batch_size)
+        row = reasoner(batch.unit, all_rows=criterion.rows == "all")
+        loss = criterion(row, batch.is_positive)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(reasoner.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % every == 0 or step == steps:
+            gain = choosing.gain(reasoner)
+            if gain > best_gain or (step == steps and best_gain == 0.0):
+                best_gain, best_state = gain, copy.deepcopy(reasoner.state_dict())
+    reasoner.load_state_dict(best_state)
+    return threshold, shares
+
+
+def _rate(step: int, warm_up: int, steps: int) -> float:
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
+
+
+def _query_row(unit: Tensor) -> Tensor:
+    return (unit[:, 1:] @ unit[:, 0, :, None])[:, :, 0]
+
+
+def _announce(reasoner: Any, comparison: Comparison, keep_without_gain: bool, verbose: bool) -> None:
+    if verbose:
+        click.echo(str(comparison), err=True)
+    if comparison.low > 0 and comparison.worst >= 0:
+        return
+    message = f"held-out MAP did not rise: {comparison.summary}"
+    if keep_without_gain:
+        warnings.warn(f"{message}; kept all the same, as asked.", NoGainWarning, stacklevel=4)
+        return
+    torch.nn.init.zeros_(reasoner.network.last.weight)
+    torch.nn.init.zeros_(reasoner.network.last.bias)
+    reasoner.report["returned"] = "identity"
+    warnings.warn(
+        f"{message}. The identity is returned, which changes no ranking; pass keep_without_gain=True for what was "
+        "trained.",
+        NoGainWarning,
+        stacklevel=4,
+    )

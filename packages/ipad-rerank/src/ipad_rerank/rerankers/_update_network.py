@@ -1,0 +1,62 @@
+"""The network o of Eq. 12: a subgraph's sorted similarities to their update."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class UpdateNetwork(nn.Module):
+    """Instance norm of the two rows of a subgraph, then two hidden ReLU layers; the last layer starts at zero.
+
+    Args:
+        n_r: Longest sequence. Shorter ones use the first columns of each row, the nearest nodes.
+        hidden_width: Units of both hidden layers.
+
+    Shape:
+        center, query ``(B, m, n)``, n <= n_r: rows of m subgraphs; returns two tensors of that shape.
+    """
+
+    def __init__(self, n_r: int, hidden_width: int = 64) -> None:
+        super().__init__()
+        self.n_r = n_r
+        self.scale = nn.Parameter(torch.ones(()))
+        self.shift = nn.Parameter(torch.zeros(()))
+        self.first = nn.Linear(2 * n_r, hidden_width)
+        self.hidden = nn.Linear(hidden_width, hidden_width)
+        self.last = nn.Linear(hidden_width, 2 * n_r)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    @property
+    def is_zero(self) -> bool:
+        """True while it answers zero to everything."""
+        return not (bool(self.last.weight.any()) or bool(self.last.bias.any()))
+
+    def forward(self, center: Tensor, query: Tensor, low_precision: bool = False) -> tuple[Tensor, Tensor]:
+        hidden = self.hidden_layers(center, query, low_precision)
+        n, size = center.shape[-1], self.n_r
+        bias = self.last.bias.to(hidden.dtype)
+        weight = self.last.weight.to(hidden.dtype)
+        to_center = F.linear(hidden, weight[:n], bias[:n])
+        to_query = F.linear(hidden, weight[size : size + n], bias[size : size + n])
+        return to_center.to(center.dtype), to_query.to(center.dtype)
+
+    def hidden_layers(self, center: Tensor, query: Tensor, low_precision: bool = False) -> Tensor:
+        """What the last layer reads, ``(B, m, hidden_width)``.
+
+        The instance norm is folded into the first layer, so normalised rows are never written out.
+        """
+        n, size = center.shape[-1], self.n_r
+        mean = (center.mean(-1, keepdim=True) + query.mean(-1, keepdim=True)) / 2
+        variance = (center.var(-1, unbiased=False, keepdim=True) + query.var(-1, unbiased=False, keepdim=True)) / 2
+        variance = variance + ((center.mean(-1, keepdim=True) - query.mean(-1, keepdim=True)) / 2).square()
+        gain = self.scale * torch.rsqrt(variance + 1e-5)
+        weight = torch.cat([self.first.weight[:, :n], self.first.weight[:, size : size + n]], dim=1)
+        offset = (self.shift - mean * gain) * weight.sum(1) + self.first.bias
+        kind = torch.bfloat16 if low_precision else center.dtype
+        weight = weight.to(kind)
+        raw = F.linear(center.to(kind), weight[:, :n]) + F.linear(query.to(kind), weight[:, n:])
+        hidden = F.relu(raw.to(center.dtype) * gain + offset).to(kind)
+        return F.relu(F.linear(hidden, self.hidden.weight.to(kind), self.hidden.bias.to(kind)))
