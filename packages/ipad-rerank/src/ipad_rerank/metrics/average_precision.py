@@ -1,0 +1,130 @@
+"""Average precision, over full rankings and over the top k."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ipad_rerank.metrics._relevance import Judge, Judged, NoRelevant, cutoff, in_kind, without_relevant
+from ipad_rerank.metrics.summary import Averaging, average
+from ipad_rerank.ranking import Ranking
+
+Denominator = Literal["reachable", "relevant", "found"]
+
+
+def average_precision(
+    ranking: Ranking,
+    query_labels: Any,
+    gallery_labels: Any,
+    query_groups: Any = None,
+    gallery_groups: Any = None,
+    *,
+    at: int | None = None,
+    no_relevant: NoRelevant = "zero",
+    denominator: Denominator = "reachable",
+) -> Any:
+    """AP of each query: the sum of the precisions at its relevant entries, over a denominator.
+
+    ``AP = 1/N * sum over relevant entries at place p <= K of (relevant entries among the first p) / p``
+
+    K is ``at``, or the length of the lists. R is the number of relevant items in the whole gallery. With lists that
+    hold the whole gallery and no ``at``, this is the AP of the field (scikit-learn's, up to how ties are broken: here
+    by the order given), and all denominators agree. Below that N is a convention, so it has a name:
+
+    * "reachable": ``min(R, K)``. A perfect list scores 1. The AP@K of most challenges.
+    * "relevant": R. Everything that was not fetched counts as never found: a lower bound of the full AP.
+    * "found": relevant entries within K. What torchmetrics and pytorch-metric-learning compute; blind to misses.
+
+    Args:
+        ranking: Of ``rank`` or a re-ranker.
+        query_labels: ``(Q,)`` whole numbers; never changed.
+        gallery_labels: ``(G,)``.
+        query_groups: ``(Q,)``; a query then only meets gallery entries of its group, all others leave its list.
+        gallery_groups: ``(G,)``, together with ``query_groups``.
+        at: Only the first ``at`` places (of the own group) count. Places that the list does not reach hold nothing.
+        no_relevant: A query with R = 0 scores 0 ("zero"), or NaN, which averages leave out ("skip").
+        denominator: See above.
+
+    Returns:
+        ``(Q,)`` float64 of the ranking's kind.
+
+    Raises:
+        ValueError: lengths that differ, an index beyond the gallery, an unknown option.
+
+    Example:
+        >>> ranking = Ranking([[2, 0, 1]], [[0.9, 0.5, 0.1]])
+        >>> average_precision(ranking, [1], [1, 1, 0]).round(4).tolist()  # (1/2 + 2/3) / 2
+        [0.5833]
+    """
+    _check(denominator)
+    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(ranking))
+    last = cutoff(at, ranking)
+    values = torch.empty(len(ranking), dtype=torch.float64, device=ranking.tensors()[0].device)
+    for rows, judged in judge.chunks(ranking):
+        values[rows] = without_relevant(average_precision_of(judged, last, denominator), judged.total, no_relevant)
+    return in_kind(ranking, values)
+
+
+def mean_average_precision(
+    ranking: Ranking,
+    query_labels: Any,
+    gallery_labels: Any,
+    query_groups: Any = None,
+    gallery_groups: Any = None,
+    *,
+    at: int | None = None,
+    no_relevant: NoRelevant = "zero",
+    denominator: Denominator = "reachable",
+    weighting: Averaging = "query",
+) -> float:
+    """Mean of :func:`average_precision` between 0 and 1, over all queries unless ``weighting`` says otherwise.
+
+    Args:
+        ranking: See :func:`average_precision`, as for the other arguments not named here.
+        query_labels: ``(Q,)``.
+        gallery_labels: ``(G,)``.
+        query_groups: ``(Q,)``.
+        gallery_groups: ``(G,)``.
+        at: Cut-off.
+        no_relevant: "zero" or "skip".
+        denominator: For lists or cut-offs shorter than the gallery.
+        weighting: "query": every query weighs the same, so that a group with more queries weighs more (the overall
+            MAP of the attribute-retrieval papers). "group": mean of the groups' means. "label": mean over the labels
+            (of each group).
+
+    Raises:
+        ValueError: as :func:`average_precision`; "skip" when no query has anything relevant.
+    """
+    values = average_precision(
+        ranking,
+        query_labels,
+        gallery_labels,
+        query_groups,
+        gallery_groups,
+        at=at,
+        no_relevant=no_relevant,
+        denominator=denominator,
+    )
+    return average(values, query_groups, query_labels, weighting=weighting)
+
+
+def average_precision_of(judged: Judged, at: int, denominator: Denominator = "reachable") -> Tensor:
+    """``(B,)`` AP of judged lists; queries without relevant items come out as 0."""
+    relevant = judged.within(at)
+    found = relevant.cumsum(1, dtype=torch.float64)
+    summed = (found / judged.position.clamp_min(1)).masked_fill_(~relevant, 0.0).sum(1)
+    count = found[:, -1] if found.shape[1] else torch.zeros_like(judged.total)
+    return summed / denominator_of(judged.total, count, at, denominator)
+
+
+def denominator_of(total: Tensor, found: Tensor, at: int, denominator: Denominator) -> Tensor:
+    """N, at least 1."""
+    counts = {"reachable": total.clamp_max(at), "relevant": total, "found": found}
+    return counts[denominator].clamp_min(1)
+
+
+def _check(denominator: str) -> None:
+    if denominator not in ("reachable", "relevant", "found"):
+        raise ValueError(f'denominator must be "reachable", "relevant" or "found", got {denominator!r}')

@@ -1,0 +1,115 @@
+"""Mean AP of a whole retrieval, straight from vectors, without ever holding a query-by-gallery matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ipad_rerank._arrays import Vectors, compute_dtype, positive_int
+from ipad_rerank._cosine import padded_cosine
+from ipad_rerank._memory import work_budget
+from ipad_rerank._progress import progress_over
+from ipad_rerank._stable_order import stable_order
+from ipad_rerank.metrics._relevance import Judge, Judged, NoRelevant, without_relevant
+from ipad_rerank.metrics.average_precision import average_precision_of
+from ipad_rerank.metrics.summary import Averaging, average
+
+
+def retrieval_average_precision(
+    query: Any,
+    gallery: Any,
+    query_labels: Any,
+    gallery_labels: Any,
+    query_groups: Any = None,
+    gallery_groups: Any = None,
+    *,
+    no_relevant: NoRelevant = "zero",
+    batch_size: int | None = None,
+    progress: bool | None = None,
+) -> Any:
+    """``(Q,)`` AP over the full ranking by cosine similarity; with groups each query meets its own group only.
+
+    The same values as ``average_precision(rank(query, gallery), ...)``, at the memory of one batch of queries. Ties
+    keep the gallery's order, zero vectors rank last.
+
+    Args:
+        query: ``(Q, D)`` numpy array, torch tensor or lists.
+        gallery: ``(G, D)``.
+        query_labels: ``(Q,)`` whole numbers; never changed.
+        gallery_labels: ``(G,)``.
+        query_groups: ``(Q,)``, with ``gallery_groups``.
+        gallery_groups: ``(G,)``.
+        no_relevant: "zero" or "skip" (NaN), for queries without a relevant item.
+        batch_size: Queries at a time; by default from free memory.
+        progress: Show a bar; by default on a terminal.
+    """
+    queries = Vectors(query, "query")
+    items = Vectors(gallery, "gallery", dim=queries.dim)
+    if len(gallery_labels) != len(items):
+        raise ValueError(
+            f"gallery_labels has {len(gallery_labels)} entries, gallery has {len(items)} rows; they must be equal"
+        )
+    if len(query_labels) != len(queries):
+        raise ValueError(
+            f"query_labels has {len(query_labels)} entries, query has {len(queries)} rows; they must be equal"
+        )
+    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(queries))
+    dtype = compute_dtype(queries, items)
+    device = items.device if items.device.type == "cuda" else queries.device
+    values = torch.zeros(len(queries), dtype=torch.float64)
+    batches = list(_batches(judge, len(items), items.dim, device, batch_size))
+    for own, met in progress_over(batches, len(batches), "Evaluating", progress):
+        scores = padded_cosine(queries.take(own, dtype, device), items, met)
+        order = stable_order(scores).cpu()
+        classes = judge.gallery_classes if met is None else judge.gallery_classes[met]
+        relevant = classes[order] == judge.query_classes[own][:, None]
+        place = torch.arange(1, order.shape[1] + 1, dtype=torch.float64).expand(order.shape)
+        values[own] = average_precision_of(Judged(relevant, place, judge.total[own]), order.shape[1])
+    return queries.in_kind(without_relevant(values, judge.total, no_relevant))
+
+
+def retrieval_map(
+    query: Any,
+    gallery: Any,
+    query_labels: Any,
+    gallery_labels: Any,
+    query_groups: Any = None,
+    gallery_groups: Any = None,
+    *,
+    no_relevant: NoRelevant = "zero",
+    weighting: Averaging = "query",
+    batch_size: int | None = None,
+    progress: bool | None = None,
+) -> float:
+    """Mean of :func:`retrieval_average_precision`; ``weighting`` as in ``mean_average_precision``."""
+    values = retrieval_average_precision(
+        query,
+        gallery,
+        query_labels,
+        gallery_labels,
+        query_groups,
+        gallery_groups,
+        no_relevant=no_relevant,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    return average(values, query_groups, query_labels, weighting=weighting)
+
+
+def _batches(judge: Judge, num_gallery: int, dim: int, device: torch.device, batch_size: int | None) -> Any:
+    """``(query rows, gallery rows or None for all)``, group by group."""
+    if batch_size is not None:
+        batch_size = positive_int(batch_size, "batch_size")
+    groups = [(torch.arange(len(judge)), None, num_gallery)]
+    if judge.query_groups is not None:
+        groups = []
+        for group in judge.query_groups.unique():
+            met: Tensor = (judge.gallery_groups == group).nonzero()[:, 0]
+            if len(met):  # queries of a group that the gallery lacks keep AP 0 and total 0
+                groups.append(((judge.query_groups == group).nonzero()[:, 0], met, len(met)))
+    for own, met, count in groups:
+        step = batch_size or max(1, min(1024, work_budget(device) // (64 * count + 8 * dim)))
+        for start in range(0, len(own), step):
+            yield own[start : start + step], met
