@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ipad_data.errors import AnnotationError, DatasetFilesNotFoundError, ImageDecodeError
+from ipad_data.errors import DatasetFilesNotFoundError, ImageDecodeError, LabelFileError
 from ipad_data.loading import list_datasets, load
 from ipad_data.schema import AttributeSchema
 
 __all__ = [
-    "AnnotationError",
     "AttributeSchema",
     "DatasetFilesNotFoundError",
     "ImageDecodeError",
+    "LabelFileError",
     "list_datasets",
     "load",
 ]

@@ -1,15 +1,36 @@
-"""Errors of the package: each is also the builtin that fits it, so callers need not import this module to catch them."""
+"""Errors of the package: each is also the builtin that fits, so callers need not import this module to catch them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
 
 class DatasetFilesNotFoundError(FileNotFoundError):
-    """Files of a dataset are not where they should be; the message says which, where we looked and how to get them."""
+    """Files of a dataset are not where they should be: says which, where it looked and how to get them."""
+
+    @classmethod
+    def explain(cls, what: str, looked: Sequence[str | Path], how: str) -> Self:
+        """Error with the three things that a reader needs.
+
+        Args:
+            what: The missing file or files.
+            looked: Every place that was tried.
+            how: What to do now.
+        """
+        places = "".join(f"\n  looked at: {place}" for place in looked)
+        return cls(f"{what} not found.{places}\n  {how}")
 
 
-class AnnotationError(ValueError):
-    """An annotation file holds something it may not; the message starts with ``file:line``."""
+class LabelFileError(ValueError):
+    """A label file holds something that its format does not allow; the message starts with ``file:line``."""
+
+    @classmethod
+    def at(cls, path: str | Path, line: int | None, message: str) -> Self:
+        """Error about a (1-based) line of a file, or about the whole file where ``line`` is ``None``."""
+        return cls(f"{path}:{line}: {message}" if line is not None else f"{path}: {message}")
 
 
 class ImageDecodeError(ValueError):
-    """An image cannot be decoded; the message names the file (or the row) and the reason."""
+    """An image cannot be decoded; the message names its file, or its row, and the reason."""

@@ -2,7 +2,8 @@
 
 ``datasets`` keys its cache on the module's name and on the options, ``data_dir`` being a string among them. A label
 edited or an image added would go unnoticed, so the key here also holds a digest of the annotation files' content and
-of the listing of the image folders. Building is guarded by ``datasets``' file lock, so two processes may build at once.
+of the listing of the image folders. ``datasets`` guards building by a
+file lock, so two processes may build at once.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any
 
 from datasets import BuilderConfig, ClassLabel, Features, GeneratorBasedBuilder, Image, List, Value, Version
 
+from ipad_data.label_files import ROLES
 from ipad_data.schema import AttributeSchema
 
-ROLES = ("train", "query", "gallery")
 TRAIN, QUERY, GALLERY = range(len(ROLES))
 
 
