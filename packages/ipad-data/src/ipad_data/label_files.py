@@ -1,0 +1,248 @@
+"""The field's split files, which ASEN published and later work reuses: read, checked and written.
+
+=============================  ==============================================================================
+``filenames_{split}.txt``      one relative image path a line; the 0-based line number is the image id
+``label_train.txt``            ``image_id (attribute_id value_id)+``
+``query_{split}.txt``          ``image_id attribute_id value_id``, ids of that split's ``filenames`` file
+``candidate_{split}.txt``      the same, for the gallery
+``meta.json``                  attributes and their numbers of values, nested by dataset or not, with names or not
+=============================  ==============================================================================
+
+The splits are called ``train``, ``valid`` and ``test`` in file names. Value ids in the files count within an
+attribute; in memory they are flat (see :class:`~ipad_data.schema.AttributeSchema`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
+from ipad_data.label_text import filled_lines, numbered_lines, parse_int, safe_relative_path
+from ipad_data.meta_file import write_meta
+from ipad_data.schema import AttributeSchema
+
+ROLES = ("train", "query", "gallery")
+SPLITS = ("train", "validation", "test")
+_FILE_SUFFIX = {"train": "train", "validation": "valid", "test": "test"}
+_HOW = (
+    "The split files are part of ASEN's release (github.com/Maryeon/asen, data/). Without them, "
+    "load with protocol='random' from the raw annotations; `ipad-data doctor DIR` shows the expected tree."
+)
+
+
+class LabelledImage(NamedTuple):
+    """One image of a split with its entries, as three parallel tuples.
+
+    Attributes:
+        name: Relative POSIX path, as the label file has it.
+        image_id: 0-based line number in the split's filenames file.
+        attribute_ids: Attribute of each entry.
+        value_ids: Flat value id of each entry.
+        roles: What each entry is for, an index into :data:`ROLES`.
+    """
+
+    name: str
+    image_id: int
+    attribute_ids: tuple[int, ...]
+    value_ids: tuple[int, ...]
+    roles: tuple[int, ...]
+
+
+class Entry(NamedTuple):
+    """One (image, attribute, value) of a label file; ``value_id`` is flat."""
+
+    image_id: int
+    attribute_id: int
+    value_id: int
+
+
+def read_filenames(path: Path) -> list[str]:
+    """Relative image paths of a filenames file; the position is the image id.
+
+    A blank line counts as an image without a name (``""``), so that it never shifts the ids that follow.
+
+    Raises:
+        LabelFileError: a path that could leave the data folder, or no path at all.
+    """
+    names = [safe_relative_path(line, path, number) if line else "" for number, line in numbered_lines(path)]
+    while names and not names[-1]:
+        names.pop()
+    if not names:
+        raise LabelFileError.at(path, None, "holds no image paths")
+    return names
+
+
+def read_train_labels(path: Path, names: Sequence[str], schema: AttributeSchema) -> list[Entry]:
+    """Entries of a ``label_train.txt``: one line an image, one or more (attribute, value) pairs on it.
+
+    Raises:
+        LabelFileError: a line that is no id and pairs, an id out of range, an image or a pair that comes twice.
+    """
+    entries: list[Entry] = []
+    first_line: dict[int, int] = {}
+    for number, line in filled_lines(path):
+        fields = [parse_int(field, "each field", path, number) for field in line.split()]
+        if len(fields) < 3 or len(fields) % 2 == 0:
+            raise LabelFileError.at(
+                path, number, f"expected an image id and pairs of attribute id and value id, got {line[:80]!r}"
+            )
+        image_id = fields[0]
+        if image_id in first_line:
+            raise LabelFileError.at(path, number, f"image id {image_id} was on line {first_line[image_id]} already")
+        first_line[image_id] = number
+        pairs = list(zip(fields[1::2], fields[2::2], strict=True))
+        if len(set(pairs)) != len(pairs):
+            raise LabelFileError.at(path, number, f"an (attribute, value) pair comes twice: {line[:80]!r}")
+        entries += [_entry(image_id, *pair, names, schema, path, number) for pair in pairs]
+    return entries
+
+
+def read_entries(path: Path, names: Sequence[str], schema: AttributeSchema) -> list[Entry]:
+    """Entries of a ``query_*.txt`` or ``candidate_*.txt``, in file order.
+
+    Raises:
+        LabelFileError: a line without exactly three integers, an id out of range, an entry that comes twice.
+    """
+    entries: dict[Entry, int] = {}
+    for number, line in filled_lines(path):
+        fields = line.split()
+        if len(fields) != 3:
+            raise LabelFileError.at(
+                path, number, f"expected image id, attribute id and value id, got {len(fields)} fields: {line[:80]!r}"
+            )
+        image_id, attribute_id, local = (parse_int(field, "each field", path, number) for field in fields)
+        entry = _entry(image_id, attribute_id, local, names, schema, path, number)
+        if entry in entries:
+            raise LabelFileError.at(path, number, f"{line!r} was on line {entries[entry]} already")
+        entries[entry] = number
+    return list(entries)
+
+
+def _entry(
+    image_id: int, attribute_id: int, local: int, names: Sequence[str], schema: AttributeSchema, path: Path, line: int
+) -> Entry:
+    if not 0 <= image_id < len(names):
+        raise LabelFileError.at(path, line, f"image id must be within [0, {len(names)}), got {image_id}")
+    if not names[image_id]:
+        raise LabelFileError.at(path, line, f"image id {image_id} is a blank line of the filenames file")
+    try:
+        return Entry(image_id, attribute_id, schema.flat_value_id(attribute_id, local))
+    except ValueError as error:
+        raise LabelFileError.at(path, line, str(error)) from None
+
+
+def split_file_paths(folder: Path, split: str) -> dict[str, Path]:
+    """Paths of a split's files: ``"filenames"`` and one for each of its roles."""
+    suffix = _FILE_SUFFIX[split]
+    paths = {"filenames": folder / f"filenames_{suffix}.txt"}
+    if split == "train":
+        return {**paths, "train": folder / "label_train.txt"}
+    return {**paths, "query": folder / f"query_{suffix}.txt", "gallery": folder / f"candidate_{suffix}.txt"}
+
+
+def read_split(folder: Path, split: str, schema: AttributeSchema) -> list[LabelledImage]:
+    """Images of one split that have at least one entry, in the order of their ids.
+
+    Raises:
+        DatasetFilesNotFoundError: one of the split's files is missing.
+        LabelFileError: see :func:`read_filenames`, :func:`read_train_labels`, :func:`read_entries`.
+    """
+    paths = split_file_paths(folder, split)
+    missing = [path for path in paths.values() if not path.is_file()]
+    if missing:
+        raise DatasetFilesNotFoundError.explain(", ".join(path.name for path in missing), missing, _HOW)
+    names = read_filenames(paths["filenames"])
+    by_role = {
+        role: (read_train_labels if role == "train" else read_entries)(path, names, schema)
+        for role, path in paths.items()
+        if role != "filenames"
+    }
+    return labelled_images(names, by_role)
+
+
+def labelled_images(names: Sequence[str], by_role: Mapping[str, Iterable[Entry]]) -> list[LabelledImage]:
+    """Group entries by image; images without an entry are left out, ids stay."""
+    grouped: dict[int, list[tuple[int, int, int]]] = {}
+    for role, entries in by_role.items():
+        for image_id, attribute_id, value_id in entries:
+            grouped.setdefault(image_id, []).append((attribute_id, value_id, ROLES.index(role)))
+    return [
+        LabelledImage(names[image_id], image_id, *zip(*grouped[image_id], strict=True)) for image_id in sorted(grouped)
+    ]
+
+
+def available_splits(folder: Path) -> list[str]:
+    """Splits of which the folder holds a filenames file."""
+    return [split for split in SPLITS if split_file_paths(folder, split)["filenames"].is_file()]
+
+
+def read_splits(
+    folder: str | Path, schema: AttributeSchema, splits: Sequence[str] | None = None
+) -> dict[str, list[LabelledImage]]:
+    """All splits that a folder of split files holds, or the ones asked for.
+
+    Raises:
+        DatasetFilesNotFoundError: no split at all, or a file of a split is missing.
+        LabelFileError: a file breaks its format.
+    """
+    folder = Path(folder)
+    found = list(splits) if splits is not None else available_splits(folder)
+    if not found:
+        looked = [split_file_paths(folder, split)["filenames"] for split in SPLITS]
+        raise DatasetFilesNotFoundError.explain("split files", looked, _HOW)
+    return {split: read_split(folder, split, schema) for split in found}
+
+
+def write_splits(
+    folder: str | Path, splits: Mapping[str, Sequence[LabelledImage]], schema: AttributeSchema, dataset: str
+) -> list[Path]:
+    """Write splits as split files and ``meta.json``; :func:`read_splits` reads the same images and entries back.
+
+    Args:
+        folder: Made where missing.
+        splits: Split name (of :data:`SPLITS`) -> images. Image ids become line numbers, so they must be distinct
+            and not negative; ids that are left out become blank lines.
+        schema: Names and numbers of values.
+        dataset: Key of the nested ``meta.json``.
+
+    Returns:
+        The written files.
+
+    Raises:
+        ValueError: unknown split, repeated or negative image id, a role that the split's files cannot hold, a name
+            with a line break.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [write_meta(folder / "meta.json", schema, dataset)]
+    for split, images in splits.items():
+        if split not in SPLITS:
+            raise ValueError(f"splits must be named {', '.join(SPLITS)}, got {split!r}")
+        texts = _split_texts(split, images, schema)
+        for role, path in split_file_paths(folder, split).items():
+            path.write_text(texts[role], encoding="utf-8", newline="\n")
+            written.append(path)
+    return written
+
+
+def _split_texts(split: str, images: Sequence[LabelledImage], schema: AttributeSchema) -> dict[str, str]:
+    names = {image.image_id: image.name for image in images}
+    if len(names) != len(images) or min(names, default=0) < 0:
+        raise ValueError(f"image ids of split {split!r} must be distinct and not negative")
+    if any(not name.isprintable() for name in names.values()):
+        raise ValueError(f"image names of split {split!r} must hold no line breaks or control characters")
+    allowed = ("train",) if split == "train" else ("query", "gallery")
+    lines: dict[str, list[str]] = {role: [] for role in allowed}
+    for image in sorted(images, key=lambda image: image.image_id):
+        pairs: dict[str, list[str]] = {}
+        for attribute_id, value_id, role in zip(image.attribute_ids, image.value_ids, image.roles, strict=True):
+            if ROLES[role] not in allowed:
+                raise ValueError(f"split {split!r} holds entries of role {' and '.join(allowed)}, got {ROLES[role]!r}")
+            pairs.setdefault(ROLES[role], []).append(f"{attribute_id} {schema.locate(value_id)[1]}")
+        for role, texts in pairs.items():
+            rows = [" ".join(texts)] if role == "train" else texts
+            lines[role] += [f"{image.image_id} {row}" for row in rows]
+    filenames = [names.get(image_id, "") for image_id in range(max(names, default=-1) + 1)]
+    return {role: "".join(f"{row}\n" for row in rows) for role, rows in [("filenames", filenames), *lines.items()]}

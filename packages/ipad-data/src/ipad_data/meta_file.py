@@ -1,0 +1,104 @@
+"""``meta.json``: the attributes of a dataset and their values, in the forms in which it circulates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ipad_data.errors import LabelFileError
+from ipad_data.schema import AttributeSchema
+
+
+def read_meta(path: str | Path, dataset: str, names: AttributeSchema | None = None) -> AttributeSchema:
+    """Schema of a dataset from a ``meta.json``.
+
+    Two forms circulate: ``{dataset: {"ATTRIBUTES": [...], "ATTRIBUTES_NUM": {...}}}`` and the same without the outer
+    level. Either may hold ``ATTRIBUTES_VALUES``, the names of the values.
+
+    Args:
+        path: The file.
+        dataset: Key of the nested form, matched without regard to case.
+        names: Where the file holds no value names: take them from this schema for attributes with the same name
+            and number of values. Other values are called by their number.
+
+    Raises:
+        LabelFileError: not JSON, no such dataset, a missing or contradictory field.
+    """
+    path = Path(path)
+    try:
+        meta = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise LabelFileError.at(path, None, "not UTF-8 text; save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise LabelFileError.at(path, error.lineno, f"not JSON: {error.msg}") from None
+    section = _section(meta, dataset, path)
+    attributes = section["ATTRIBUTES"]
+    if not isinstance(attributes, list) or not all(isinstance(attribute, str) for attribute in attributes):
+        raise LabelFileError.at(path, None, f"ATTRIBUTES must be a list of names, got {attributes!r}")
+    if len(set(attributes)) != len(attributes):
+        raise LabelFileError.at(path, None, f"ATTRIBUTES names an attribute twice: {attributes}")
+    known = names.values if names is not None else {}
+    try:
+        return AttributeSchema(
+            {name: _value_names(name, i, section, known, path) for i, name in enumerate(attributes)}
+        )
+    except LabelFileError:
+        raise
+    except ValueError as error:
+        raise LabelFileError.at(path, None, str(error)) from None
+
+
+def _section(meta: Any, dataset: str, path: Path) -> Mapping[str, Any]:
+    if not isinstance(meta, dict):
+        raise LabelFileError.at(path, None, f"must hold a JSON object, got {type(meta).__name__}")
+    if "ATTRIBUTES" not in meta:
+        matching = [key for key in meta if key.lower() == dataset.lower()]
+        if not matching:
+            raise LabelFileError.at(path, None, f"has no section for {dataset!r}; its sections: {sorted(meta)}")
+        meta = meta[matching[0]]
+    if not isinstance(meta, dict) or "ATTRIBUTES" not in meta:
+        raise LabelFileError.at(path, None, f"the section of {dataset!r} has no ATTRIBUTES")
+    if not {"ATTRIBUTES_NUM", "ATTRIBUTES_VALUES"} & set(meta):
+        raise LabelFileError.at(path, None, f"the section of {dataset!r} has no ATTRIBUTES_NUM or ATTRIBUTES_VALUES")
+    return meta
+
+
+def _value_names(
+    attribute: str, position: int, section: Mapping[str, Any], known: Mapping[str, Any], path: Path
+) -> list[str]:
+    numbers = section.get("ATTRIBUTES_NUM")
+    number = None
+    if numbers is not None:
+        try:
+            number = numbers[attribute] if isinstance(numbers, dict) else numbers[position]
+        except (KeyError, IndexError, TypeError):
+            raise LabelFileError.at(path, None, f"ATTRIBUTES_NUM has no number for {attribute!r}") from None
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise LabelFileError.at(path, None, f"ATTRIBUTES_NUM of {attribute!r} must be >= 1, got {number!r}")
+    values = section.get("ATTRIBUTES_VALUES", {}).get(attribute)
+    if values is None and number is None:
+        raise LabelFileError.at(path, None, f"{attribute!r} has neither a number of values nor their names")
+    if values is None:
+        values = known.get(attribute, ())
+        return list(values) if len(values) == number else [str(value) for value in range(number)]
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise LabelFileError.at(path, None, f"ATTRIBUTES_VALUES of {attribute!r} must be a list of names")
+    if number is not None and number != len(values):
+        raise LabelFileError.at(
+            path, None, f"{attribute!r} has {number} values by ATTRIBUTES_NUM but {len(values)} by ATTRIBUTES_VALUES"
+        )
+    return values
+
+
+def write_meta(path: str | Path, schema: AttributeSchema, dataset: str) -> Path:
+    """Write the nested form, with the names of the values; :func:`read_meta` reads it back."""
+    path = Path(path)
+    section = {
+        "ATTRIBUTES": list(schema.attributes),
+        "ATTRIBUTES_NUM": dict(zip(schema.attributes, schema.num_values, strict=True)),
+        "ATTRIBUTES_VALUES": {attribute: list(values) for attribute, values in schema.values.items()},
+    }
+    path.write_text(json.dumps({dataset: section}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return path

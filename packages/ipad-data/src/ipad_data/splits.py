@@ -1,0 +1,119 @@
+"""Random splits: 8:1:1 into train, validation, test and 1:4 into query, gallery; seeded, stratified by value."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+
+from ipad_data.label_files import ROLES, SPLITS, LabelledImage
+
+
+def stratified_parts(value_ids: Sequence[Sequence[int]], fractions: Sequence[float], seed: int = 0) -> np.ndarray:
+    """Divide images into parts such that every value is divided in the same proportion, as far as counts allow.
+
+    Iterative stratification: the value with the fewest undivided images is dealt out first, each of its images to
+    the part that still wants that value most. It serves one label an image as well as many, and tiny data: a value
+    with one image goes to the largest part.
+
+    Args:
+        value_ids: Flat value ids of each image; an image without any goes where images are wanted.
+        fractions: Sizes of the parts relative to each other, e.g. ``(8, 1, 1)``; positive.
+        seed: Same seed, same parts, on any machine.
+
+    Returns:
+        ``(N,)`` int64, the part of each image.
+
+    Raises:
+        ValueError: fractions are not positive numbers.
+
+    References:
+        Sechidis et al. 2011, "On the stratification of multi-label data".
+    """
+    shares = np.asarray(fractions, dtype=np.float64)
+    if shares.ndim != 1 or not len(shares) or not np.isfinite(shares).all() or (shares <= 0).any():
+        raise ValueError(f"fractions must be positive numbers, got {list(fractions)}")
+    shares /= shares.sum()
+    labels = [tuple(set(values)) for values in value_ids]
+    order = np.random.default_rng(seed).permutation(len(labels)).tolist()
+    images_of: dict[int, list[int]] = {}
+    for image in order:
+        for value in labels[image]:
+            images_of.setdefault(value, []).append(image)
+    remaining = {value: len(images) for value, images in images_of.items()}
+    wanted = {value: (shares * count).tolist() for value, count in remaining.items()}
+    wanted_images = (shares * len(labels)).tolist()
+    parts = [-1] * len(labels)
+    choices = range(len(shares))
+
+    def place(image: int, part: int) -> None:
+        parts[image] = part
+        wanted_images[part] -= 1
+        for value in labels[image]:
+            wanted[value][part] -= 1
+            remaining[value] -= 1
+            heapq.heappush(queue, (remaining[value], value))
+
+    queue = [(count, value) for value, count in remaining.items()]
+    heapq.heapify(queue)
+    while queue:
+        count, value = heapq.heappop(queue)
+        if count != remaining[value] or count == 0:  # a stale entry: the value's count has changed since
+            continue
+        wishes = wanted[value]
+        for image in images_of[value]:
+            if parts[image] < 0:
+                # Rounding makes equal wishes equal, so that machines agree.
+                place(image, max(choices, key=lambda part: (round(wishes[part], 6), round(wanted_images[part], 6))))
+    for image in order:
+        if parts[image] < 0:
+            place(image, max(choices, key=lambda part: round(wanted_images[part], 6)))
+    return np.asarray(parts, dtype=np.int64)
+
+
+def random_splits(
+    names: Sequence[str],
+    attribute_ids: Sequence[Sequence[int]],
+    value_ids: Sequence[Sequence[int]],
+    seed: int = 0,
+    fractions: Sequence[float] = (8, 1, 1),
+    query_to_gallery: Sequence[float] = (1, 4),
+) -> dict[str, list[LabelledImage]]:
+    """Divide labelled images into train, validation and test, and the last two into queries and gallery.
+
+    All entries of an image share its role, so no query finds its own image in the gallery.
+
+    Args:
+        names: Relative path of each image.
+        attribute_ids: Attributes of each image's entries.
+        value_ids: Flat value ids, parallel to ``attribute_ids``.
+        seed: Same seed, same splits.
+        fractions: Train : validation : test.
+        query_to_gallery: Queries : gallery.
+
+    Returns:
+        Split name -> images in the given order, with image ids counted within the split.
+
+    Raises:
+        ValueError: fractions are not three or two positive numbers; the arguments differ in length.
+    """
+    if len(fractions) != len(SPLITS) or len(query_to_gallery) != 2:
+        raise ValueError(f"expected 3 fractions and 2 for queries, got {list(fractions)}, {list(query_to_gallery)}")
+    if not len(names) == len(attribute_ids) == len(value_ids):
+        raise ValueError(f"arguments differ in length: {len(names)}, {len(attribute_ids)}, {len(value_ids)}")
+    split_of = stratified_parts(value_ids, fractions, seed)
+    splits = {}
+    for number, split in enumerate(SPLITS):
+        members = np.flatnonzero(split_of == number).tolist()
+        roles = [ROLES.index("train")] * len(members)
+        if split != "train":
+            asked = stratified_parts([value_ids[i] for i in members], query_to_gallery, seed + number)
+            roles = (asked + ROLES.index("query")).tolist()
+        splits[split] = [
+            LabelledImage(
+                names[i], image_id, tuple(attribute_ids[i]), tuple(value_ids[i]), (role,) * len(value_ids[i])
+            )
+            for image_id, (i, role) in enumerate(zip(members, roles, strict=True))
+        ]
+    return splits
