@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from ipad_data.batches import BatchDataset
 from ipad_data.errors import DatasetFilesNotFoundError, ImageDecodeError, LabelFileError
 from ipad_data.loading import list_datasets, load
+from ipad_data.samplers import (
+    BalancedSampler,
+    BatchPlan,
+    DenseSampler,
+    EntryTable,
+    EvaluationPlans,
+    TripletSampler,
+    plans,
+)
 from ipad_data.schema import AttributeSchema
+from ipad_data.transforms import BatchAugmentation
 
 __all__ = [
     "AttributeSchema",
+    "BalancedSampler",
+    "BatchAugmentation",
+    "BatchDataset",
+    "BatchPlan",
     "DatasetFilesNotFoundError",
+    "DenseSampler",
+    "EntryTable",
+    "EvaluationPlans",
     "ImageDecodeError",
     "LabelFileError",
+    "TripletSampler",
     "list_datasets",
     "load",
+    "plans",
 ]

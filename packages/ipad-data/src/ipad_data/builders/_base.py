@@ -17,10 +17,8 @@ from typing import Any
 
 from datasets import BuilderConfig, ClassLabel, Features, GeneratorBasedBuilder, Image, List, Value, Version
 
-from ipad_data.label_files import ROLES
+from ipad_data.roles import ROLES
 from ipad_data.schema import AttributeSchema
-
-TRAIN, QUERY, GALLERY = range(len(ROLES))
 
 
 def row_features(schema: AttributeSchema, boxes: bool = False) -> Features:

@@ -10,11 +10,10 @@ from typing import Any
 from datasets import DatasetInfo, SplitGenerator, Version
 
 from ipad_data.builders._base import AttributeDatasetBuilder, AttributeDatasetConfig, make_row, row_features
-from ipad_data.label_files import ROLES, SPLITS
 from ipad_data.render import SCHEMA, RenderedImage, render_image
 from ipad_data.render.nuisance import difficulty_level
+from ipad_data.roles import GALLERY, QUERY, SPLITS, TRAIN
 
-_TRAIN, _QUERY, _GALLERY = range(len(ROLES))
 _SHARD_SIZE = 250
 
 
@@ -68,8 +67,8 @@ class RenderedConfig(AttributeDatasetConfig):
 def split_role(split: str, position: int) -> int:
     """Role of the image at a position of its split: every fifth is a query (1:4), images being independent."""
     if split == "train":
-        return _TRAIN
-    return _QUERY if position % 5 == 0 else _GALLERY
+        return TRAIN
+    return QUERY if position % 5 == 0 else GALLERY
 
 
 def rendered_entries(rendered: RenderedImage, role: int) -> list[tuple[int, int, int]]:

@@ -1,0 +1,85 @@
+"""Batches: from the plan of a sampler to tensors, in the workers of a ``DataLoader``."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.utils import data
+
+from ipad_data.errors import ImageDecodeError
+from ipad_data.samplers.plan import BatchPlan
+from ipad_data.transforms.decode import FITS, Fit, decode_image
+
+ON_ERROR = ("raise", "skip")
+
+
+class BatchDataset(data.Dataset):
+    """Dataset whose items are whole batches, made where they are fetched: decoding happens in the loader's workers.
+
+    Args:
+        dataset: Dataset of this package.
+        detail_size: Side S of the images in pixels.
+        on_error: ``raise`` stops at an image that cannot be decoded; ``skip`` leaves out its entries, in triplet
+            batches the triplets that it is in, and counts it. Where nothing is left, the batch is empty.
+        fit: ``squash`` stretches images to the square, ``letterbox`` pads them with white.
+
+    Shape:
+        ``batch = batches[plan]``: ``images (N, 3, S, S)`` uint8; ``image_index``, ``attribute_ids``, ``value_ids``,
+        ``image_ids`` ``(B,)`` int64; ``skipped`` scalar int64, images left out of this batch.
+
+    Raises:
+        ValueError: an argument outside its choices; when fetched, ``ImageDecodeError`` (a ``ValueError``) naming the
+            file or row.
+
+    Example:
+        >>> batches = BatchDataset(train, 128)  # doctest: +SKIP
+        >>> DataLoader(batches, sampler=plans(sampler, 0), batch_size=None, num_workers=2)  # doctest: +SKIP
+    """
+
+    def __init__(self, dataset: Dataset, detail_size: int, on_error: str = "raise", fit: Fit = "squash") -> None:
+        if on_error not in ON_ERROR:
+            raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
+        if fit not in FITS:
+            raise ValueError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
+        if detail_size < 1:
+            raise ValueError(f"detail_size must be at least 1, got {detail_size}")
+        self._columns = dataset.select_columns(["image", "image_id"]).with_format(None)
+        self.detail_size, self.on_error, self.fit = detail_size, on_error, fit
+
+    def __getitem__(self, plan: BatchPlan) -> dict[str, Tensor]:
+        stored = self._columns[plan.rows.tolist()]
+        images, broken = self._decode(stored["image"], plan.rows)
+        image_ids = np.asarray(stored["image_id"], dtype=np.int64)
+        kept = _kept_entries(plan, broken)
+        position = np.cumsum(~broken) - 1
+        index = plan.image_index[kept]
+        return {
+            "images": torch.from_numpy(images[~broken] if broken.any() else images).permute(0, 3, 1, 2).contiguous(),
+            "image_index": torch.from_numpy(position[index]),
+            "attribute_ids": torch.from_numpy(plan.attribute_ids[kept]),
+            "value_ids": torch.from_numpy(plan.value_ids[kept]),
+            "image_ids": torch.from_numpy(image_ids[index]),
+            "skipped": torch.tensor(int(broken.sum())),
+        }
+
+    def _decode(self, stored: list[dict], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images ``(N, S, S, 3)``, and which of them are broken."""
+        images = np.zeros((len(stored), self.detail_size, self.detail_size, 3), dtype=np.uint8)
+        broken = np.zeros(len(stored), dtype=bool)
+        for i, image in enumerate(stored):
+            source = image["path"] if image["bytes"] is None else image["bytes"]
+            try:
+                images[i] = decode_image(source, self.detail_size, self.fit, image["path"] or f"row {rows[i]}")
+            except ImageDecodeError:
+                if self.on_error == "raise":
+                    raise
+                broken[i] = True
+        return images, broken
+
+
+def _kept_entries(plan: BatchPlan, broken: np.ndarray) -> np.ndarray:
+    """``(B,)`` whether an entry stays: none of the images that belong with it is broken."""
+    whole = ~broken[plan.image_index].reshape(plan.parts, -1).any(axis=0)
+    return np.tile(whole, plan.parts)

@@ -1,0 +1,7 @@
+"""What an entry is for, and the names of the splits."""
+
+from __future__ import annotations
+
+ROLES = ("train", "query", "gallery")
+TRAIN, QUERY, GALLERY = range(len(ROLES))
+SPLITS = ("train", "validation", "test")

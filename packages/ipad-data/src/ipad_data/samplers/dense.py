@@ -1,0 +1,82 @@
+"""Dense batches: every labelled attribute of a batch of images, so that one pass of the trunk serves all of them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from ipad_data.samplers.entry_table import EntryTable
+from ipad_data.samplers.plan import BatchPlan, check_positive, check_rank, check_step, plan_from_rows, share_of_rank
+
+
+class DenseSampler:
+    """Each epoch goes once through all images in random order, ``batch_size`` images a step.
+
+    Args:
+        labels: Entries to train on.
+        batch_size: Images of the global batch.
+        seed: Order of the images.
+        drop_last: Leave out the last, smaller batch of an epoch. Where it is kept, ranks may get shares that differ by
+            one image, and an empty one where it has fewer images than there are ranks.
+        entries_per_image: At most so many entries of an image a step, drawn uniformly; all of them when None.
+
+    Raises:
+        ValueError: no entries, or a batch larger than the number of labelled images with ``drop_last``.
+
+    Example:
+        >>> sampler = DenseSampler(EntryTable.from_dataset(train), batch_size=64)  # doctest: +SKIP
+        >>> plan = sampler.plan(epoch=0, step=3)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, labels: EntryTable, batch_size: int, seed: int = 0, drop_last: bool = True,
+        entries_per_image: int | None = None,
+    ) -> None:  # fmt: skip
+        check_positive(batch_size=batch_size)
+        if entries_per_image is not None:
+            check_positive(entries_per_image=entries_per_image)
+        self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
+        self.entries_per_image = entries_per_image
+        order = np.argsort(labels.rows, kind="stable")
+        self._attribute_ids, self._value_ids = labels.attribute_ids[order], labels.value_ids[order]
+        self._rows, self._starts, self._counts = np.unique(labels.rows[order], return_index=True, return_counts=True)
+        most = len(self._rows)
+        if most == 0 or (drop_last and batch_size > most):
+            raise ValueError(f"batch_size must be at most the number of labelled images, {most}; got {batch_size}")
+        self._permutation = lru_cache(maxsize=2)(self._draw_permutation)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        whole, rest = divmod(len(self._rows), self.batch_size)
+        return whole + int(rest > 0 and not self.drop_last)
+
+    def plan(self, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> BatchPlan:
+        """Plan of a step on a rank. Jumping to an epoch costs one permutation of the images, a step nothing."""
+        check_step(epoch, step, self.steps_per_epoch)
+        images = self._permutation(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
+        if len(images) == self.batch_size:
+            share = share_of_rank(self.batch_size, rank, world_size)
+        else:
+            check_rank(rank, world_size)
+            share = slice(len(images) * rank // world_size, len(images) * (rank + 1) // world_size)
+        counts = self._counts[images]
+        entries = np.repeat(self._starts[images] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        owner = np.repeat(np.arange(len(images)), counts)
+        if self.entries_per_image is not None:
+            chosen = self._choose(owner, epoch, step)
+            entries, owner = entries[chosen], owner[chosen]
+        mine = (owner >= share.start) & (owner < share.stop)
+        entries, owner = entries[mine], owner[mine]
+        return plan_from_rows(self._rows[images[owner]], self._attribute_ids[entries], self._value_ids[entries])
+
+    def _draw_permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self._rows))
+
+    def _choose(self, owner: np.ndarray, epoch: int, step: int) -> np.ndarray:
+        """Positions of the entries kept, ``entries_per_image`` of each image; ``owner`` is sorted."""
+        rng = np.random.default_rng([self.seed, epoch, step])
+        order = np.lexsort((rng.random(len(owner)), owner))
+        first = np.searchsorted(owner, owner)
+        return np.sort(order[np.arange(len(owner)) - first < self.entries_per_image])

@@ -1,0 +1,8 @@
+"""Decoding in the workers, augmentation on the device."""
+
+from __future__ import annotations
+
+from ipad_data.transforms.augmentation import BatchAugmentation
+from ipad_data.transforms.decode import decode_image
+
+__all__ = ["BatchAugmentation", "decode_image"]
