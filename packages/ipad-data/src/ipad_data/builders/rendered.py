@@ -90,7 +90,7 @@ class Rendered(AttributeDatasetBuilder):
     """Builder of the rendered dataset. Images are drawn one by one while the table is written."""
 
     BUILDER_CONFIG_CLASS = RenderedConfig
-    VERSION = Version("1.0.0")  # raise it when an image of the same seed and index changes
+    VERSION = Version("1.1.0")  # raise it when an image of the same seed and index changes
 
     def _info(self) -> DatasetInfo:
         return DatasetInfo(description=__doc__, features=row_features(SCHEMA, boxes=True))

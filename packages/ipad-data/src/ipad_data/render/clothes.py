@@ -58,9 +58,9 @@ def draw_bottom(canvas: Canvas, figure: Figure, garment: Garment, palette: Palet
         canvas.polygon([(-waist, WAIST_Y), (-hip, HIP_Y), *bottom, (hip, HIP_Y), (waist, WAIST_Y)], fill)
         canvas.line(bottom, hem, 0.014)
         return
-    canvas.polygon([(-waist, WAIST_Y), (-hip, HIP_Y), (-0.02, HIP_Y + 0.06), (0.02, HIP_Y + 0.06), (hip, HIP_Y),
+    canvas.polygon([(-waist, WAIST_Y), (-hip, HIP_Y), (-0.012, HIP_Y + 0.045), (0.012, HIP_Y + 0.045), (hip, HIP_Y),
                     (waist, WAIST_Y)], fill)  # fmt: skip
-    upper, lower = (half + 0.018 for half in LEG_HALVES)
+    upper, lower = (half + 0.012 for half in LEG_HALVES)
     for side in (-1, 1):
         end = figure.along_leg(side, garment.leg_share)
         half = upper + (lower - upper) * garment.leg_share
@@ -70,7 +70,7 @@ def draw_bottom(canvas: Canvas, figure: Figure, garment: Garment, palette: Palet
 
 def _torso(figure: Figure, off_shoulder: bool) -> list[Point]:
     b = figure.breadth
-    low = [(0.135 * b, ARMPIT_Y), (0.118 * b, WAIST_Y), (0.152 * b, HIP_Y + 0.012)]
+    low = [(0.135 * b, ARMPIT_Y), (0.118 * b, WAIST_Y), (0.146 * b, HIP_Y - 0.012)]
     high = [(0.148 * b, OFF_SHOULDER_Y)] if off_shoulder else [(NECK_HALF, NECK_Y), (0.150 * b, SHOULDER_Y - 0.012)]
     return [*high, *low, *reversed(mirror(low)), *reversed(mirror(high))]
 
@@ -118,7 +118,7 @@ def _front_plain(canvas: Canvas, top: float, palette: Palette) -> None:
 
 def _buttons(canvas: Canvas, x: float, top: float, palette: Palette) -> None:
     for i in range(4):
-        y = top + 0.02 + (HIP_Y - 0.025 - top - 0.02) * i / 3
+        y = top + 0.02 + (HIP_Y - 0.045 - top - 0.02) * i / 3
         canvas.disc((x, y), 0.0165, palette.fastening, contrasting(palette.fastening))
 
 
@@ -132,8 +132,8 @@ def _front_double_row(canvas: Canvas, top: float, palette: Palette) -> None:
 
 
 def _front_zip(canvas: Canvas, top: float, palette: Palette) -> None:
-    canvas.line([(0, top), (0, HIP_Y)], palette.fastening, 0.020)
-    canvas.line([(0, top), (0, HIP_Y)], contrasting(palette.fastening), 0.006)
+    canvas.line([(0, top), (0, HIP_Y - 0.012)], palette.fastening, 0.020)
+    canvas.line([(0, top), (0, HIP_Y - 0.012)], contrasting(palette.fastening), 0.006)
     canvas.polygon([(-0.015, top + 0.01), (0.015, top + 0.01), (0.012, top + 0.055), (-0.012, top + 0.055)],
                    contrasting(palette.fastening))  # fmt: skip
 

@@ -37,12 +37,12 @@ class Figure:
             elbow = (shoulder[0] + side * UPPER_ARM * math.sin(upper), shoulder[1] + UPPER_ARM * math.cos(upper))
             wrist = (elbow[0] + side * FOREARM * math.sin(fore), elbow[1] + FOREARM * math.cos(fore))
             arms.append((shoulder, elbow, wrist))
-        stance = 0.085 + looseness * float(rng.uniform(-0.02, 0.04))
+        stance = 0.092 + looseness * float(rng.uniform(-0.02, 0.04))
         return cls(breadth, tuple(arms), ((-stance * breadth, FOOT_Y), (stance * breadth, FOOT_Y)))
 
     def hip(self, side: int) -> Point:
         """Where the left (-1) or right (1) leg begins."""
-        return (side * 0.075 * self.breadth, HIP_Y)
+        return (side * 0.082 * self.breadth, HIP_Y)
 
     def along_arm(self, arm: tuple[Point, Point, Point], share: float) -> list[Point]:
         """Joints of the arm from the shoulder up to a share of its length."""
