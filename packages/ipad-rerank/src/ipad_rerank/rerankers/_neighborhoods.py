@@ -1,0 +1,74 @@
+"""k nearest neighbours of every vector among all, itself first, and the largest distance of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors, compute_dtype
+from ipad_rerank._memory import work_budget
+from ipad_rerank._progress import progress_over
+from ipad_rerank.ranking import stable_topk
+from ipad_rerank.rerankers._refine import work_device
+
+_ALIGN = 64  # as in rank: equal vectors get equal scores
+
+
+@dataclass(frozen=True)
+class Neighborhoods:
+    """What k-reciprocal encoding needs to know of N vectors.
+
+    Args:
+        unit: ``(N, D)`` unit vectors, or zero vectors.
+        zero: ``(N,)`` bool, which are zero vectors.
+        nearest: ``(N, K)`` int64, itself first, then by cosine, ties by lowest row.
+        largest: ``(N,)`` the largest squared distance ``2 - 2 cos`` to any non-zero vector, 1 where that is 0.
+    """
+
+    unit: Tensor
+    zero: Tensor
+    nearest: Tensor
+    largest: Tensor
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+
+def find_neighborhoods(
+    unit: Tensor, k: int, batch_size: int | None = None, progress: bool | None = None
+) -> Neighborhoods:
+    """Find the ``k`` nearest of each row of ``unit (N, D)``, itself included, a batch of rows at a time."""
+    k = min(k, len(unit))
+    zero = (unit == 0).all(1)
+    padded = torch.cat([unit, unit.new_zeros(-len(unit) % _ALIGN, unit.shape[1])])
+    nearest = torch.empty(len(unit), k, dtype=torch.int64, device=unit.device)
+    largest = torch.empty(len(unit), dtype=unit.dtype, device=unit.device)
+    step = batch_size or max(1, min(1024, work_budget(unit.device) // (4 * unit.element_size() * len(padded))))
+    starts = range(0, len(unit), step)
+    for start in progress_over(starts, len(starts), "Neighbours", progress):
+        rows = slice(start, min(start + step, len(unit)))
+        cosine = (unit[rows] @ padded.T)[:, : len(unit)].clamp_(-1, 1)
+        cosine[:, zero] = 2.0
+        distance = 2 - 2 * cosine.amin(1)
+        cosine[:, zero] = ZERO_VECTOR_SCORE
+        own = torch.arange(rows.start, rows.stop, device=unit.device)
+        cosine[own - start, own] = 2.0
+        nearest[rows] = stable_topk(cosine, k)[1]
+        largest[rows] = torch.where(distance > 0, distance, 1.0)
+    return Neighborhoods(unit, zero, nearest, largest)
+
+
+def joint_unit(queries: Vectors, items: Vectors) -> Tensor:
+    """``(Q + G, D)`` unit vectors, queries first."""
+    dtype, device = compute_dtype(queries, items), work_device(queries, items)
+    unit = torch.empty(len(queries) + len(items), queries.dim, dtype=dtype, device=device)
+    offset = 0
+    for vectors in (queries, items):
+        step = max(1, work_budget(device) // (16 * vectors.dim))
+        for start in range(0, len(vectors), step):
+            stop = min(start + step, len(vectors))
+            unit[offset + start : offset + stop] = vectors.unit(start, stop, dtype, device)
+        offset += len(vectors)
+    return unit

@@ -1,0 +1,77 @@
+"""Rows of different lengths: sparse matrices as three flat tensors, and sums that do not depend on their order.
+
+Values are kept as whole multiples of 2^-40. Sums of such numbers in float64 are exact up to 2^12, so results are the
+same in any order of summation: on a GPU, in chunks of any size, with the input permuted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_QUANTUM = 2.0**40
+
+
+@dataclass(frozen=True)
+class RaggedRows:
+    """``columns[start[i]:start[i + 1]]`` and the same of ``values`` are row i's entries.
+
+    Args:
+        start: ``(N + 1,)`` int64.
+        columns: ``(E,)`` int32.
+        values: ``(E,)`` float64.
+    """
+
+    start: Tensor
+    columns: Tensor
+    values: Tensor
+
+    @classmethod
+    def join(cls, counts: list[Tensor], columns: list[Tensor], values: list[Tensor]) -> RaggedRows:
+        """From pieces in row order; ``counts`` are the rows' lengths."""
+        lengths = torch.cat(counts)
+        start = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        return cls(start, torch.cat(columns), torch.cat(values))
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Entries of ``rows (m,)``, in order: which of the m rows, column, value."""
+        owner, place = spread(self.start[rows], self.start[rows + 1] - self.start[rows])
+        return owner, self.columns[place], self.values[place]
+
+
+def spread(first: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Runs ``first[i], first[i] + 1, ...`` of ``lengths[i]`` numbers, one behind the other, and the i of each."""
+    owner = torch.repeat_interleave(torch.arange(len(first), device=first.device), lengths)
+    offset = first - (lengths.cumsum(0) - lengths)
+    return owner, torch.arange(len(owner), device=first.device) + offset[owner]
+
+
+def quantize(values: Tensor) -> Tensor:
+    """The nearest multiples of 2^-40, float64."""
+    return (values.double() * _QUANTUM).round() / _QUANTUM
+
+
+def segment_sum(ids: Tensor, values: Tensor, count: int) -> Tensor:
+    """``(count,)`` float64 sums of ``values`` by ``ids``."""
+    return torch.bincount(ids, weights=values, minlength=count) if len(ids) else values.new_zeros(count)
+
+
+def merge_equal(owner: Tensor, columns: Tensor, values: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Add up entries of equal ``(owner, column)``, without sorting.
+
+    Args:
+        owner: ``(E,)`` rows of ``table``.
+        columns: ``(E,)`` columns of ``table``.
+        values: ``(E,)`` float64.
+        table: ``(rows, N)`` int32 scratch, need not be cleared: only places written here are read.
+    """
+    place = owner * table.shape[1] + columns
+    number = torch.arange(len(place), dtype=torch.int32, device=place.device)
+    flat = table.view(-1)
+    flat[place] = number  # one of the equal entries wins
+    winner = flat[place].long()
+    wins = winner == number
+    slot = wins.cumsum(0) - 1
+    return owner[wins], columns[wins], segment_sum(slot[winner], values, int(wins.sum()))
