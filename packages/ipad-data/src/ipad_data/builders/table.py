@@ -1,0 +1,224 @@
+"""Photos of your own: a folder of images and a CSV file with one column per attribute."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetInfo, SplitGenerator, Version
+
+from ipad_data.builders._base import AttributeDatasetBuilder, AttributeDatasetConfig, make_row, row_features
+from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
+from ipad_data.label_files import LabelledImage
+from ipad_data.label_table import LabelTable, TableRow, read_label_table
+from ipad_data.paths import resolve_inside
+from ipad_data.roles import GALLERY, QUERY, ROLES, SPLITS, TRAIN
+from ipad_data.schema import AttributeSchema
+from ipad_data.splits import random_splits, stratified_parts
+
+_MISSING = ("raise", "skip")
+
+
+@dataclass
+class TableConfig(AttributeDatasetConfig):
+    """Options of a table of photos.
+
+    Args:
+        csv: The table, relative to ``data_dir``; when None, ``labels.csv`` or the only CSV file there.
+        images: Folder of the images, relative to ``data_dir``; when None, ``images`` where there is one, else
+            ``data_dir`` itself.
+        image_column: Column of image names; when None, the first of ``file_name``, ``image``, ``path``, ``filename``,
+            ``file``, ``image_path`` that there is.
+        attributes: Columns that are attributes; all other columns when None.
+        value_separator: Separates several values in one field, e.g. ``|``; when None, a field is one value.
+        schema: ``{attribute: [values]}``, or the path of a JSON file of it; inferred from the table when None.
+        missing: ``raise`` or ``skip`` images that the table names but the folder lacks (skipping warns with a count).
+        seed: Seed of the splits, where the table has no ``split`` column.
+    """
+
+    csv: str | None = None
+    images: str | None = None
+    image_column: str | None = None
+    attributes: Sequence[str] | None = None
+    value_separator: str | None = None
+    schema: Mapping[str, Sequence[str]] | str | None = None
+    missing: str = "raise"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.missing not in _MISSING:
+            raise ValueError(f"missing must be one of {', '.join(_MISSING)}, got {self.missing!r}")
+        if not self.folder.is_dir():
+            raise DatasetFilesNotFoundError.explain(
+                "folder of the table", [self.folder], "data_dir must be the folder that holds the CSV and the images."
+            )
+
+    def csv_path(self) -> Path:
+        """The table.
+
+        Raises:
+            DatasetFilesNotFoundError: it is not there; or none was named, and there is none or more than one.
+        """
+        if self.csv is not None:
+            return self._existing(self.csv, "table", "csv must name a file, relative to data_dir.")
+        found = sorted(path for path in self.folder.iterdir() if path.suffix.lower() == ".csv")
+        preferred = [path for path in found if path.name == "labels.csv"] or found
+        if len(preferred) != 1:
+            what = f"a single CSV file ({len(found)} there: {', '.join(path.name for path in found) or 'none'})"
+            raise DatasetFilesNotFoundError.explain(what, [self.folder], "Name the table with csv=...")
+        return preferred[0]
+
+    def image_folder(self) -> Path:
+        """The folder of the images."""
+        if self.images is not None:
+            return self._existing(self.images, "folder of images", "images must name a folder, relative to data_dir.")
+        default = self.folder / "images"
+        return default if default.is_dir() else self.folder
+
+    def schema_path(self) -> Path | None:
+        """The JSON file of the schema, if that is how it was given."""
+        if not isinstance(self.schema, str | os.PathLike):
+            return None
+        return self._existing(self.schema, "schema", "schema must name a JSON file, relative to data_dir.")
+
+    def _existing(self, name: str | os.PathLike[str], what: str, how: str) -> Path:
+        path = self.folder / Path(name).expanduser()
+        if not path.exists():
+            raise DatasetFilesNotFoundError.explain(f"{what} {os.fspath(name)!r}", [path], how)
+        return path
+
+
+class Table(AttributeDatasetBuilder):
+    """Builder of a table of photos.
+
+    A ``split`` column decides the splits, else they are drawn 8:1:1; a ``role`` column decides who is query and who
+    gallery in validation and test, else they are drawn 1:4. Both draws are seeded and stratified by value.
+    """
+
+    BUILDER_CONFIG_CLASS = TableConfig
+    VERSION = Version("1.0.0")
+
+    @classmethod
+    def annotation_files(cls, config: TableConfig) -> list[Path]:
+        """The table, and the schema's file if there is one."""
+        schema = config.schema_path()
+        return [config.csv_path(), *([] if schema is None else [schema])]
+
+    @classmethod
+    def image_folders(cls, config: TableConfig) -> list[Path]:
+        """The folder of the images."""
+        return [config.image_folder()]
+
+    @cached_property
+    def table(self) -> LabelTable:
+        """The table as read."""
+        config = self.config
+        return read_label_table(config.csv_path(), config.image_column, config.attributes, config.value_separator)
+
+    @cached_property
+    def schema(self) -> AttributeSchema:
+        """The schema given, or the one that the table implies."""
+        path = self.config.schema_path()
+        if path is not None:
+            try:
+                return AttributeSchema.from_json(path.read_text(encoding="utf-8-sig"))
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise LabelFileError.at(path, getattr(error, "lineno", None), f"not JSON text: {error}") from None
+        if self.config.schema is not None:
+            return AttributeSchema(self.config.schema)
+        return self.table.infer_schema()
+
+    def _info(self) -> DatasetInfo:
+        return DatasetInfo(description=__doc__, features=row_features(self.schema))
+
+    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
+        rows = self._labelled_rows()
+        entries = [self._entries(row) for row in rows]
+        self._warn_about_rare(entries)
+        if rows[0][0].split is None:
+            names = [str(path) for _, path in rows]
+            pairs = ([[pair[i] for pair in found] for found in entries] for i in (0, 1))
+            splits = random_splits(names, *pairs, seed=self.config.seed)
+        else:
+            splits = self._given_splits(rows, entries)
+        return [
+            SplitGenerator(name=split, gen_kwargs={"images": images}) for split, images in splits.items() if images
+        ]
+
+    def _generate_examples(self, images: list[LabelledImage]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for image in images:
+            entries = zip(image.attribute_ids, image.value_ids, image.roles, strict=True)
+            yield image.name, make_row(image.name, image.image_id, entries)
+
+    def _labelled_rows(self) -> list[tuple[TableRow, Path]]:
+        """Rows that have a label and an image, with its path."""
+        folder, found, absent = self.config.image_folder(), [], []
+        for row in self.table.rows:
+            try:
+                path = resolve_inside(folder, row.image)
+            except ValueError as error:
+                raise LabelFileError.at(self.table.path, row.line, str(error)) from None
+            if not path.is_file():
+                absent.append(row)
+            elif row.values:
+                found.append((row, path))
+        if absent:
+            listed = "".join(f"\n  {self.table.path}:{row.line}: {row.image}" for row in absent[:5])
+            what = f"{len(absent)} of {len(self.table.rows)} images of the table"
+            if self.config.missing == "raise":
+                how = f"The first of them:{listed}\n  missing='skip' goes on without them."
+                raise DatasetFilesNotFoundError.explain(what, [folder], how)
+            warnings.warn(f"{what} are not in {folder} and were skipped; the first of them:{listed}", stacklevel=2)
+        if not found:
+            raise LabelFileError.at(self.table.path, None, "no image has both a file and a label")
+        return found
+
+    def _entries(self, located: tuple[TableRow, Path]) -> list[tuple[int, int]]:
+        row = located[0]
+        try:
+            return [
+                (self.schema.attribute_id(attribute), self.schema.value_id(attribute, name))
+                for attribute, names in row.values.items()
+                for name in names
+            ]
+        except ValueError as error:
+            raise LabelFileError.at(self.table.path, row.line, str(error)) from None
+
+    def _given_splits(
+        self, rows: list[tuple[TableRow, Path]], entries: list[list[tuple[int, int]]]
+    ) -> dict[str, list[LabelledImage]]:
+        splits = {}
+        for split in SPLITS:
+            members = [i for i, (row, _) in enumerate(rows) if row.split == split]
+            drawn = stratified_parts([[value for _, value in entries[i]] for i in members], (1, 4), self.config.seed)
+            splits[split] = []
+            for image_id, (i, part) in enumerate(zip(members, drawn.tolist(), strict=True)):
+                row, path = rows[i]
+                role = TRAIN if split == "train" else (QUERY, GALLERY)[part]
+                role = role if row.role is None else ROLES.index(row.role)
+                attribute_ids, value_ids = zip(*entries[i], strict=True)
+                splits[split].append(
+                    LabelledImage(str(path), image_id, attribute_ids, value_ids, (role,) * len(value_ids))
+                )
+        return splits
+
+    def _warn_about_rare(self, entries: list[list[tuple[int, int]]]) -> None:
+        counts = Counter(value for found in entries for _, value in found)
+        single = [self.schema.value_names[value] for value, count in sorted(counts.items()) if count == 1]
+        if single:
+            warnings.warn(
+                f"values of a single image, which can be neither learned nor found: {', '.join(single)}", stacklevel=2
+            )
+        for attribute, first, count in zip(
+            self.schema.attributes, self.schema.offsets, self.schema.num_values, strict=True
+        ):
+            if sum(counts[value] > 0 for value in range(first, first + count)) < 2:
+                warnings.warn(f"attribute {attribute!r} has fewer than two values with images", stacklevel=2)
