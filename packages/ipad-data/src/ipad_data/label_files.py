@@ -21,10 +21,9 @@ from typing import NamedTuple
 from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
 from ipad_data.label_text import filled_lines, numbered_lines, parse_int, safe_relative_path
 from ipad_data.meta_file import write_meta
+from ipad_data.roles import ROLES, SPLITS
 from ipad_data.schema import AttributeSchema
 
-ROLES = ("train", "query", "gallery")
-SPLITS = ("train", "validation", "test")
 _FILE_SUFFIX = {"train": "train", "validation": "valid", "test": "test"}
 _HOW = (
     "The split files are part of ASEN's release (github.com/Maryeon/asen, data/). Without them, "
@@ -40,7 +39,7 @@ class LabelledImage(NamedTuple):
         image_id: 0-based line number in the split's filenames file.
         attribute_ids: Attribute of each entry.
         value_ids: Flat value id of each entry.
-        roles: What each entry is for, an index into :data:`ROLES`.
+        roles: What each entry is for, an index into :data:`~ipad_data.roles.ROLES`.
     """
 
     name: str
@@ -202,8 +201,8 @@ def write_splits(
 
     Args:
         folder: Made where missing.
-        splits: Split name (of :data:`SPLITS`) -> images. Image ids become line numbers, so they must be distinct
-            and not negative; ids that are left out become blank lines.
+        splits: Split name (of :data:`~ipad_data.roles.SPLITS`) -> images. Image ids become line numbers, so they must
+            be distinct and not negative; ids that are left out become blank lines.
         schema: Names and numbers of values.
         dataset: Key of the nested ``meta.json``.
 

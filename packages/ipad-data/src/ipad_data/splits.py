@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ipad_data.label_files import ROLES, SPLITS, LabelledImage
+from ipad_data.label_files import LabelledImage
+from ipad_data.roles import ROLES, SPLITS
 
 
 def stratified_parts(value_ids: Sequence[Sequence[int]], fractions: Sequence[float], seed: int = 0) -> np.ndarray:

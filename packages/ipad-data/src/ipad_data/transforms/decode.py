@@ -40,13 +40,28 @@ def decode_image(source: str | Path | bytes, size: int, fit: Fit = "squash", nam
         ImageDecodeError: missing, empty, truncated or no image, or so many pixels that Pillow takes it for a
             decompression bomb (``PIL.Image.MAX_IMAGE_PIXELS``).
     """
+    return np.asarray(_resize(open_image(source, size, name), size, fit))
+
+
+def open_image(source: str | Path | bytes, size: int | None = None, name: str | None = None) -> Image.Image:
+    """Decode an image file to RGB, oriented as meant, with the same care as :func:`decode_image`.
+
+    Args:
+        source: Path, or the bytes of the file.
+        size: Neither side need be larger than this: a large JPEG is then decoded at a part of its size, with both
+            sides still at least as large. None decodes it whole.
+        name: What to call the image in errors; the path when None.
+
+    Raises:
+        ImageDecodeError: as for :func:`decode_image`.
+    """
     name = name or (str(source) if not isinstance(source, bytes) else "image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                return np.asarray(_resize(_to_rgb(image, size), size, fit))
+                return _to_rgb(image, size)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageDecodeError(f"{name}: too many pixels to be decoded safely: {error}") from None
     except UnidentifiedImageError:
@@ -57,8 +72,9 @@ def decode_image(source: str | Path | bytes, size: int, fit: Fit = "squash", nam
         raise ImageDecodeError(f"{name}: cannot be decoded: {error or type(error).__name__}") from None
 
 
-def _to_rgb(image: Image.Image, size: int) -> Image.Image:
-    image.draft("RGB", (size, size))
+def _to_rgb(image: Image.Image, size: int | None) -> Image.Image:
+    if size is not None:
+        image.draft("RGB", (size, size))
     oriented = ImageOps.exif_transpose(image)
     if oriented.mode == "RGB":
         return oriented

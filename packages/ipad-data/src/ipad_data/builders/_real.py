@@ -1,0 +1,271 @@
+"""What FashionAI, DARN and DeepFashion share: protocols, missing images, coverage."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from datasets import DatasetInfo, SplitGenerator
+
+from ipad_data.builders._base import AttributeDatasetBuilder, AttributeDatasetConfig, row_features
+from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
+from ipad_data.image_tree import ImageTree
+from ipad_data.label_files import LabelledImage, available_splits, read_splits, split_file_paths
+from ipad_data.meta_file import read_meta
+from ipad_data.schema import AttributeSchema
+from ipad_data.splits import random_splits
+
+MISSING_IMAGES = ("raise", "skip", "label_only")
+_logger = logging.getLogger(__name__)
+
+
+class RawLabels(NamedTuple):
+    """Labels before they are divided into splits, as parallel lists over images."""
+
+    names: list[str]
+    attribute_ids: list[tuple[int, ...]]
+    value_ids: list[tuple[int, ...]]
+
+
+class SplitCoverage(NamedTuple):
+    """How many of a split's labelled images are there; ``missing`` holds the names of the others."""
+
+    labelled: int
+    found: int
+    missing: list[str]
+
+    def __str__(self) -> str:
+        share = 100 * self.found / max(self.labelled, 1)
+        return f"{self.found} of {self.labelled} images found ({share:.1f} %)"
+
+
+@dataclass
+class RealConfig(AttributeDatasetConfig):
+    """Options that the three datasets share.
+
+    Args:
+        protocol: ``published`` reads the field's split files; ``random`` divides the raw annotations 8:1:1, and
+            validation and test 1:4 into queries and gallery, stratified by value.
+        seed: Of the random splits.
+        missing_images: ``raise`` stops where labelled images are missing; ``skip`` leaves out their rows and says so;
+            ``label_only`` keeps their rows without an image. Image ids never change.
+        images_dir: Where the images are, if not below ``data_dir``.
+
+    Raises:
+        ValueError: an option outside its choices.
+    """
+
+    protocols: ClassVar[tuple[str, ...]] = ("published", "random")
+
+    protocol: str = "published"
+    seed: int = 0
+    missing_images: str = "raise"
+    images_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.images_dir is not None:
+            self.images_dir = os.path.abspath(os.path.expanduser(self.images_dir))
+        if self.protocol not in self.protocols:
+            raise ValueError(f"protocol must be one of {', '.join(self.protocols)}, got {self.protocol!r}")
+        if self.missing_images not in MISSING_IMAGES:
+            raise ValueError(f"missing_images must be one of {', '.join(MISSING_IMAGES)}, got {self.missing_images!r}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+
+    @property
+    def image_folder(self) -> Path:
+        """The folder that images are looked up in."""
+        return self.folder if self.images_dir is None else Path(self.images_dir)
+
+
+@dataclass(frozen=True)
+class SplitFolder:
+    """The folder of a dataset's split files, and its ``meta.json`` where there is one."""
+
+    folder: Path
+    meta: Path | None
+    files: list[Path] = field(default_factory=list)
+
+
+def find_split_folder(folder: Path, dataset: str) -> SplitFolder | None:
+    """Split files in the folder itself or in its subfolder called after the dataset; ``meta.json`` there or above."""
+    children = sorted(child for child in folder.iterdir() if child.name.lower() == dataset.lower() and child.is_dir())
+    for place in (folder, *children):
+        splits = available_splits(place)
+        if splits:
+            meta = next((path for path in (place / "meta.json", place.parent / "meta.json") if path.is_file()), None)
+            files = [path for split in splits for path in split_file_paths(place, split).values() if path.is_file()]
+            return SplitFolder(place, meta, [*files, *([meta] if meta else [])])
+    return None
+
+
+class RealDatasetBuilder(AttributeDatasetBuilder):
+    """Base of the three builders. Subclasses say what the raw files are and how they are read.
+
+    Attributes:
+        TITLE: Name as people write it, and key in ``meta.json``.
+        ANCHOR: Folder that image names count from (see :class:`~ipad_data.image_tree.ImageTree`).
+        SCHEMA: Attributes and values where no file tells them.
+        HOW_TO_GET: What to do when files are missing.
+    """
+
+    TITLE: ClassVar[str]
+    ANCHOR: ClassVar[str]
+    SCHEMA: ClassVar[AttributeSchema]
+    HOW_TO_GET: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def raw_files(cls, config: RealConfig) -> list[Path]:
+        """Raw annotation files that are there."""
+
+    @abstractmethod
+    def read_raw(self) -> RawLabels:
+        """Labels of the raw annotation files. Raises DatasetFilesNotFoundError where there are none."""
+
+    @classmethod
+    def raw_schema(cls, config: RealConfig) -> AttributeSchema:
+        """Schema of the raw annotations."""
+        return cls.SCHEMA
+
+    def adapt_splits(self, splits: dict[str, list[LabelledImage]]) -> dict[str, list[LabelledImage]]:
+        """Last change of the splits before their images are looked up."""
+        return splits
+
+    @classmethod
+    def annotation_files(cls, config: RealConfig) -> Sequence[Path]:
+        for folder in (config.folder, config.image_folder):
+            if not folder.is_dir():
+                raise DatasetFilesNotFoundError.explain(f"folder of {cls.TITLE}", [folder], cls.HOW_TO_GET)
+        found = find_split_folder(config.folder, cls.TITLE)
+        files = {path.resolve(): path for path in (*(found.files if found else ()), *cls.raw_files(config))}
+        return list(files.values())
+
+    @classmethod
+    def image_folders(cls, config: RealConfig) -> Sequence[Path]:
+        return (config.image_folder,)
+
+    @property
+    def schema(self) -> AttributeSchema:
+        """Attributes and values of the chosen protocol."""
+        return self.find_schema(self.config)
+
+    @classmethod
+    def find_schema(cls, config: RealConfig) -> AttributeSchema:
+        """Schema from ``meta.json`` (published protocol) or from the raw annotations."""
+        found = find_split_folder(config.folder, cls.TITLE)
+        if config.protocol != "published":
+            return cls.raw_schema(config)
+        return read_meta(found.meta, cls.TITLE, names=cls.SCHEMA) if found and found.meta else cls.SCHEMA
+
+    def _info(self) -> DatasetInfo:
+        return DatasetInfo(
+            description=f"{self.TITLE}, {self.config.protocol} splits", features=row_features(self.schema)
+        )
+
+    def splits(self) -> dict[str, list[LabelledImage]]:
+        """Labelled images of every split, by the labels alone: the same whatever images are there.
+
+        Raises:
+            DatasetFilesNotFoundError: annotation files are missing.
+            LabelFileError: an annotation file breaks its format.
+        """
+        if self.config.protocol == "published":
+            found = find_split_folder(self.config.folder, self.TITLE)
+            if found is None:
+                looked = [self.config.folder / "filenames_train.txt", self.config.folder / self.TITLE]
+                raise DatasetFilesNotFoundError.explain(
+                    f"split files of {self.TITLE}",
+                    looked,
+                    "They come with ASEN (github.com/Maryeon/asen, meta_data.tar.gz). From raw labels alone, load with "
+                    f"protocol='random'. {self.HOW_TO_GET}",
+                )
+            return self.adapt_splits(read_splits(found.folder, self.schema))
+        return self.adapt_splits(self.divide(self.read_raw()))
+
+    def divide(self, raw: RawLabels) -> dict[str, list[LabelledImage]]:
+        """Random splits of raw labels."""
+        return random_splits(raw.names, raw.attribute_ids, raw.value_ids, self.config.seed)
+
+    def locate_images(
+        self, splits: Mapping[str, Sequence[LabelledImage]]
+    ) -> tuple[dict[str, list[str | None]], dict[str, SplitCoverage]]:
+        """Path of each image (``None`` where missing), and how many are there, for each split.
+
+        Raises:
+            LabelFileError: a name leads through a link out of the folder.
+        """
+        tree = ImageTree(self.config.image_folder, self.ANCHOR)
+        paths: dict[str, list[str | None]] = {}
+        for split, images in splits.items():
+            try:
+                paths[split] = [tree.find(image.name) for image in images]
+            except ValueError as error:
+                raise LabelFileError(str(error)) from None
+        return paths, {split: _coverage(images, paths[split]) for split, images in splits.items()}
+
+    def coverage(self) -> dict[str, SplitCoverage]:
+        """How many of the labelled images of each split are there. Builds nothing."""
+        return self.locate_images(self.splits())[1]
+
+    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
+        splits = self.splits()
+        paths, coverage = self.locate_images(splits)
+        self._answer_missing(coverage)
+        keep_missing = self.config.missing_images == "label_only"
+        return [
+            SplitGenerator(
+                name=split,
+                gen_kwargs={
+                    "rows": [
+                        (image, path) for image, path in zip(images, paths[split], strict=True) if path or keep_missing
+                    ]
+                },
+            )
+            for split, images in splits.items()
+        ]
+
+    def _answer_missing(self, coverage: Mapping[str, SplitCoverage]) -> None:
+        text = "; ".join(f"{split}: {counts}" for split, counts in coverage.items())
+        self.info.description = f"{self.TITLE}, {self.config.protocol} splits. {text}"
+        missing = [name for counts in coverage.values() for name in counts.missing]
+        found = sum(counts.found for counts in coverage.values())
+        policy = self.config.missing_images
+        if missing and (policy == "raise" or (policy == "skip" and not found)):
+            raise DatasetFilesNotFoundError.explain(
+                f"{len(missing)} labelled images of {self.TITLE} ({text}), e.g. {', '.join(missing[:3])}",
+                [self.config.image_folder],
+                "Unpack the images there or name their folder with images_dir=; to go on without them load with "
+                "missing_images='skip' (leaves out their rows) or 'label_only' (rows without images). "
+                f"{self.HOW_TO_GET}",
+            )
+        if missing and policy == "skip":
+            _logger.warning("%s: rows of %d missing images are left out (%s)", self.TITLE, len(missing), text)
+
+    def _generate_examples(self, rows: list[tuple[LabelledImage, str | None]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, (image, path) in enumerate(rows):
+            yield (
+                number,
+                {
+                    "image": None if path is None else self.stored_image(image, path),
+                    "image_id": image.image_id,
+                    "attribute_ids": list(image.attribute_ids),
+                    "value_ids": list(image.value_ids),
+                    "roles": list(image.roles),
+                },
+            )
+
+    def stored_image(self, image: LabelledImage, path: str) -> dict[str, Any]:
+        """What the ``image`` column holds: the path."""
+        return {"path": path, "bytes": None}
+
+
+def _coverage(images: Sequence[LabelledImage], paths: Sequence[str | None]) -> SplitCoverage:
+    missing = [image.name for image, path in zip(images, paths, strict=True) if path is None]
+    return SplitCoverage(len(images), len(images) - len(missing), missing)
