@@ -14,14 +14,12 @@ from ipad_rerank._progress import progress_over
 from ipad_rerank._stable_order import stable_order
 from ipad_rerank.ranking import stable_topk
 from ipad_rerank.rerankers._neighborhoods import Neighborhoods
-from ipad_rerank.rerankers._ragged import RaggedRows, segment_sum, spread
+from ipad_rerank.rerankers._overlap import QueryEncodings, overlap
+from ipad_rerank.rerankers._ragged import RaggedRows
 from ipad_rerank.rerankers._reciprocal import average_over_neighbors, encode
 
 _TIE_BREAK = 2.0**-30
 _ALIGN = 64  # as in rank: equal vectors get equal scores
-
-ByColumn = tuple[Tensor, Tensor, Tensor]
-"""The queries' encodings grouped by column: ``start (N + 1,)``, query, value."""
 
 
 def search_reciprocal(
@@ -53,63 +51,35 @@ def search_reciprocal(
     for top, left in progress_over(blocks, len(blocks), "k-reciprocal", progress):
         rows = slice(top, min(top + height, num_queries))
         if left == 0:
-            by_column = _group_by_column(around, encoded, rows, k2, table)
+            own = average_over_neighbors(encoded, around.nearest[rows], k2, table)
+            queries = QueryEncodings.of(own, rows.stop - top, len(around))
             best, found = scores.new_empty(rows.stop - top, 0, dtype=torch.float64), indices[rows, :0]
         columns = slice(left, min(left + width, num_items))
         items = slice(num_queries + columns.start, num_queries + columns.stop)
-        entries = average_over_neighbors(encoded, around.nearest[items], k2, table)
-        overlap = overlap_with_queries(by_column, entries, rows.stop - top, columns.stop - left)
-        best, found = _merge(best, found, _blend(around, overlap, rows, items, lambda_value), left, k)
+        order = _likeness_order(encoded, torch.arange(items.start, items.stop, device=device))
+        entries = average_over_neighbors(encoded, around.nearest[items][order], k2, table)
+        shared = overlap(queries, entries, len(order))[:, torch.argsort(order)]
+        best, found = _merge(best, found, _blend(around, shared, rows, items, lambda_value), left, k)
         if columns.stop == num_items:
             order = stable_order(best)
             indices[rows], scores[rows] = found.gather(1, order), best.gather(1, order).to(scores.dtype)
     return indices, scores
 
 
-def overlap_with_queries(
-    by_column: ByColumn, entries: tuple[Tensor, Tensor, Tensor], num_queries: int, width: int
-) -> Tensor:
-    """``(num_queries, width)`` float64 sums over columns of ``min(query's value, row's value)``.
-
-    Args:
-        by_column: See :data:`ByColumn`.
-        entries: The gallery rows' encodings: row below ``width``, column, value.
-        num_queries: Queries in ``by_column``.
-        width: Gallery rows.
-    """
-    start, query, value = by_column
-    row, column, own = entries
-    lengths = start[column + 1] - start[column]
-    kept = lengths > 0
-    row, column, own, lengths = row[kept], column[kept], own[kept], lengths[kept]
-    total = torch.zeros(num_queries * width, dtype=torch.float64, device=row.device)
-    ends = lengths.cumsum(0)
-    budget = max(int(lengths.max()) if len(lengths) else 1, work_budget(row.device) // 64, len(total))
-    first, done = 0, 0
-    while first < len(row):
-        last = int(torch.searchsorted(ends, done + budget, right=True))
-        part = slice(first, max(last, first + 1))
-        owner, place = spread(start[column[part]], lengths[part])
-        smaller = torch.minimum(own[part][owner], value[place])
-        total += segment_sum(query[place] * width + row[part][owner], smaller, len(total))
-        first = part.stop
-        done = int(ends[first - 1])
-    return total.view(num_queries, width)
+def _likeness_order(encoded: RaggedRows, rows: Tensor) -> Tensor:
+    """An order of ``rows`` in which rows with many columns in common tend to stand together (a min-hash)."""
+    owner, columns, _ = encoded.take(rows)
+    hashed = (columns.long() * 2654435761) % (1 << 32)
+    least = torch.full((len(rows),), 1 << 32, device=rows.device).scatter_reduce_(0, owner, hashed, "amin")
+    return torch.argsort(least, stable=True)
 
 
-def _group_by_column(around: Neighborhoods, encoded: RaggedRows, rows: slice, k2: int, table: Tensor) -> ByColumn:
-    query, column, value = average_over_neighbors(encoded, around.nearest[rows], k2, table)
-    order = torch.argsort(column, stable=True)
-    counts = torch.bincount(column, minlength=len(around))
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]), query[order], value[order]
-
-
-def _blend(around: Neighborhoods, overlap: Tensor, rows: slice, items: slice, lambda_value: float) -> Tensor:
+def _blend(around: Neighborhoods, shared: Tensor, rows: slice, items: slice, lambda_value: float) -> Tensor:
     """``1 - d*`` in float64; the encodings sum to 1, so the union of two is 2 less their overlap."""
     unit = around.unit[items]
     padded = torch.cat([unit, unit.new_zeros(-len(unit) % _ALIGN, unit.shape[1])])
     cosine = (around.unit[rows] @ padded.T)[:, : len(unit)].clamp_(-1, 1).double()
-    score = (1 - lambda_value) * (overlap / (2 - overlap))
+    score = (1 - lambda_value) * (shared / (2 - shared))
     if lambda_value > 0:
         score += lambda_value * (1 - (2 - 2 * cosine) / around.largest[rows, None])
     else:
