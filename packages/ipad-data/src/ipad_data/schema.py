@@ -143,7 +143,7 @@ class AttributeSchema:
             value_names = features["value_ids"].feature.names
         except (KeyError, AttributeError):
             raise ValueError(
-                "features must hold 'attribute_ids' and 'value_ids' lists of ClassLabel, as ipad_data.load makes them; "
+                "features must hold 'attribute_ids' and 'value_ids' lists of ClassLabel, as ipad_data.load makes; "
                 f"got columns {sorted(features)}"
             ) from None
         values: dict[str, list[str]] = {attribute: [] for attribute in attributes}

@@ -149,6 +149,8 @@ class Table(AttributeDatasetBuilder):
             splits = random_splits(names, *pairs, seed=self.config.seed)
         else:
             splits = self._given_splits(rows, entries)
+        if all(row.role is None for row, _ in rows):
+            splits = {split: _with_a_query(split, images) for split, images in splits.items() if images}
         return [
             SplitGenerator(name=split, gen_kwargs={"images": images}) for split, images in splits.items() if images
         ]
@@ -222,3 +224,14 @@ class Table(AttributeDatasetBuilder):
         ):
             if sum(counts[value] > 0 for value in range(first, first + count)) < 2:
                 warnings.warn(f"attribute {attribute!r} has fewer than two values with images", stacklevel=2)
+
+
+def _with_a_query(split: str, images: list[LabelledImage]) -> list[LabelledImage]:
+    """The images; where a small split drew no query at all, the first image of its commonest value becomes one."""
+    counts = Counter(value for image in images for value in image.value_ids)
+    if split == "train" or any(QUERY in image.roles for image in images) or counts.most_common(1)[0][1] < 2:
+        return images
+    value = counts.most_common(1)[0][0]
+    chosen = next(i for i, image in enumerate(images) if value in image.value_ids)
+    query = images[chosen]._replace(roles=(QUERY,) * len(images[chosen].roles))
+    return [*images[:chosen], query, *images[chosen + 1 :]]

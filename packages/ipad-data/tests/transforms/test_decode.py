@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ipad_data import ImageDecodeError
+from ipad_data.transforms import decode_image
+
+
+@pytest.fixture
+def photo():
+    """Smooth image, 60 wide and 40 high: red grows to the right, green downwards."""
+    x, y = np.meshgrid(np.linspace(0, 255, 60), np.linspace(0, 255, 40))
+    return Image.fromarray(np.stack([x, y, np.full_like(x, 80)], -1).astype(np.uint8))
+
+
+def saved(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def assert_near(actual: np.ndarray, expected: Image.Image, tolerance: float = 6) -> None:
+    size = actual.shape[0]
+    wanted = np.asarray(expected.convert("RGB").resize((size, size), Image.Resampling.BILINEAR), dtype=float)
+    assert np.abs(actual.astype(float) - wanted).mean() < tolerance
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+def test_formats(photo, kind):
+    assert_near(decode_image(saved(photo, kind), 24), photo, 12 if kind == "GIF" else 6)
+
+
+def test_path_and_bytes_agree(photo, tmp_path):
+    path = tmp_path / "größe.jpg"
+    path.write_bytes(saved(photo, "JPEG"))
+    np.testing.assert_array_equal(decode_image(path, 16), decode_image(path.read_bytes(), 16))
+
+
+def test_no_resize_keeps_the_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(decode_image(saved(Image.fromarray(pixels), "PNG"), 32), pixels)
+
+
+def test_large_jpegs_decode_reduced_to_nearly_the_same(photo):
+    large = photo.resize((2400, 1600), Image.Resampling.BICUBIC)
+    assert_near(decode_image(saved(large, "JPEG", quality=95), 96), large, 2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(photo, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = {3: 180, 6: 270, 8: 90}
+    data = saved(photo, "JPEG", exif=exif, quality=95)
+    decoded = decode_image(data, 20)
+    if orientation == 1:
+        assert_near(decoded, photo)
+    elif orientation in turned:
+        assert_near(decoded, photo.rotate(turned[orientation], expand=True))
+    else:
+        methods = {2: "FLIP_LEFT_RIGHT", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 7: "TRANSVERSE"}
+        assert_near(decoded, photo.transpose(getattr(Image.Transpose, methods[orientation])))
+
+
+def test_cmyk(photo):
+    assert_near(decode_image(saved(photo.convert("CMYK"), "JPEG", quality=95), 24), photo)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_other_modes(photo, mode):
+    assert_near(decode_image(saved(photo.convert(mode), "PNG"), 24), photo.convert(mode), 12)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_lies_over_white(mode):
+    image = Image.new("RGBA", (20, 20), (0, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 10, 20))
+    options = {}
+    if mode == "P":
+        image = image.convert("RGB").quantize(2)
+        image.putdata([0] * 200 + [1] * 200)
+        image.putpalette([0, 0, 0, 0, 0, 0])
+        image = image.transpose(Image.Transpose.TRANSPOSE)
+        options = {"transparency": 0}
+    else:
+        image = image.convert(mode)
+    decoded = decode_image(saved(image, "PNG", **options), 20)
+    assert (decoded[:, :10] == 255).all()
+    assert (decoded[:, 10:] == 0).all()
+
+
+def test_16_bit_gray():
+    values = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    decoded = decode_image(saved(Image.fromarray(values), "PNG"), 16)
+    np.testing.assert_array_equal(decoded, np.arange(256).reshape(16, 16, 1).repeat(3, 2))
+
+
+def test_float_gray():
+    values = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    decoded = decode_image(saved(Image.fromarray(values), "TIFF"), 16)
+    assert np.abs(decoded[..., 0].ravel() - np.arange(256.0)).max() <= 1
+
+
+def test_animations_give_their_first_frame():
+    frames = [Image.new("RGB", (12, 12), color) for color in ("red", "blue")]
+    decoded = decode_image(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), 12)
+    assert (decoded == (255, 0, 0)).all()
+
+
+def test_letterbox_keeps_the_shape(photo):
+    decoded = decode_image(saved(photo, "PNG"), 30, fit="letterbox")
+    assert (decoded[:4] == 255).all()
+    assert (decoded[-4:] == 255).all()
+    expected = np.asarray(photo.resize((30, 20), Image.Resampling.BILINEAR), dtype=float)
+    assert np.abs(decoded[5:25] - expected).max() < 2
+    assert decoded[15, 28, 0] > 230
+    assert decoded[15, 1, 0] < 25
+
+
+def bomb() -> bytes:
+    """PNG header that claims 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("empty.jpg", r"empty\.jpg: not an image file, it begins with nothing \(0 bytes\)"),
+        ("page.jpg", r"page\.jpg: not an image file, it begins with b'<!DOCTYPE html>"),
+        ("truncated.jpg", r"truncated\.jpg: cannot be decoded: image file is truncated"),
+        ("truncated.png", r"truncated\.png: cannot be decoded"),
+        ("damaged.png", r"damaged\.png: cannot be decoded"),
+        ("bomb.png", r"bomb\.png: too many pixels to be decoded safely"),
+        ("missing.jpg", r"missing\.jpg: no such file"),
+        (".", r"cannot be decoded"),
+    ],
+)
+def test_broken_files_are_named(photo, tmp_path, name, message):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8))
+    png = saved(noise, "PNG")
+    contents = {
+        "empty.jpg": b"",
+        "page.jpg": b"<!DOCTYPE html><html>not found</html>",
+        "truncated.jpg": saved(noise, "JPEG")[:2000],
+        "truncated.png": png[:2000],
+        "damaged.png": png[:300] + b"\xff" * 40 + png[340:],
+        "bomb.png": bomb(),
+    }
+    if name in contents:
+        (tmp_path / name).write_bytes(contents[name])
+    with pytest.raises(ImageDecodeError, match=message):
+        decode_image(tmp_path / name, 32)
+
+
+def test_a_warning_sized_bomb_is_an_error_too(monkeypatch, photo):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # the photo has 2400: Pillow alone would only warn
+    with pytest.raises(ImageDecodeError, match="too many pixels"):
+        decode_image(saved(photo, "PNG"), 8, name="photo")
