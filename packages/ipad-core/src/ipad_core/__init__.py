@@ -1,1 +1,9 @@
-"""Being built."""
+"""Networks and losses of IPAD: attribute-aware fashion similarity learning."""
+
+from __future__ import annotations
+
+from ipad_core._registry import create_model, list_models, register_model
+from ipad_core.models import IPAD, AttributeEmbedder
+from ipad_core.output import EmbeddingOutput
+
+__all__ = ["IPAD", "AttributeEmbedder", "EmbeddingOutput", "create_model", "list_models", "register_model"]

@@ -1,0 +1,48 @@
+"""A convolutional trunk of timm, cut after one stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ipad_core._timm import timm
+
+
+class Trunk(nn.Module):
+    """Feature map of a timm network after one of its stages; what lies behind it is not built.
+
+    Args:
+        name: Any timm network with feature extraction, e.g. ``resnet50``.
+        stage: Index among timm's features; 3 is the third stage of a ResNet (stride 16).
+        pretrained: Load timm's weights (from the hub, or a file in ``pretrained_cfg_overlay``).
+        options: Further arguments of ``timm.create_model``.
+
+    Shape:
+        images ``(N, 3, H, W)``, normalized; returns ``(N, C, h, w)`` with C = ``num_features``.
+
+    Raises:
+        ValueError: the network has no such stage.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str = "resnet50", stage: int = 3, pretrained: bool = False, **options: Any) -> None:
+        super().__init__()
+        try:
+            self.features = timm.create_model(
+                name, pretrained=pretrained, features_only=True, out_indices=(stage,), **options
+            )
+        except (IndexError, AssertionError) as error:
+            raise ValueError(f"backbone {name!r} has no stage {stage}: {error!r}") from error
+        self.num_features: int = self.features.feature_info.channels()[-1]
+        self.stride: int = self.features.feature_info.reduction()[-1]
+        config = getattr(self.features, "pretrained_cfg", None) or {}
+        for statistic, default in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
+            value = torch.tensor(config.get(statistic) or default).view(1, 3, 1, 1)
+            self.register_buffer(statistic, value, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.features(images)[-1]

@@ -1,0 +1,49 @@
+"""Adaptive suppression of spatial attention (Eq. 2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+RULES = ("none", "soft", "keep_peak", "erase_peak")
+_SOFTNESS = 0.1  # width of the soft threshold, in units of the map's range
+
+
+def suppress(activation: Tensor, rule: str, ratio: float) -> Tensor:
+    """Suppress the positions of a map that Eq. 2 masks, as an adjustment of its activations.
+
+    The mask is read from the map's relative height ``R = (A - min A) / (max A - min A)``. The paper compares A itself
+    with ``ratio * max A``, which keeps nothing where every activation is negative; on the range something always stays.
+
+    - ``none``: the map as it is.
+    - ``keep_peak``: Eq. 2. Positions with R < ratio have their activation set to zero, as the paper zeroes alpha_s there;
+      to the map's minimum where even the maximum is negative, since zero would then be the peak.
+    - ``erase_peak``: the authors' public code, which masks R > ratio instead, so the peak goes.
+    - ``soft``: a differentiable form of keep_peak: ``A + log sigmoid((R - ratio) / 0.1)``, R without gradient.
+
+    Args:
+        activation: ``(B, L)`` over the positions.
+        rule: One of ``RULES``.
+        ratio: Paper symbol zeta, of the map's range, within [0, 1].
+
+    Raises:
+        ValueError: unknown rule.
+    """
+    if rule == "none":
+        return activation
+    if rule not in RULES:
+        raise ValueError(f"suppression must be one of {', '.join(RULES)}, got {rule!r}")
+    height = relative_height(activation.detach())
+    if rule == "soft":
+        return activation + F.logsigmoid((height - ratio) / _SOFTNESS)
+    masked = height < ratio if rule == "keep_peak" else height > ratio
+    detached = activation.detach()
+    low, high = detached.amin(dim=1, keepdim=True), detached.amax(dim=1, keepdim=True)
+    return torch.where(masked, torch.where(high > 0, 0.0, low), activation)
+
+
+def relative_height(maps: Tensor) -> Tensor:
+    """``(A - min) / (max - min)`` of ``(B, L)`` maps, over L; zero for a constant map."""
+    low = maps.amin(dim=1, keepdim=True)
+    return (maps - low) / (maps.amax(dim=1, keepdim=True) - low).clamp_min(1e-12)

@@ -1,0 +1,36 @@
+"""Iterative spatial attention (Eq. 1 and 3): keys of the map, a query of the attribute."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class SpatialAttention(nn.Module):
+    """Activation of every position for an attribute, in a shared latent space.
+
+    ``A(n) = temperature / sqrt(c') * sum_c' tanh(W_x x_n + b_x) * tanh(W_p p + b_p)``: Eq. 1 summed over c' and divided
+    by sqrt(c'), before the softmax of Eq. 3. One W_x and one W_p serve all iterations.
+
+    Args:
+        dim: c, of the map and of the attribute vector.
+        latent_dim: c'.
+        temperature: Gain on the activations; 1 is the paper's formula.
+    """
+
+    def __init__(self, dim: int, latent_dim: int, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.map_projection = nn.Linear(dim, latent_dim)
+        self.attribute_projection = nn.Linear(dim, latent_dim)
+        self.gain = temperature / math.sqrt(latent_dim)
+
+    def keys(self, tokens: Tensor) -> Tensor:
+        """``(N, L, c)`` positions to ``(N, L, c')`` keys."""
+        return self.map_projection(tokens).tanh()
+
+    def forward(self, keys: Tensor, attribute: Tensor) -> Tensor:
+        """``(B, L, c')`` keys and ``(B, c)`` attribute vectors to ``(B, L)`` activations."""
+        query = self.attribute_projection(attribute).tanh()
+        return torch.bmm(keys, query.unsqueeze(2)).squeeze(2) * self.gain

@@ -1,0 +1,45 @@
+"""CSN: one embedding of the image, a learned mask per attribute (Veit et al. 2017)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ipad_core._registry import register_model
+from ipad_core.layers import ConditionMask
+from ipad_core.models.embedder import check_entries
+from ipad_core.models.triplet import TripletNetwork
+from ipad_core.output import EmbeddingOutput
+
+
+@register_model
+class ConditionalSimilarityNetwork(TripletNetwork):
+    """Pooled trunk features, a linear embedding, and a non-negative mask over its dimensions per attribute.
+
+    Takes the arguments of :class:`TripletNetwork`.
+    """
+
+    architecture = "csn"
+
+    def __init__(
+        self,
+        num_attributes: int,
+        embed_dim: int = 1024,
+        image_size: int = 224,
+        backbone: str = "resnet50",
+        backbone_stage: int = 3,
+        backbone_options: dict[str, Any] | None = None,
+        pretrained: bool = False,
+        position_channels: bool = False,
+    ) -> None:
+        super().__init__(
+            num_attributes, embed_dim, image_size, backbone, backbone_stage, backbone_options, pretrained,
+            position_channels,
+        )  # fmt: skip
+        self.mask = ConditionMask(num_attributes, embed_dim)
+
+    def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None) -> EmbeddingOutput:
+        image_index = check_entries(images, attribute_ids, image_index)
+        return EmbeddingOutput(F.normalize(self.mask(self.pooled(images)[image_index], attribute_ids), dim=1))

@@ -1,0 +1,218 @@
+"""The base of all networks: images and attributes in, embeddings out."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ipad_core._registry import create_model
+from ipad_core.backbones import Trunk
+from ipad_core.output import EmbeddingOutput
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+
+
+class AttributeEmbedder(nn.Module):
+    """Embeds (image, attribute) entries; the trunk runs once per image, whatever the number of its attributes.
+
+    Subclasses set ``architecture`` (their registered name), build ``self.trunk`` or override the property, and implement
+    :meth:`forward`. Their constructors take JSON-able keyword arguments, which :attr:`options` records.
+    """
+
+    architecture: ClassVar[str]
+    image_size: int
+    options: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        original = cls.__init__
+
+        @functools.wraps(original)
+        def recording(self: AttributeEmbedder, *args: Any, **options: Any) -> None:
+            bound = inspect.signature(original).bind(self, *args, **options)
+            bound.apply_defaults()
+            recorded = dict(list(bound.arguments.items())[1:])
+            original(self, *args, **options)
+            self.options = recorded
+
+        cls.__init__ = recording
+
+    def forward(
+        self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None, **options: Any
+    ) -> EmbeddingOutput:
+        """Embed B entries over N images.
+
+        Args:
+            images: ``(N, 3, H, W)`` uint8 in [0, 255] or float in [0, 1], of any size.
+            attribute_ids: ``(B,)``.
+            image_index: ``(B,)`` image of each entry; None where entry i asks image i (B = N).
+            options: Of the network.
+
+        Raises:
+            ValueError: shapes that do not fit.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def encode(
+        self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None, batch_size: int = 64
+    ) -> EmbeddingOutput:
+        """Embed entries in evaluation mode, without gradients, ``batch_size`` images at a time.
+
+        Inputs may lie on another device than the network; the answer lies on the network's.
+
+        Raises:
+            ValueError: shapes that do not fit, an attribute id or image index out of range.
+        """
+        if image_index is None:
+            image_index = torch.arange(len(images), device=images.device)
+        check_entries(images, attribute_ids, image_index)
+        for name, ids, count in (
+            ("attribute_ids", attribute_ids, self.options["num_attributes"]), ("image_index", image_index, len(images)),
+        ):  # fmt: skip
+            if len(ids) and not (int(ids.min()) >= 0 and int(ids.max()) < count):
+                raise ValueError(f"{name} must be within [0, {count}), got {int(ids.min())} to {int(ids.max())}")
+        device = next(self.parameters()).device
+        order = image_index.argsort(stable=True)
+        bounds = torch.searchsorted(image_index[order], torch.arange(0, len(images) + batch_size, batch_size,
+                                                                     device=image_index.device)).tolist()  # fmt: skip
+        was_training = self.training
+        self.eval()
+        try:
+            outputs = []
+            for chunk, (first, last) in enumerate(itertools.pairwise(bounds)):
+                entries, start = order[first:last], chunk * batch_size
+                if len(entries):
+                    part = images[start : start + batch_size].to(device)
+                    ids, index = attribute_ids[entries].to(device), (image_index[entries] - start).to(device)
+                    outputs.append(self(part, ids, index))
+        finally:
+            self.train(was_training)
+        back = order.argsort().to(device)
+        joined = {}
+        for name in EmbeddingOutput.__dataclass_fields__:
+            parts = [getattr(output, name) for output in outputs]
+            joined[name] = None if not parts or parts[0] is None else torch.cat(parts)[back]
+        if joined["embedding"] is None:
+            raise ValueError("attribute_ids is empty: there is nothing to embed")
+        return EmbeddingOutput(**joined)
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Float images with the trunk's mean and standard deviation taken out, at their own size."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be (N, 3, H, W), got {tuple(images.shape)}")
+        if not images.is_floating_point():
+            images = images.to(self.trunk.mean.dtype) / 255.0
+        return (images - self.trunk.mean) / self.trunk.std
+
+    def trunk_input(self, normalized: Tensor) -> Tensor:
+        """The images at the trunk's ``image_size``."""
+        size = (self.image_size, self.image_size)
+        if tuple(normalized.shape[2:]) == size:
+            return normalized
+        return F.interpolate(normalized, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+    def load_trunk(self, other: AttributeEmbedder) -> None:
+        """Take over the trunk's weights of another network, e.g. one trained in stage 0.
+
+        Raises:
+            ValueError: the trunks differ.
+        """
+        try:
+            self.trunk.load_state_dict(other.trunk.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"the trunk of {other.architecture!r} does not fit {self.architecture!r}: {error}"
+            ) from None
+
+    # -- saving ----------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"architecture": self.architecture, "options": self.options}
+        (folder / _CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / _WEIGHTS)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **changes: Any) -> AttributeEmbedder:
+        """Read a network from a folder, or from the Hugging Face hub; it is in evaluation mode.
+
+        Args:
+            source: Folder of :meth:`save_pretrained`, or a hub repository ``owner/name``.
+            changes: Options to change, e.g. ``beta=0.5``.
+
+        Raises:
+            FileNotFoundError: the folder lacks one of the two files.
+            ValueError: the files do not fit each other, or are not what they should be.
+        """
+        folder = Path(source)
+        if not folder.is_dir() and folder.parts and len(folder.parts) == 2 and not folder.is_absolute():
+            folder = Path(snapshot_download(str(source), allow_patterns=[_CONFIG, _WEIGHTS]))
+        for name in (_CONFIG, _WEIGHTS):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder} is no saved model: it has no {name}")
+        try:
+            config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+            name, options = config["architecture"], {**config["options"], **changes}
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder / _CONFIG} does not describe a model: {error!r}") from None
+        if "pretrained" in options:
+            options["pretrained"] = False  # the weights are in the folder
+        model = create_model(name, **options)
+        if not isinstance(model, cls):
+            raise ValueError(f"{folder} holds a {name!r}, which is no {cls.__name__}")
+        try:
+            model.load_state_dict(load_file(folder / _WEIGHTS))
+        except (RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{folder / _WEIGHTS} does not fit its {_CONFIG}: {error}") from None
+        return model.eval()
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload to the Hugging Face hub; returns the address."""
+        api = HfApi(token=token)
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            api.upload_folder(repo_id=repo_id, folder_path=folder)
+        return str(address)
+
+
+def check_entries(images: Tensor, attribute_ids: Tensor, image_index: Tensor | None) -> Tensor:
+    """The image index, after checking the shapes.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    if attribute_ids.ndim != 1:
+        raise ValueError(f"attribute_ids must be (B,), got {tuple(attribute_ids.shape)}")
+    if image_index is None:
+        if len(attribute_ids) != len(images):
+            raise ValueError(
+                f"without image_index every image has one entry: got {len(images)} images and {len(attribute_ids)} "
+                "attribute_ids"
+            )
+        return torch.arange(len(images), device=images.device)
+    if image_index.shape != attribute_ids.shape:
+        raise ValueError(f"image_index must be {tuple(attribute_ids.shape)}, got {tuple(image_index.shape)}")
+    return image_index
+
+
+def build_trunk(
+    backbone: str, backbone_stage: int, backbone_options: dict[str, Any] | None, pretrained: bool
+) -> Trunk:
+    """Trunk of the options that all networks share."""
+    return Trunk(backbone, backbone_stage, pretrained, **(backbone_options or {}))

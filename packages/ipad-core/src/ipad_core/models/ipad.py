@@ -1,0 +1,240 @@
+"""IPAD: iterative positioning in space (IP-SP), then in semantics (IP-SE) on what it attended to."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ipad_core._registry import register_model
+from ipad_core.backbones import HybridTokens, Trunk, ViTTokens
+from ipad_core.layers import (
+    AttributeCrossAttention,
+    IterativeAttention,
+    PositionMix,
+    ResidualMLP,
+    attention_boxes,
+    crop_regions,
+    fuse_branches,
+)
+from ipad_core.layers.fusion import FUSIONS
+from ipad_core.layers.iterative_attention import READINGS
+from ipad_core.models.embedder import AttributeEmbedder, build_trunk, check_entries
+from ipad_core.output import EmbeddingOutput
+
+
+@dataclass(frozen=True)
+class SpatialFeatures:
+    """``embedding (B, d)``, ``background (B, d)`` or None, ``maps (B, iterations, h, w)``."""
+
+    embedding: Tensor
+    background: Tensor | None
+    maps: Tensor
+
+
+class SpatialBranch(nn.Module):
+    """IP-SP: trunk, iterative attention, residual MLP (Eq. 1 to 6)."""
+
+    def __init__(self, trunk: Trunk, attention: IterativeAttention, embed_dim: int, position_channels: bool) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.mix = PositionMix(trunk.num_features) if position_channels else nn.Identity()
+        self.attention = attention
+        self.head = ResidualMLP(attention.out_dim, embed_dim)
+
+    def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor, background: bool) -> SpatialFeatures:
+        feature_map = self.mix(self.trunk(images))  # once per image
+        tokens = feature_map.flatten(2).transpose(1, 2)  # (N, L, c)
+        attended = self.attention(tokens, attribute_ids, image_index, background)
+        maps = attended.maps.unflatten(2, feature_map.shape[2:])
+        back = None if attended.background is None else self.head(attended.background).float()
+        return SpatialFeatures(self.head(attended.foreground).float(), back, maps)
+
+
+class SemanticBranch(nn.Module):
+    """IP-SE: a vision transformer on the crop, read by the attribute (Eq. 7 to 9)."""
+
+    def __init__(self, tokens: nn.Module, attention: AttributeCrossAttention) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.attention = attention
+
+    def forward(self, crops: Tensor, attribute_ids: Tensor) -> Tensor:
+        return self.attention(self.tokens(crops), attribute_ids).float()
+
+
+@register_model
+class IPAD(AttributeEmbedder):
+    """Both branches of IPAD and their fusion.
+
+    Args:
+        num_attributes: A.
+        embed_dim: d of each branch.
+        image_size: Side of the trunk's input, px; the crops are cut from the images as they come, so give larger ones.
+        backbone, backbone_stage, backbone_options, pretrained: The trunk, as in :class:`TripletNetwork`; ``pretrained``
+            holds for the ViT as well.
+        position_channels: Mix position channels into the map, see :class:`PositionMix`.
+        latent_dim: c' of the attention.
+        iterations: Iter.
+        reduction: r.
+        reading: How Eq. 1 to 4 are read: ``default``, ``soft``, ``literal`` or ``public_code``; see ``READINGS``.
+        attention: Options of :class:`IterativeAttention` over those of the reading.
+        semantic: Whether there is a second branch. Without it the embedding is IP-SP's.
+        semantic_backbone: timm ViT, or ``hybrid``: a copy of the trunk as stem and a small transformer on its map.
+        semantic_options: Of timm's ViT, or ``embed_dim, depth, num_heads, mlp_ratio`` of :class:`HybridTokens`.
+        semantic_heads: Heads of the attribute cross-attention.
+        crop_size: Side of a crop, px.
+        crop_threshold, crop_min_side, crop_margin: See :func:`attention_boxes`.
+        fusion: ``sum`` (Eq. 21) or ``concat``.
+        beta: Weight of IP-SP in the fusion; may be set later.
+
+    Raises:
+        ValueError: unknown reading or fusion; others from the layers.
+
+    References:
+        Wan et al. 2025, sections 3.1 and 3.4. Each deviation is an option above or of :class:`IterativeAttention`. The
+        ViT's tokens come without a class token; the public code adds learned type embeddings, which the text does not
+        mention and we leave out.
+    """
+
+    architecture = "ipad"
+
+    def __init__(
+        self,
+        num_attributes: int,
+        embed_dim: int = 1024,
+        image_size: int = 224,
+        backbone: str = "resnet50",
+        backbone_stage: int = 3,
+        backbone_options: dict[str, Any] | None = None,
+        pretrained: bool = False,
+        position_channels: bool = False,
+        latent_dim: int = 512,
+        iterations: int = 3,
+        reduction: int = 2,
+        reading: str = "default",
+        attention: dict[str, Any] | None = None,
+        semantic: bool = True,
+        semantic_backbone: str = "vit_base_patch16_224",
+        semantic_options: dict[str, Any] | None = None,
+        semantic_heads: int = 8,
+        crop_size: int = 224,
+        crop_threshold: float = 0.1,
+        crop_min_side: float = 0.0,
+        crop_margin: float = 0.0,
+        fusion: str = "sum",
+        beta: float = 0.4,
+    ) -> None:
+        super().__init__()
+        if reading not in READINGS:
+            raise ValueError(f"reading must be one of {', '.join(READINGS)}, got {reading!r}")
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+        self.image_size, self.crop_size = image_size, crop_size
+        self.crop = {"threshold": crop_threshold, "min_side": crop_min_side, "margin": crop_margin}
+        self.fusion = fusion
+        self._beta = beta
+        trunk = build_trunk(backbone, backbone_stage, backbone_options, pretrained)
+        iterative = IterativeAttention(
+            num_attributes, trunk.num_features, latent_dim, iterations, reduction,
+            **{**READINGS[reading], **(attention or {})},
+        )  # fmt: skip
+        self.spatial = SpatialBranch(trunk, iterative, embed_dim, position_channels)
+        self.semantic: SemanticBranch | None = None
+        if semantic:
+            tokens: nn.Module
+            if semantic_backbone == "hybrid":
+                stem = build_trunk(backbone, backbone_stage, backbone_options, pretrained=False)
+                tokens = HybridTokens(stem, crop_size, stem.stride, **(semantic_options or {}))
+            else:
+                tokens = ViTTokens(semantic_backbone, crop_size, pretrained, **(semantic_options or {}))
+            cross = AttributeCrossAttention(num_attributes, tokens.num_features, embed_dim, semantic_heads)
+            self.semantic = SemanticBranch(tokens, cross)
+
+    @property
+    def trunk(self) -> Trunk:
+        """The trunk of IP-SP."""
+        return self.spatial.trunk
+
+    @property
+    def beta(self) -> float:
+        """Weight of IP-SP in the fusion (Eq. 21); saved with the model."""
+        return self._beta
+
+    @beta.setter
+    def beta(self, value: float) -> None:
+        if not 0 <= value <= 1:
+            raise ValueError(f"beta must be within [0, 1], got {value}")
+        self._beta = value
+        self.options["beta"] = value
+
+    def initialize_semantic(self, stage1: IPAD | None = None) -> None:
+        """Make the second branch ready for training: take over IP-SP of a stage-1 model, copy the trunk into the stem.
+
+        Args:
+            stage1: A trained model of the same options, with or without a second branch; None to keep this IP-SP.
+
+        Raises:
+            ValueError: there is no second branch, or ``stage1`` has another IP-SP.
+        """
+        if self.semantic is None:
+            raise ValueError("this model has no second branch; create it with semantic=True")
+        if stage1 is not None:
+            try:
+                self.spatial.load_state_dict(stage1.spatial.state_dict())
+            except RuntimeError as error:
+                raise ValueError(f"the stage-1 model has another IP-SP: {error}") from None
+        if isinstance(self.semantic.tokens, HybridTokens):
+            self.semantic.tokens.stem.load_state_dict(copy.deepcopy(self.trunk.state_dict()))
+
+    def forward(
+        self,
+        images: Tensor,
+        attribute_ids: Tensor,
+        image_index: Tensor | None = None,
+        branches: str = "both",
+        background: bool = False,
+        maps: bool = False,
+        boxes: Tensor | None = None,
+    ) -> EmbeddingOutput:
+        """Embed entries, see :meth:`AttributeEmbedder.forward`.
+
+        Args:
+            branches: ``both``, or ``spatial`` to leave the second branch out.
+            background: Compute the background features as well (Eq. 6).
+            maps: Answer the map of every iteration.
+            boxes: ``(B, 4)`` crops to use instead of those of the attention.
+        """
+        if branches not in ("both", "spatial"):
+            raise ValueError(f"branches must be 'both' or 'spatial', got {branches!r}")
+        image_index = check_entries(images, attribute_ids, image_index)
+        normalized = self.normalized(images)
+        spatial = self.spatial(self.trunk_input(normalized), attribute_ids, image_index, background)
+        attention = spatial.maps[:, -1]
+        semantic = None
+        if branches == "both" and self.semantic is not None:
+            if boxes is None:
+                boxes = self.boxes(spatial.maps)
+            semantic = self.semantic(crop_regions(normalized, boxes, image_index, self.crop_size), attribute_ids)
+        return EmbeddingOutput(
+            embedding=self.fuse(spatial.embedding, semantic),
+            spatial=spatial.embedding,
+            semantic=semantic,
+            background=spatial.background,
+            attention=attention,
+            attention_maps=spatial.maps if maps else None,
+            boxes=boxes if semantic is not None else None,
+        )
+
+    def boxes(self, maps: Tensor) -> Tensor:
+        """Crops of ``(B, iterations, h, w)`` maps: the last is the cumulative one where they are carried as a product."""
+        return attention_boxes(maps[:, -1], resolution=self.image_size // 2, **self.crop)
+
+    def fuse(self, spatial: Tensor, semantic: Tensor | None, beta: float | None = None) -> Tensor:
+        """Eq. 21, or the unit-length spatial embedding where there is no other."""
+        if semantic is None:
+            return F.normalize(spatial, dim=1)
+        return fuse_branches(spatial, semantic, self.beta if beta is None else beta, self.fusion)

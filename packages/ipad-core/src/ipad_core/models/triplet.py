@@ -1,0 +1,57 @@
+"""Triplet: one embedding of the whole image; the network does not see the attribute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ipad_core._registry import register_model
+from ipad_core.layers import PositionMix
+from ipad_core.models.embedder import AttributeEmbedder, build_trunk, check_entries
+from ipad_core.output import EmbeddingOutput
+
+
+@register_model
+class TripletNetwork(AttributeEmbedder):
+    """Pooled trunk features and a linear embedding; every attribute of an image gets the same one.
+
+    Args:
+        num_attributes: A; only checked.
+        embed_dim: D.
+        image_size: Side of the trunk's input, px.
+        backbone: timm name of the trunk.
+        backbone_stage: timm feature index at which it ends.
+        backbone_options: Further arguments of ``timm.create_model``.
+        pretrained: Load timm's weights.
+        position_channels: Mix position channels into the map first, see :class:`PositionMix`.
+    """
+
+    architecture = "triplet"
+
+    def __init__(
+        self,
+        num_attributes: int,
+        embed_dim: int = 1024,
+        image_size: int = 224,
+        backbone: str = "resnet50",
+        backbone_stage: int = 3,
+        backbone_options: dict[str, Any] | None = None,
+        pretrained: bool = False,
+        position_channels: bool = False,
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.trunk = build_trunk(backbone, backbone_stage, backbone_options, pretrained)
+        self.mix = PositionMix(self.trunk.num_features) if position_channels else nn.Identity()
+        self.project = nn.Linear(self.trunk.num_features, embed_dim)
+
+    def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None) -> EmbeddingOutput:
+        image_index = check_entries(images, attribute_ids, image_index)
+        return EmbeddingOutput(F.normalize(self.pooled(images)[image_index], dim=1))
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """``(N, D)`` embedding of each image, not normalized."""
+        feature_map = self.mix(self.trunk(self.trunk_input(self.normalized(images))))
+        return self.project(feature_map.mean(dim=(2, 3))).float()
