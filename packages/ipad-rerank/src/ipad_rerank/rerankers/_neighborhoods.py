@@ -10,7 +10,7 @@ from torch import Tensor
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors, compute_dtype
 from ipad_rerank._memory import work_budget
 from ipad_rerank._progress import progress_over
-from ipad_rerank.ranking import stable_topk
+from ipad_rerank._wide_topk import wide_topk
 from ipad_rerank.rerankers._refine import work_device
 
 _ALIGN = 64  # as in rank: equal vectors get equal scores
@@ -42,20 +42,24 @@ def find_neighborhoods(
     """Find the ``k`` nearest of each row of ``unit (N, D)``, itself included, a batch of rows at a time."""
     k = min(k, len(unit))
     zero = (unit == 0).all(1)
+    any_zero = bool(zero.any())
     padded = torch.cat([unit, unit.new_zeros(-len(unit) % _ALIGN, unit.shape[1])])
     nearest = torch.empty(len(unit), k, dtype=torch.int64, device=unit.device)
     largest = torch.empty(len(unit), dtype=unit.dtype, device=unit.device)
     step = batch_size or max(1, min(1024, work_budget(unit.device) // (4 * unit.element_size() * len(padded))))
+    scratch = torch.empty(min(step, len(unit)), len(padded), dtype=unit.dtype, device=unit.device)
     starts = range(0, len(unit), step)
     for start in progress_over(starts, len(starts), "Neighbours", progress):
         rows = slice(start, min(start + step, len(unit)))
-        cosine = (unit[rows] @ padded.T)[:, : len(unit)].clamp_(-1, 1)
-        cosine[:, zero] = 2.0
+        cosine = torch.mm(unit[rows], padded.T, out=scratch[: rows.stop - start])[:, : len(unit)].clamp_(-1, 1)
+        if any_zero:
+            cosine[:, zero] = 2.0
         distance = 2 - 2 * cosine.amin(1)
-        cosine[:, zero] = ZERO_VECTOR_SCORE
+        if any_zero:
+            cosine[:, zero] = ZERO_VECTOR_SCORE
         own = torch.arange(rows.start, rows.stop, device=unit.device)
-        cosine[own - start, own] = 2.0
-        nearest[rows] = stable_topk(cosine, k)[1]
+        cosine[own - start, own] = 3.0  # itself first
+        nearest[rows] = wide_topk(cosine, k)[1]
         largest[rows] = torch.where(distance > 0, distance, 1.0)
     return Neighborhoods(unit, zero, nearest, largest)
 
