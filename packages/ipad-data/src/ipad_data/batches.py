@@ -56,7 +56,7 @@ class BatchDataset(data.Dataset):
         position = np.cumsum(~broken) - 1
         index = plan.image_index[kept]
         return {
-            "images": torch.from_numpy(images[~broken] if broken.any() else images).permute(0, 3, 1, 2).contiguous(),
+            "images": torch.from_numpy(images[~broken] if broken.any() else images),
             "image_index": torch.from_numpy(position[index]),
             "attribute_ids": torch.from_numpy(plan.attribute_ids[kept]),
             "value_ids": torch.from_numpy(plan.value_ids[kept]),
@@ -65,13 +65,14 @@ class BatchDataset(data.Dataset):
         }
 
     def _decode(self, stored: list[dict], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images ``(N, S, S, 3)``, and which of them are broken."""
-        images = np.zeros((len(stored), self.detail_size, self.detail_size, 3), dtype=np.uint8)
+        """Images ``(N, 3, S, S)``, and which of them are broken."""
+        images = np.zeros((len(stored), 3, self.detail_size, self.detail_size), dtype=np.uint8)
         broken = np.zeros(len(stored), dtype=bool)
         for i, image in enumerate(stored):
             source = image["path"] if image["bytes"] is None else image["bytes"]
             try:
-                images[i] = decode_image(source, self.detail_size, self.fit, image["path"] or f"row {rows[i]}")
+                name = image["path"] or f"row {rows[i]}"
+                images[i] = decode_image(source, self.detail_size, self.fit, name).transpose(2, 0, 1)
             except ImageDecodeError:
                 if self.on_error == "raise":
                     raise

@@ -75,7 +75,7 @@ class BatchAugmentation:
             raise ValueError(f"images must be uint8 or floating point, got {images.dtype}")
         draw = _Draws(len(images), images.device, generator)
         images = self._flip(images, draw)
-        images = images / 255 if images.dtype == torch.uint8 else images
+        images = images.float().div_(255) if images.dtype == torch.uint8 else images
         images = self._warp(images, draw)
         images = self._recolor(images, draw)
         return self._erase(images, draw)
@@ -84,7 +84,9 @@ class BatchAugmentation:
         if self.flip == 0:
             return images
         flipped = draw.uniform(0, 1) < self.flip
-        return torch.where(flipped[:, None, None, None], images.flip(-1), images)
+        # Picking whole images out of both versions copies memory; torch.where would go through it pixel by pixel.
+        choice = torch.arange(len(images), device=images.device) + len(images) * flipped
+        return torch.cat([images, images.flip(-1)]).index_select(0, choice)
 
     def _warp(self, images: Tensor, draw: _Draws) -> Tensor:
         if not (self.perspective or self.rotation or self.scale or self.shift or self.crop < 1):
