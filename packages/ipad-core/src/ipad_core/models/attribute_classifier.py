@@ -51,7 +51,7 @@ class AttributeClassifier(AttributeEmbedder):
             )
         self.image_size = image_size
         self.trunk = build_trunk(backbone, backbone_stage, backbone_options, pretrained)
-        cells = -((-image_size // self.trunk.stride) ** 2)
+        side = -(-image_size // self.trunk.stride)
         self.reduce = nn.Conv2d(self.trunk.num_features, hidden_dim, 1)
         self.read_out = nn.Linear(hidden_dim * side**2, sum(num_values))
         owner = torch.repeat_interleave(torch.arange(num_attributes), torch.tensor(num_values))
