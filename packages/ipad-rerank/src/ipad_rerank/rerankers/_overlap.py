@@ -52,7 +52,7 @@ class QueryEncodings:
 
 
 def overlap(queries: QueryEncodings, entries: Entries, width: int) -> Tensor:
-    """``(queries, width)`` float64 overlaps with ``width`` gallery rows.
+    """``(width, queries)`` float64 overlaps of ``width`` gallery rows with all queries.
 
     Args:
         queries: Encodings of the queries.
@@ -78,7 +78,7 @@ def overlap(queries: QueryEncodings, entries: Entries, width: int) -> Tensor:
                 total[edges[tile] : edges[tile + 1]] = block
                 waiting = tile + 1
     _by_column(queries, row, column, value, slice(bounds[waiting], bounds[-1]), total, budget)
-    return total.T
+    return total
 
 
 def _by_column(

@@ -19,6 +19,7 @@ from ipad_rerank.rerankers._ragged import RaggedRows
 from ipad_rerank.rerankers._reciprocal import average_over_neighbors, encode
 
 _TIE_BREAK = 2.0**-30
+_BLOCK = 1 << 22  # larger blocks of scores are slower: their memory is mapped anew each time
 _ALIGN = 64  # as in rank: equal vectors get equal scores
 
 
@@ -44,7 +45,7 @@ def search_reciprocal(
     budget = work_budget(device)
     height = max(1, min(num_queries, 4096, budget // (32 * k)))
     mean_length = k2 * (len(encoded.columns) // len(around) + 1)
-    width = max(1, min(num_items, budget // (32 * height + 16 * mean_length)))
+    width = max(1, min(num_items, max(_BLOCK // height, 1024), budget // (32 * height + 16 * mean_length)))
     table_height = max(1, min(len(around), budget // (16 * len(around)), budget // (128 * mean_length)))
     table = torch.empty(table_height, len(around), dtype=torch.int32, device=device)
     blocks = [(top, left) for top in range(0, num_queries, height) for left in range(0, num_items, width)]
@@ -58,7 +59,7 @@ def search_reciprocal(
         items = slice(num_queries + columns.start, num_queries + columns.stop)
         order = _likeness_order(encoded, torch.arange(items.start, items.stop, device=device))
         entries = average_over_neighbors(encoded, around.nearest[items][order], k2, table)
-        shared = overlap(queries, entries, len(order))[:, torch.argsort(order)]
+        shared = overlap(queries, entries, len(order))[torch.argsort(order)].T.contiguous()
         best, found = _merge(best, found, _blend(around, shared, rows, items, lambda_value), left, k)
         if columns.stop == num_items:
             order = stable_order(best)
@@ -75,15 +76,16 @@ def _likeness_order(encoded: RaggedRows, rows: Tensor) -> Tensor:
 
 
 def _blend(around: Neighborhoods, shared: Tensor, rows: slice, items: slice, lambda_value: float) -> Tensor:
-    """``1 - d*`` in float64; the encodings sum to 1, so the union of two is 2 less their overlap."""
+    """``1 - d*`` in float64, in place of ``shared``; the encodings sum to 1, so the union of two is 2 less their overlap."""
     unit = around.unit[items]
     padded = torch.cat([unit, unit.new_zeros(-len(unit) % _ALIGN, unit.shape[1])])
     cosine = (around.unit[rows] @ padded.T)[:, : len(unit)].clamp_(-1, 1).double()
-    score = (1 - lambda_value) * (shared / (2 - shared))
-    if lambda_value > 0:
-        score += lambda_value * (1 - (2 - 2 * cosine) / around.largest[rows, None])
+    score = shared.div_(2 - shared).mul_(1 - lambda_value)
+    if lambda_value > 0:  # 1 - (2 - 2 cos) / largest, in two steps without further blocks
+        slope = 2 * lambda_value / around.largest[rows, None].double()
+        score.addcmul_(cosine, slope).add_(lambda_value - slope)
     else:
-        score += _TIE_BREAK * cosine
+        score.add_(cosine, alpha=_TIE_BREAK)
     score[:, around.zero[items]] = ZERO_VECTOR_SCORE
     return score
 
