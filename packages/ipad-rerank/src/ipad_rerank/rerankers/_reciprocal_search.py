@@ -5,6 +5,8 @@ No more is held than the encodings, one block of scores and the lists so far: ne
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from ipad_rerank.ranking import stable_topk
 from ipad_rerank.rerankers._neighborhoods import Neighborhoods
 from ipad_rerank.rerankers._overlap import QueryEncodings, overlap
 from ipad_rerank.rerankers._ragged import RaggedRows
-from ipad_rerank.rerankers._reciprocal import average_over_neighbors, encode
+from ipad_rerank.rerankers._reciprocal import average_over_neighbors
 
 _TIE_BREAK = 2.0**-30
 _BLOCK = 1 << 22  # larger blocks of scores are slower: their memory is mapped anew each time
@@ -26,45 +28,80 @@ _ALIGN = 64  # as in rank: equal vectors get equal scores
 def search_reciprocal(
     around: Neighborhoods,
     num_queries: int,
-    k1: int,
+    encoded: RaggedRows,
     k2: int,
-    lambda_value: float,
+    lambda_values: Sequence[float],
     k: int,
-    *,
-    encoded: RaggedRows | None = None,
     progress: bool | None = None,
-) -> tuple[Tensor, Tensor]:
-    """``indices, scores (Q, k)``, where the first ``num_queries`` of ``around`` are the queries.
+) -> list[tuple[Tensor, Tensor]]:
+    """``indices, scores (Q, k)`` for each of ``lambda_values``; the overlaps are computed once for all.
 
-    ``encoded`` of the same k1 may be given, to be used again with another k2.
+    The first ``num_queries`` of ``around`` are the queries; ``encoded`` are the encodings of all.
     """
-    encoded = encode(around, k1) if encoded is None else encoded
+    device = around.unit.device
+    found = [
+        _Lists(
+            torch.empty(num_queries, k, dtype=torch.int64, device=device),
+            torch.empty(num_queries, k, dtype=around.unit.dtype, device=device),
+        )
+        for _ in lambda_values
+    ]
+    for rows, items, shared in _blocks(around, num_queries, encoded, k2, k, progress):
+        is_last = items.stop == len(around)
+        for lists, lambda_value in zip(found, lambda_values, strict=True):
+            score = _blend(around, shared.clone(), rows, items, lambda_value)
+            lists.add(rows, items.start - num_queries, score, is_last)
+    return [(lists.indices, lists.scores) for lists in found]
+
+
+class _Lists:
+    """The best k so far, for one block of queries after another."""
+
+    def __init__(self, indices: Tensor, scores: Tensor) -> None:
+        self.indices, self.scores = indices, scores
+
+    def add(self, rows: slice, left: int, score: Tensor, is_last: bool) -> None:
+        """Scores of the gallery rows from ``left`` on, which follow those of the call before."""
+        k = self.indices.shape[1]
+        if left == 0:
+            self._best, self._found = score[:, :0], self.indices[rows, :0]
+        if left + score.shape[1] <= k:
+            columns = torch.arange(left, left + score.shape[1], device=score.device).expand(score.shape)
+        else:
+            score, columns = stable_topk(score, k)
+            columns = columns + left
+        best, found = torch.cat([self._best, score], 1), torch.cat([self._found, columns], 1)
+        if best.shape[1] > k:
+            best, kept = stable_topk(best, k)
+            found = found.gather(1, kept)
+        if is_last:
+            order = stable_order(best)
+            self.indices[rows] = found.gather(1, order)
+            self.scores[rows] = best.gather(1, order).to(self.scores.dtype)
+        self._best, self._found = best, found
+
+
+def _blocks(
+    around: Neighborhoods, num_queries: int, encoded: RaggedRows, k2: int, k: int, progress: bool | None
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Queries, gallery rows (as rows of ``around``) and their overlaps; all of the gallery for a block of queries."""
     num_items, device = len(around) - num_queries, around.unit.device
-    indices = torch.empty(num_queries, k, dtype=torch.int64, device=device)
-    scores = torch.empty(num_queries, k, dtype=around.unit.dtype, device=device)
     budget = work_budget(device)
     height = max(1, min(num_queries, 4096, budget // (32 * k)))
     mean_length = k2 * (len(encoded.columns) // len(around) + 1)
     width = max(1, min(num_items, max(_BLOCK // height, 1024), budget // (32 * height + 16 * mean_length)))
     table_height = max(1, min(len(around), budget // (16 * len(around)), budget // (128 * mean_length)))
     table = torch.empty(table_height, len(around), dtype=torch.int32, device=device)
-    blocks = [(top, left) for top in range(0, num_queries, height) for left in range(0, num_items, width)]
-    for top, left in progress_over(blocks, len(blocks), "k-reciprocal", progress):
+    starts = [(top, left) for top in range(0, num_queries, height) for left in range(0, num_items, width)]
+    for top, left in progress_over(starts, len(starts), "k-reciprocal", progress):
         rows = slice(top, min(top + height, num_queries))
+        items = slice(num_queries + left, num_queries + min(left + width, num_items))
         if left == 0:
             own = average_over_neighbors(encoded, around.nearest[rows], k2, table)
             queries = QueryEncodings.of(own, rows.stop - top, len(around))
-            best, found = scores.new_empty(rows.stop - top, 0, dtype=torch.float64), indices[rows, :0]
-        columns = slice(left, min(left + width, num_items))
-        items = slice(num_queries + columns.start, num_queries + columns.stop)
         order = _likeness_order(encoded, torch.arange(items.start, items.stop, device=device))
         entries = average_over_neighbors(encoded, around.nearest[items][order], k2, table)
-        shared = overlap(queries, entries, len(order))[torch.argsort(order)].T.contiguous()
-        best, found = _merge(best, found, _blend(around, shared, rows, items, lambda_value), left, k)
-        if columns.stop == num_items:
-            order = stable_order(best)
-            indices[rows], scores[rows] = found.gather(1, order), best.gather(1, order).to(scores.dtype)
-    return indices, scores
+        yield rows, items, overlap(queries, entries, len(order))[torch.argsort(order)].T.contiguous()
 
 
 def _likeness_order(encoded: RaggedRows, rows: Tensor) -> Tensor:
@@ -88,13 +125,3 @@ def _blend(around: Neighborhoods, shared: Tensor, rows: slice, items: slice, lam
         score.add_(cosine, alpha=_TIE_BREAK)
     score[:, around.zero[items]] = ZERO_VECTOR_SCORE
     return score
-
-
-def _merge(best: Tensor, found: Tensor, block: Tensor, left: int, k: int) -> tuple[Tensor, Tensor]:
-    """The lists so far, extended by a block of later gallery rows; cut to k, unless all are kept."""
-    if left + block.shape[1] <= k:
-        columns = torch.arange(left, left + block.shape[1], device=block.device).expand(block.shape)
-        return torch.cat([best, block], 1), torch.cat([found, columns], 1)
-    block, columns = stable_topk(block, k)
-    best, kept = stable_topk(torch.cat([best, block], 1), k)
-    return best, torch.cat([found, columns + left], 1).gather(1, kept)

@@ -13,10 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ipad_rerank._arrays import positive_int
+from ipad_rerank._arrays import Vectors, positive_int
 from ipad_rerank.ranking import Ranking, rank
 from ipad_rerank.rerankers._dense_reciprocal import refine_by_reciprocity
 from ipad_rerank.rerankers._neighborhoods import find_neighborhoods, joint_unit
+from ipad_rerank.rerankers._reciprocal import encode
 from ipad_rerank.rerankers._reciprocal_search import search_reciprocal
 from ipad_rerank.rerankers._refine import refine_candidates, refine_ranking, vectors_of
 
@@ -61,11 +62,7 @@ class KReciprocal:
             return refine_ranking(self._refine, query, gallery, ranking, self.restrict_to, _DENSE_COST, batch_size)
         queries, items = vectors_of(query, gallery)
         ranking.check_gallery(len(queries), len(items))
-        unit = joint_unit(queries, items)
-        around = find_neighborhoods(unit, max(self.k1 + 1, self.k2), batch_size, progress)
-        indices, scores = search_reciprocal(
-            around, len(queries), self.k1, self.k2, self.lambda_value, ranking.k, progress=progress
-        )
+        indices, scores = self._search(queries, items, ranking.k, batch_size, progress)
         return ranking.like(indices, scores)
 
     def rerank_candidates(
@@ -73,6 +70,13 @@ class KReciprocal:
     ) -> Ranking:
         """Order the columns of ``candidates (Q, k, D)``; ``gallery_size`` is taken for the common call shape only."""
         return refine_candidates(self._refine, query, candidates, _DENSE_COST, batch_size)
+
+    def _search(
+        self, queries: Vectors, items: Vectors, k: int, batch_size: int | None, progress: bool | None
+    ) -> tuple[Tensor, Tensor]:
+        around = find_neighborhoods(joint_unit(queries, items), max(self.k1 + 1, self.k2), batch_size, progress)
+        encoded = encode(around, self.k1)
+        return search_reciprocal(around, len(queries), encoded, self.k2, [self.lambda_value], k, progress)[0]
 
     def _refine(self, own: Tensor, candidates: Tensor) -> Tensor:
         return refine_by_reciprocity(own, candidates, self.k1, self.k2, self.lambda_value)
@@ -115,6 +119,5 @@ def k_reciprocal(
     k = len(items) if k is None else min(positive_int(k, "k"), len(items))
     if restrict_to is not None:
         return reranker.rerank(query, gallery, rank(query, gallery, k, batch_size), batch_size)
-    around = find_neighborhoods(joint_unit(queries, items), max(k1 + 1, k2), batch_size, progress)
-    indices, scores = search_reciprocal(around, len(queries), k1, k2, lambda_value, k, progress=progress)
+    indices, scores = reranker._search(queries, items, k, batch_size, progress)
     return Ranking(queries.in_kind(indices), queries.in_kind(scores))
