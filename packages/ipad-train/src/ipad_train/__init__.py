@@ -1,1 +1,1 @@
-"""Being built."""
+"""Training, evaluation and reports for IPAD, from one CPU to many GPUs."""

@@ -1,0 +1,81 @@
+"""The command line: ``ipad-train``, or ``accelerate launch -m ipad_train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ipad_train.config_files import ConfigError, list_presets, load_config
+
+
+class _TrainByDefault(click.Group):
+    """Without a command's name, or with options first, the command is ``train``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ("--help", "--version")):
+            args = ["train", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_TrainByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ipad-train")
+def main() -> None:
+    """Train, evaluate and look at attribute-aware embeddings.
+
+    \b
+    accelerate launch -m ipad_train                                   the tiny preset on the rendered dataset
+    accelerate launch -m ipad_train --config fashionai data.dir=DIR   the paper's sizes on FashionAI
+    accelerate launch -m ipad_train stage1.steps=500 seed=1           any option of the configuration as KEY=VALUE
+    accelerate launch -m ipad_train evaluate runs/tiny                MAP on the test split
+    """
+
+
+_overrides = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+_run_dir = click.argument("run_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
+
+
+@main.command()
+@click.option("--config", "source", metavar="FILE|PRESET", help="YAML file, or one of: " + ", ".join(list_presets()))
+@click.option("--resume", metavar="auto|CHECKPOINT", help="Continue the run of output_dir, or from a checkpoint.")
+@_overrides
+def train(source: str | None, resume: str | None, overrides: tuple[str, ...]) -> None:
+    """Train the stages of a configuration (default: the preset `tiny`).
+
+    OVERRIDES are KEY=VALUE pairs on any key of the configuration, e.g. stage1.steps=500 data.dir=photos.
+    """
+    from ipad_train.checkpoint import CheckpointError
+    from ipad_train.loop import DivergedError
+    from ipad_train.training import Training
+
+    with _user_errors(ConfigError, CheckpointError, DivergedError):
+        Training(load_config(source, overrides), resume, click.echo).run()
+
+
+@main.command()
+@_run_dir
+@click.option("--split", default="test", show_default=True, help="validation or test")
+@_overrides
+def evaluate(run_dir: Path, split: str, overrides: tuple[str, ...]) -> None:
+    """MAP of a run's best model, per attribute and over all queries, with and without re-ranking.
+
+    Writes evaluation-SPLIT.json and .md into the run.
+    """
+    from ipad_train.commands import evaluate_run
+
+    with _user_errors(ConfigError):
+        evaluate_run(run_dir, split, overrides, click.echo)
+
+
+def _user_errors(*types: type[Exception]):
+    """Turn errors that the user can mend into one line and exit code 1, without a traceback."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def manager():
+        try:
+            yield
+        except (*types, FileNotFoundError, FileExistsError, ValueError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return manager()

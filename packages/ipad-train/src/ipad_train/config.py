@@ -1,0 +1,177 @@
+"""The configuration of a run: frozen, validated dataclasses.
+
+`config_files.py` reads them from YAML presets and command-line overrides. Symbols in brackets are the paper's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+STAGE_NAMES = ("stage0", "stage1", "stage2")
+
+
+def _require(condition: bool, name: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which dataset, and how its images reach the model."""
+
+    name: str = "rendered"  # a name of ipad_data.list_datasets()
+    dir: str | None = None  # folder of the dataset's files; the rendered dataset needs none
+    options: dict[str, Any] = field(default_factory=dict)  # further arguments of ipad_data.load
+    detail_size: int = 128  # side of the decoded images, px; the second branch's crops are cut from these
+    num_workers: int = 2  # decoding processes per training process; the batches do not depend on it
+    on_error: str = "raise"  # an unreadable image: raise, or skip (and count)
+    flip: float = 0.5  # probability of a horizontal flip, per image
+    augmentation: dict[str, Any] = field(default_factory=dict)  # further arguments of ipad_data's BatchAugmentation
+
+    def __post_init__(self) -> None:
+        _require(self.detail_size > 0, "data.detail_size", self.detail_size, "positive")
+        _require(self.num_workers >= 0, "data.num_workers", self.num_workers, "zero or more")
+        _require(self.on_error in ("raise", "skip"), "data.on_error", self.on_error, "'raise' or 'skip'")
+        _require(0 <= self.flip <= 1, "data.flip", self.flip, "within [0, 1]")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network: a name of ipad_core.list_models() and the arguments it takes."""
+
+    name: str = "ipad_tiny"
+    options: dict[str, Any] = field(default_factory=dict)
+    trunk_weights: str | None = None  # a saved model or run whose trunk this one starts from; replaces stage 0
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of training. ``steps`` 0 leaves the stage out."""
+
+    steps: int = 0  # optimizer steps
+    batch_size: int = 64  # over all processes: images (dense), triplets (triplet)
+    sampler: str = "dense"  # dense: every labelled attribute of an image; triplet: as the paper
+    entries_per_image: int | None = None  # dense: at most so many attributes of an image in a step, drawn at random
+    triplets_per_epoch: int = 100_000  # triplet: length of an epoch
+    optimizer: str = "adamw"  # adamw or adam
+    learning_rate: float = 2e-3
+    spatial_learning_rate: float | None = None  # stage 2: of IP-SP; 0 freezes it; None: the same as learning_rate
+    weight_decay: float = 0.05
+    schedule: str = "one_cycle"  # one_cycle: linear warm-up, cosine to zero; step: decay every so many steps
+    warmup: float = 0.15  # one_cycle: share of the steps
+    decay: float = 0.9  # step: factor
+    decay_every: int = 1000  # step: steps between two decays
+    gradient_clip: float = 5.0  # global norm; 0 for none
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 0, "steps", self.steps, "zero or more")
+        _require(self.batch_size > 0, "batch_size", self.batch_size, "positive")
+        _require(self.sampler in ("dense", "triplet"), "sampler", self.sampler, "'dense' or 'triplet'")
+        _require(self.optimizer in ("adamw", "adam"), "optimizer", self.optimizer, "'adamw' or 'adam'")
+        _require(self.schedule in ("one_cycle", "step"), "schedule", self.schedule, "'one_cycle' or 'step'")
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "within [0, 1)")
+        if self.entries_per_image is not None:
+            _require(self.entries_per_image > 0, "entries_per_image", self.entries_per_image, "positive")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and constants of Eq. 14 to 20."""
+
+    margin: float = 0.2  # [m] of the triplet and the cluster center loss, cosine units
+    temperature: float = 0.07  # [tau] of Eq. 15
+    background_weight: float = 12.0  # [epsilon] of background negatives in Eq. 15
+    semantic_weight: float = 0.1  # [lambda_1] of the semantic branch's triplet loss
+    contrast_weight: float = 0.04  # [lambda_2] of the foreground-background loss
+    spatial_center_weight: float = 1.0  # [xi_1]
+    semantic_center_weight: float = 1.0  # [xi_2]
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """Momentum encoder, queues and centers (Eq. 10, 11, 16)."""
+
+    enabled: bool = True
+    momentum: float = 0.995  # [mu]
+    queue_length: int | None = None  # [n_q]; None: min(1000, training images per value / 8)
+    refresh_every: int = 50  # [n_b] steps between two recomputations of the centers
+    filled_share: float = 0.9  # share of values with training data whose queue must be full before the loss starts
+    start: float = 0.3  # not before this share of the stage, so that the features have settled
+    start_by: float = 0.6  # from here on with the centers there are: a rare value may never fill its queue
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.momentum < 1, "clusters.momentum", self.momentum, "within [0, 1)")
+        _require(self.refresh_every > 0, "clusters.refresh_every", self.refresh_every, "positive")
+        _require(0 <= self.start <= self.start_by <= 1, "clusters.start", self.start, "within [0, clusters.start_by]")
+
+
+@dataclass(frozen=True)
+class RerankConfig:
+    """Feature Reasoning, fitted when a run ends."""
+
+    enabled: bool = True
+    fit_split: str = "train"  # train, as the paper; validation: embeddings the network was not trained on
+    sequence_length: int = 500  # [n_r] query and candidates; limited by half the gallery
+    rounds: int = 1  # [n_t]
+    steps: int = 300  # of the fit
+    max_embeddings: int = 20_000  # training embeddings used, drawn at random
+    options: dict[str, Any] = field(default_factory=dict)  # further arguments of FeatureReasoning.fit
+
+    def __post_init__(self) -> None:
+        _require(
+            self.fit_split in ("train", "validation"), "rerank.fit_split", self.fit_split, "'train' or 'validation'"
+        )
+        _require(self.sequence_length >= 2, "rerank.sequence_length", self.sequence_length, "at least 2")
+        _require(self.rounds >= 1, "rerank.rounds", self.rounds, "at least 1")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What the training loop does besides stepping."""
+
+    log_every: int = 10  # steps
+    eval_every: int = 0  # steps of a stage; 0: at the end of each stage
+    eval_max_queries: int | None = None  # validation queries used while training; None: all
+    save_every: int = 200  # steps
+    keep_checkpoints: int = 2
+    mixed_precision: str = "no"  # no, bf16, fp16
+    compile: bool = False  # torch.compile the model
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        _require(self.log_every > 0, "loop.log_every", self.log_every, "positive")
+        _require(self.save_every > 0, "loop.save_every", self.save_every, "positive")
+        _require(self.keep_checkpoints > 0, "loop.keep_checkpoints", self.keep_checkpoints, "positive")
+        _require(
+            self.mixed_precision in ("no", "bf16", "fp16"), "loop.mixed_precision", self.mixed_precision,
+            "'no', 'bf16' or 'fp16'",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run: data, network, three stages, losses, clusters, re-ranking, loop."""
+
+    output_dir: str = "runs/ipad"
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    stage0: StageConfig = field(default_factory=StageConfig)  # the trunk learns by attribute classification
+    stage1: StageConfig = field(default_factory=StageConfig)  # IP-SP alone, or the whole of a one-branch method
+    stage2: StageConfig = field(default_factory=StageConfig)  # both branches
+    losses: LossConfig = field(default_factory=LossConfig)
+    clusters: ClusterConfig = field(default_factory=ClusterConfig)
+    rerank: RerankConfig = field(default_factory=RerankConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def stages(self) -> list[tuple[str, StageConfig]]:
+        """The stages that have steps, in order."""
+        named = [(name, getattr(self, name)) for name in STAGE_NAMES]
+        return [(name, stage) for name, stage in named if stage.steps]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain dictionaries, as in a YAML file."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,134 @@
+"""Read a configuration: YAML preset or file, then ``key.sub=value`` overrides. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ipad_train.config import RunConfig
+
+
+class ConfigError(ValueError):
+    """A configuration names an unknown key, or gives a key a value of the wrong type or range."""
+
+
+def list_presets() -> list[str]:
+    """Names of the presets that ship with the package."""
+    root = resources.files("ipad_train") / "configs"
+    return sorted(entry.name.removesuffix(".yaml") for entry in root.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(source: str | Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
+    """Configuration from a preset's name or a YAML file, with overrides on top.
+
+    A file may start from another one: ``base: tiny`` (a preset, or a path relative to the file).
+
+    Args:
+        source: Preset name or path; None for the preset ``tiny``.
+        overrides: ``key=value`` texts; keys are dotted (``stage1.steps=10``), values are YAML (``null``, ``[1, 2]``).
+
+    Raises:
+        ConfigError: unknown preset or key (with the nearest names), malformed override, wrong type or range.
+    """
+    tree = _read_tree(str(source or "tiny"), relative_to=Path.cwd())
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"an override must read key=value, got {override!r}")
+        _assign(tree, key.strip().split("."), yaml.safe_load(text))
+    return build(RunConfig, tree)
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write a configuration as YAML that :func:`load_config` reads back to an equal one."""
+    path.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def build(cls: type, tree: Mapping[str, Any], where: str = "") -> Any:
+    """A dataclass from nested mappings.
+
+    Raises:
+        ConfigError: a key that is no field (the message names the nearest fields), or a value of the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in tree.items():
+        name = f"{where}{key}"
+        if key not in fields:
+            near = get_close_matches(str(key), fields) or sorted(fields)
+            raise ConfigError(f"unknown configuration key {name!r}; nearest: {', '.join(where + n for n in near)}")
+        hint = hints[key]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{name} must hold keys of its own ({_field_names(hint)}), got {value!r}")
+            values[key] = build(hint, value, where=f"{name}.")
+        else:
+            values[key] = _convert(name, value, hint)
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{where}{error}" if where and not str(error).startswith(where) else str(error)) from None
+
+
+def _field_names(cls: type) -> str:
+    return ", ".join(field.name for field in dataclasses.fields(cls))
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds = tuple(typing.get_origin(kind) or kind for kind in allowed)
+    if float in kinds and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as text
+        except ValueError:
+            pass
+    if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
+        expected = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in kinds)
+        raise ConfigError(f"{name} must be of type {expected}, got {value!r}")
+    return value
+
+
+def _read_tree(source: str, relative_to: Path) -> dict[str, Any]:
+    path = relative_to / source
+    if path.is_file():
+        text, folder = path.read_text(encoding="utf-8-sig"), path.parent
+    elif source in list_presets():
+        text = (resources.files("ipad_train") / "configs" / f"{source}.yaml").read_text(encoding="utf-8")
+        folder = relative_to
+    else:
+        near = get_close_matches(source, list_presets()) or list_presets()
+        raise ConfigError(f"no configuration file and no preset {source!r}; presets: {', '.join(near)}")
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source}: a configuration is a mapping of keys, got {type(tree).__name__}")
+    base = tree.pop("base", None)
+    return _merge(_read_tree(str(base), folder), tree) if base else tree
+
+
+def _merge(base: dict[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in tree.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for depth, key in enumerate(keys[:-1]):
+        child = tree.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{'.'.join(keys[: depth + 1])} holds {child!r}, so it has no key {keys[depth + 1]!r}")
+        tree = child
+    tree[keys[-1]] = value

@@ -1,0 +1,93 @@
+"""Datasets, samplers and loaders of a run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+import ipad_data
+from ipad_data import AttributeSchema, BatchDataset, BatchPlan, DenseSampler, EntryTable, TripletSampler
+from ipad_train.config import DataConfig, RunConfig, StageConfig
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The splits of a run and the schema they share."""
+
+    splits: datasets.DatasetDict
+    schema: AttributeSchema
+
+    @property
+    def train_entries(self) -> EntryTable:
+        """Labelled entries of the training split."""
+        return EntryTable.from_dataset(self.splits["train"], role="train")
+
+    @property
+    def value_attribute_ids(self) -> torch.Tensor:
+        """``(V,)`` attribute id of every flat value id."""
+        return torch.repeat_interleave(
+            torch.arange(len(self.schema.attributes)), torch.tensor(self.schema.num_values, dtype=torch.int64)
+        )
+
+    @property
+    def value_counts(self) -> torch.Tensor:
+        """``(V,)`` training entries of every value."""
+        value_ids = torch.from_numpy(np.ascontiguousarray(self.train_entries.value_ids))
+        return torch.bincount(value_ids, minlength=self.schema.total_values)
+
+
+def load_data(config: DataConfig) -> RunData:
+    """Load the dataset of a run (and build its cache, once)."""
+    splits = ipad_data.load(config.name, config.dir, **config.options)
+    return RunData(splits, AttributeSchema.from_features(splits["train"].features))
+
+
+def make_sampler(data: RunData, stage: StageConfig, seed: int) -> DenseSampler | TripletSampler:
+    """The stage's stateless sampler."""
+    entries = data.train_entries
+    if stage.sampler == "triplet":
+        return TripletSampler(entries, stage.batch_size, triplets_per_epoch=stage.triplets_per_epoch, seed=seed)
+    return DenseSampler(entries, stage.batch_size, seed=seed, entries_per_image=stage.entries_per_image)
+
+
+class EndlessPlans(Sampler):
+    """Plans of one epoch after the other, from a step of a stage on; workers live for the whole stage."""
+
+    def __init__(self, sampler: DenseSampler | TripletSampler, start_step: int, rank: int, world_size: int) -> None:
+        self.sampler = sampler
+        self.start_step = start_step
+        self.rank, self.world_size = rank, world_size
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        for position in itertools.count(self.start_step):
+            epoch, step = divmod(position, self.sampler.steps_per_epoch)
+            yield self.sampler.plan(epoch, step, self.rank, self.world_size)
+
+
+def stage_batches(
+    data: RunData, config: RunConfig, stage: StageConfig, seed: int, start_step: int, rank: int, world_size: int,
+    pin_memory: bool,
+) -> Iterator[dict[str, torch.Tensor]]:  # fmt: skip
+    """Batches of a stage from a step on, without end; which ones is a pure function of the arguments."""
+    images = BatchDataset(data.splits["train"], config.data.detail_size, on_error=config.data.on_error)
+    order = EndlessPlans(make_sampler(data, stage, seed), start_step, rank, world_size)
+    return iter(_loader(images, order, config.data.num_workers, pin_memory))
+
+
+def evaluation_batches(dataset: datasets.Dataset, config: DataConfig, order, on_error: str = "raise") -> DataLoader:
+    """Batches of an evaluation or of embedding a split, in the order given."""
+    return _loader(BatchDataset(dataset, config.detail_size, on_error=on_error), order, config.num_workers, False)
+
+
+def _loader(images: BatchDataset, order, num_workers: int, pin_memory: bool) -> DataLoader:
+    # A worker makes whole batches: no collation in the training process, which only moves them to the device.
+    return DataLoader(
+        images, sampler=order, batch_size=None, num_workers=num_workers, pin_memory=pin_memory,
+        prefetch_factor=2 if num_workers else None,
+    )  # fmt: skip

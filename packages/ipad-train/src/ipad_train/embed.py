@@ -1,0 +1,106 @@
+"""Embed every (image, attribute) entry of a split, on all processes, each image once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import datasets
+import numpy as np
+import torch
+from accelerate import Accelerator
+from tqdm.auto import tqdm
+
+from ipad_core import AttributeEmbedder
+from ipad_data import EvaluationPlans
+from ipad_data.roles import ROLES
+from ipad_train.config import DataConfig
+from ipad_train.data import evaluation_batches
+from ipad_train.distributed import gather_entries
+
+
+@dataclass(frozen=True)
+class EntryEmbeddings:
+    """Embeddings of entries, and what each entry is, in the order of the split's rows.
+
+    ``fused (E, D)``; ``spatial`` and ``semantic`` ``(E, d)`` or None; ``peak (E, 2)`` attention peak x, y in [0, 1] or
+    None; ``image_ids``, ``attribute_ids``, ``value_ids (E,)``; ``roles (E,)`` indices into ``ipad_data.roles.ROLES``.
+    """
+
+    fused: np.ndarray
+    spatial: np.ndarray | None
+    semantic: np.ndarray | None
+    peak: np.ndarray | None
+    image_ids: np.ndarray
+    attribute_ids: np.ndarray
+    value_ids: np.ndarray
+    roles: np.ndarray
+
+    def select(self, keep: np.ndarray) -> EntryEmbeddings:
+        """Entries of a mask or of indices."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return EntryEmbeddings(**{name: None if value is None else value[keep] for name, value in values.items()})
+
+    def with_role(self, role: str) -> EntryEmbeddings:
+        """Entries of one role: train, query or gallery."""
+        return self.select(self.roles == ROLES.index(role))
+
+
+@torch.no_grad()
+def embed_split(
+    model: AttributeEmbedder,
+    dataset: datasets.Dataset,
+    config: DataConfig,
+    accelerator: Accelerator,
+    *,
+    batch_size: int = 64,
+    roles: tuple[str, ...] = ("query", "gallery"),
+    on_error: str = "raise",
+    description: str = "embedding",
+) -> EntryEmbeddings:
+    """Embed the entries of the given roles; the model's mode is restored afterwards.
+
+    Processes take batches in turn; the parts are put back into the order of the split, so that the result does not depend
+    on their number.
+    """
+    rank, world_size = accelerator.process_index, accelerator.num_processes
+    plans = EvaluationPlans(dataset, batch_size, roles=roles, rank=rank, world_size=world_size)
+    loader = evaluation_batches(dataset, config, plans, on_error)
+    was_training = model.training
+    model.eval()
+    parts: list[dict[str, torch.Tensor]] = []
+    for number, batch in enumerate(
+        tqdm(loader, desc=description, total=len(plans), leave=False, disable=not accelerator.is_main_process)
+    ):
+        batch = {key: value.to(accelerator.device) for key, value in batch.items()}
+        with accelerator.autocast():
+            output = model(batch["images"], batch["attribute_ids"], batch["image_index"])
+        part = {"fused": output.embedding, "spatial": output.spatial, "semantic": output.semantic}
+        part["peak"] = None if output.attention is None else attention_peak(output.attention)
+        part = {name: value.float().cpu() for name, value in part.items() if value is not None}
+        part |= {name: batch[name].cpu() for name in ("image_ids", "attribute_ids", "value_ids")}
+        part["batch"] = torch.full_like(part["image_ids"], number * world_size + rank)
+        parts.append(part)
+    model.train(was_training)
+    return _join(parts, EvaluationPlans(dataset, batch_size, roles=roles), accelerator)
+
+
+def attention_peak(attention: torch.Tensor) -> torch.Tensor:
+    """Center of the strongest cell of ``(B, h, w)`` maps: ``(B, 2)`` x, y in [0, 1]."""
+    height, width = attention.shape[1:]
+    cell = attention.flatten(1).argmax(dim=1)
+    return torch.stack([(cell % width + 0.5) / width, (cell // width + 0.5) / height], dim=1)
+
+
+def _join(parts: list[dict[str, torch.Tensor]], plans: EvaluationPlans, accelerator: Accelerator) -> EntryEmbeddings:
+    names = sorted(parts[0])
+    joined = {name: torch.cat([part[name] for part in parts]) for name in names}
+    if accelerator.num_processes > 1:
+        on_device = [joined[name].to(accelerator.device) for name in names]
+        joined = {name: value.cpu() for name, value in zip(names, gather_entries(*on_device), strict=True)}
+    order = joined.pop("batch").argsort(stable=True)
+    arrays = {name: value[order].numpy() for name, value in joined.items()}
+    if len(arrays["image_ids"]) == len(plans.roles):
+        arrays["roles"] = plans.roles
+    else:  # unreadable images were skipped, which only embeddings of one role allow
+        arrays["roles"] = np.full(len(arrays["image_ids"]), plans.roles[0])
+    return EntryEmbeddings(**{field.name: arrays.get(field.name) for field in fields(EntryEmbeddings)})

@@ -1,0 +1,192 @@
+"""Retrieval quality of a model on a split, as the field measures it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from ipad_core import IPAD, AttributeEmbedder
+from ipad_data import AttributeSchema
+from ipad_data.random_ranking import expected_random_map
+from ipad_rerank import FeatureReasoning, rank
+from ipad_rerank.metrics import average_precision, retrieval_average_precision
+from ipad_train.config import RunConfig
+from ipad_train.data import RunData
+from ipad_train.embed import EntryEmbeddings, embed_split
+
+BRANCH_NAMES = {"spatial": "IP-SP", "semantic": "IP-SE", "fused": "fused"}
+
+
+def evaluate_split(
+    model: AttributeEmbedder,
+    data: RunData,
+    split: str,
+    config: RunConfig,
+    accelerator: Accelerator,
+    *,
+    reasoner: FeatureReasoning | None = None,
+    max_queries: int | None = None,
+) -> dict[str, Any]:
+    """MAP in percent of every branch of a model, per attribute and over all queries.
+
+    For each attribute, queries are ranked against that attribute's gallery by cosine similarity; relevant is the same
+    value; AP is over the full ranking, and 0 for a query without a relevant item. ``overall`` is the mean over all
+    queries, ``macro`` the mean of the attributes. Unreadable images are an error here whatever ``data.on_error`` says:
+    a gallery that quietly shrinks flatters.
+
+    Args:
+        reasoner: Adds the row ``fused + FR``.
+        max_queries: Evaluate so many queries, the first in a seeded order; the gallery stays whole.
+
+    Returns:
+        ``{"split", "rows": [{"name", "overall", "macro", "attributes", "stuck"}], "queries", "localization"}``, equal on
+        all processes; ``localization`` is the share of entries whose attention peak lies in the attribute's true box,
+        where the dataset has boxes.
+
+    Raises:
+        ValueError: unknown split.
+    """
+    if split not in data.splits:
+        raise ValueError(f"split must be one of {', '.join(data.splits)}, got {split!r}")
+    dataset = data.splits[split]
+    embedded = embed_split(model, dataset, config.data, accelerator, description=f"embedding {split}")
+    query, gallery = embedded.with_role("query"), embedded.with_role("gallery")
+    if max_queries is not None and len(query.value_ids) > max_queries:
+        query = query.select(np.random.default_rng(0).permutation(len(query.value_ids))[:max_queries])
+    rows = [_random_row(dataset, data.schema)]
+    names = ["fused"] if embedded.semantic is None else ["spatial", "semantic", "fused"]
+    for name in names:
+        title = BRANCH_NAMES[name] if embedded.semantic is not None else _single_name(model)
+        rows.append(_row(title, _precisions(query, gallery, name), query, data.schema))
+    if reasoner is not None:
+        precisions = reasoned_precisions(reasoner, query, gallery)
+        rows.append(_row(f"{rows[-1]['name']} + FR", precisions, query, data.schema))
+    return {
+        "split": split,
+        "queries": len(query.value_ids),
+        "rows": rows,
+        "localization": localization(embedded, dataset, data.schema),
+    }
+
+
+def reasoned_precisions(reasoner: FeatureReasoning, query: EntryEmbeddings, gallery: EntryEmbeddings) -> np.ndarray:
+    """``(Q,)`` AP after re-ranking, attribute by attribute, over the full ranking."""
+    precisions = np.zeros(len(query.value_ids))
+    for attribute in np.unique(query.attribute_ids):
+        mine, theirs = query.attribute_ids == attribute, gallery.attribute_ids == attribute
+        ranking = reasoner.rerank(
+            query.fused[mine], gallery.fused[theirs], rank(query.fused[mine], gallery.fused[theirs]), progress=False,
+            on_unfamiliar="ignore",
+        )  # fmt: skip
+        precisions[mine] = average_precision(ranking, query.value_ids[mine], gallery.value_ids[theirs])
+    return precisions
+
+
+def choose_beta(model: IPAD, data: RunData, config: RunConfig, accelerator: Accelerator) -> float:
+    """The fusion weight of Eq. 21 with the best validation MAP, over 0, 0.1, ..., 1."""
+    embedded = embed_split(model, data.splits["validation"], config.data, accelerator, description="choosing beta")
+    query, gallery = embedded.with_role("query"), embedded.with_role("gallery")
+    scores = {}
+    for beta in (step / 10 for step in range(11)):
+        fused = [
+            model.fuse(torch.from_numpy(part.spatial), torch.from_numpy(part.semantic), beta).numpy()
+            for part in (query, gallery)
+        ]
+        scores[beta] = _mean_precision(*fused, query, gallery)
+    return max(scores, key=scores.get)
+
+
+def localization(embedded: EntryEmbeddings, dataset, schema: AttributeSchema) -> dict[str, float] | None:
+    """Share of entries, in percent, whose attention peak lies in one of the attribute's true boxes."""
+    if embedded.peak is None or "boxes" not in dataset.column_names:
+        return None
+    rows = dataset.select_columns(["image_id", "attribute_ids", "boxes"]).with_format(None)
+    boxes = {
+        (row["image_id"], attribute): np.asarray(box, dtype=np.float32).reshape(-1, 4)
+        for row in rows
+        for attribute, box in zip(row["attribute_ids"], row["boxes"], strict=True)
+    }
+    hits = np.zeros(len(embedded.peak), dtype=bool)
+    for i, (x, y) in enumerate(embedded.peak):
+        box = boxes[int(embedded.image_ids[i]), int(embedded.attribute_ids[i])]
+        hits[i] = bool(((box[:, 0] <= x) & (x <= box[:, 2]) & (box[:, 1] <= y) & (y <= box[:, 3])).any())
+    shares = {
+        name: 100 * float(hits[embedded.attribute_ids == i].mean())
+        for i, name in enumerate(schema.attributes)
+        if (embedded.attribute_ids == i).any()
+    }
+    return {**shares, "overall": 100 * float(hits.mean())}
+
+
+def map_table(results: dict[str, Any], title: str = "MAP, %") -> str:
+    """Results as a plain-text (and Markdown) table."""
+    attributes = list(results["rows"][0]["attributes"])
+    header = [title, *attributes, "overall"]
+    lines = [header] + [
+        [
+            row["name"],
+            *(f"{row['attributes'].get(name, float('nan')):.2f}" for name in attributes),
+            f"{row['overall']:.2f}",
+        ]
+        for row in results["rows"]
+    ]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    if results.get("localization"):
+        text.append(f"attention peak in the true box: {results['localization']['overall']:.1f} % of entries")
+    return "\n".join(text)
+
+
+def _precisions(query: EntryEmbeddings, gallery: EntryEmbeddings, name: str) -> np.ndarray:
+    return np.asarray(
+        retrieval_average_precision(
+            getattr(query, name), getattr(gallery, name), query.value_ids, gallery.value_ids, query.attribute_ids,
+            gallery.attribute_ids, progress=False,
+        )
+    )  # fmt: skip
+
+
+def _mean_precision(
+    query_vectors: np.ndarray, gallery_vectors: np.ndarray, query: EntryEmbeddings, gallery: EntryEmbeddings
+) -> float:
+    precisions = retrieval_average_precision(
+        query_vectors, gallery_vectors, query.value_ids, gallery.value_ids, query.attribute_ids, gallery.attribute_ids,
+        progress=False,
+    )  # fmt: skip
+    return float(np.mean(np.asarray(precisions)))
+
+
+def _row(name: str, precisions: np.ndarray, query: EntryEmbeddings, schema: AttributeSchema) -> dict[str, Any]:
+    attributes = {
+        attribute: 100 * float(precisions[query.attribute_ids == i].mean())
+        for i, attribute in enumerate(schema.attributes)
+        if (query.attribute_ids == i).any()
+    }
+    return {
+        "name": name,
+        "overall": 100 * float(precisions.mean()),
+        "macro": float(np.mean(list(attributes.values()))),
+        "attributes": attributes,
+    }
+
+
+def _random_row(dataset, schema: AttributeSchema) -> dict[str, Any]:
+    expected = expected_random_map(dataset, schema)
+    attributes = {name: 100 * value for name, value in expected.per_attribute.items()}
+    return {
+        "name": "random",
+        "overall": 100 * expected.overall,
+        "macro": float(np.mean(list(attributes.values()))),
+        "attributes": attributes,
+    }
+
+
+def _single_name(model: AttributeEmbedder) -> str:
+    names = {"ipad": "IP-SP", "attribute_classifier": "stage 0 alone", "triplet": "triplet", "csn": "CSN mask"}
+    return names.get(model.architecture, model.architecture)

@@ -1,0 +1,42 @@
+"""The Accelerator of a run, and what has to be set so that every launcher works."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+from ipad_train.config import RunConfig
+
+
+def make_accelerator(config: RunConfig) -> Accelerator:
+    """Accelerator for one process, several (torchrun, accelerate launch), or DeepSpeed ZeRO-1 and -2.
+
+    Raises:
+        ValueError: DeepSpeed ZeRO-3, whose partitioned parameters the momentum encoder cannot follow.
+        RuntimeError: the launcher started fewer processes than Accelerate sees.
+    """
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    expected = int(os.environ.get("WORLD_SIZE", 1))
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        if expected > 1 or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+            handlers.append(InitProcessGroupKwargs(backend="gloo"))  # DeepSpeed would take NCCL
+    accelerator = Accelerator(mixed_precision=config.loop.mixed_precision, kwargs_handlers=handlers)
+    if accelerator.num_processes != expected:
+        raise RuntimeError(
+            f"the launcher announced {expected} processes (WORLD_SIZE), Accelerate runs {accelerator.num_processes}; "
+            "on CPU start with `torchrun --nproc-per-node N` and ACCELERATE_USE_CPU=true"
+        )
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is not None:
+        stage = plugin.deepspeed_config["zero_optimization"]["stage"]
+        if stage == 3:
+            raise ValueError(
+                "DeepSpeed ZeRO-3 partitions the parameters, which the momentum encoder (Eq. 10) cannot follow; use "
+                "ZeRO-1 or ZeRO-2 (ipad_train/configs/deepspeed)"
+            )
+        warnings.filterwarnings("ignore", module="deepspeed")
+    return accelerator

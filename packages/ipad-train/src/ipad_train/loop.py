@@ -1,0 +1,149 @@
+"""The one training loop: what differs between methods and stages is the objective."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from tqdm.auto import tqdm
+
+from ipad_data import BatchAugmentation
+from ipad_train.config import LoopConfig, StageConfig
+from ipad_train.optim import set_learning_rate
+from ipad_train.tracking import Tracker
+
+
+class DivergedError(RuntimeError):
+    """A loss became NaN or infinite."""
+
+
+@dataclass
+class StageRun:
+    """One stage in progress, and all that a step of it needs.
+
+    ``objective`` and ``optimizer`` are as Accelerate prepared them; ``offset`` is the global step at the stage's start.
+    """
+
+    name: str
+    stage: StageConfig
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    batches: Iterator[dict[str, torch.Tensor]]
+    augment: BatchAugmentation
+    offset: int
+    step: int = 0
+    augmentation_seed: int = 0
+
+
+def run_stage(
+    run: StageRun,
+    accelerator: Accelerator,
+    config: LoopConfig,
+    tracker: Tracker | None,
+    evaluate: Callable[[StageRun], None],
+    save: Callable[[StageRun], None],
+    stop_requested: Callable[[], bool],
+) -> bool:
+    """Train a stage from ``run.step`` to its end; returns False where a requested stop ended it early.
+
+    Losses are checked without waiting for the device at every step: a flag travels with them and is read when they are
+    logged and before anything is saved, so that no damaged weights are ever written.
+
+    Raises:
+        DivergedError: a loss is NaN or infinite; the message names the step and the last checkpoint stays as it is.
+    """
+    objective = accelerator.unwrap_model(run.objective)
+    generator = torch.Generator(device=accelerator.device)
+    watch = LossWatch(accelerator.device)
+    bar = tqdm(
+        total=run.stage.steps, initial=run.step, desc=run.name, unit="step", dynamic_ncols=True,
+        disable=not accelerator.is_local_main_process, mininterval=1.0,
+    )  # fmt: skip
+    run.objective.train()
+    with bar:
+        while run.step < run.stage.steps:
+            batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in next(run.batches).items()}
+            generator.manual_seed(_step_seed(run.augmentation_seed, run.step, accelerator.process_index))
+            with torch.no_grad():
+                batch["images"] = run.augment(batch["images"], generator)
+            set_learning_rate(run.optimizer, run.stage, run.step)
+            losses = run.objective(batch)
+            accelerator.backward(losses["loss"])
+            if run.stage.gradient_clip:
+                accelerator.clip_grad_norm_(run.objective.parameters(), run.stage.gradient_clip)
+            run.optimizer.step()
+            run.optimizer.zero_grad()
+            watch.add(losses, run.step)
+            for message in objective.after_step(batch, run.step):
+                if tracker is not None:
+                    tracker.event(run.offset + run.step + 1, run.name, message)
+                    bar.write(message)
+            run.step += 1
+            bar.update()
+            due = run.step % config.log_every == 0 or run.step == run.stage.steps
+            stopping = (due or accelerator.num_processes == 1) and stop_requested()
+            saving = run.step % config.save_every == 0 or stopping
+            evaluating = run.step == run.stage.steps or (config.eval_every and run.step % config.eval_every == 0)
+            if due or saving or evaluating:
+                means = watch.read(run.name, accelerator)
+                if tracker is not None and means:
+                    means["learning_rate"] = max(group["lr"] for group in run.optimizer.param_groups)
+                    tracker.log(run.offset + run.step, run.name, means)
+                    bar.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
+            if evaluating:
+                evaluate(run)
+                run.objective.train()
+            if saving:
+                save(run)
+            if stopping:
+                return False
+    return True
+
+
+class LossWatch:
+    """Running means of named losses on the device, and the first step at which the loss was not finite."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, losses: dict[str, torch.Tensor | float], step: int) -> None:
+        """Take in the losses of a step; nothing is read back from the device."""
+        for name, value in losses.items():
+            value = torch.as_tensor(value, dtype=torch.float32, device=self.device).detach()
+            self.sums[name] = self.sums.get(name, 0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+        bad = ~torch.isfinite(torch.as_tensor(losses["loss"], device=self.device).detach())
+        self.first_bad = torch.where(bad & (self.first_bad < 0), step, self.first_bad)
+
+    def read(self, stage: str, accelerator: Accelerator) -> dict[str, float]:
+        """Means since the last call, over processes.
+
+        Raises:
+            DivergedError: on every process, if the loss of any was not finite.
+        """
+        names = sorted(self.sums)
+        values = torch.stack([self.sums[name] / self.counts[name] for name in names] + [self.first_bad.float()])
+        gathered = accelerator.gather(values[None])  # (processes, losses + 1)
+        self._reset()
+        bad = gathered[:, -1][gathered[:, -1] >= 0]
+        if len(bad):
+            raise DivergedError(
+                f"the loss of {stage} became NaN or infinite at step {int(bad.min())}; training stopped, the last "
+                "checkpoint holds the weights from before. Lower learning_rate, or use loop.mixed_precision=bf16 or no."
+            )
+        means = gathered.mean(dim=0).tolist()
+        return {name: mean for name, mean in zip(names, means, strict=False) if not math.isnan(mean)}
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return (seed * 1_000_003 + step) * 4_099 + rank

@@ -1,0 +1,72 @@
+"""Which network and which objective a stage trains, and what it starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ipad_core import IPAD, AttributeEmbedder, create_model
+from ipad_train.config import RunConfig, StageConfig
+from ipad_train.data import RunData
+from ipad_train.objectives import AttributeClassification, AttributeDiverging, BranchClusters, MetricLearning
+
+# Options that a stage-0 classifier shares with the network whose trunk it trains.
+_TRUNK_OPTIONS = ("image_size", "backbone", "backbone_stage", "backbone_options", "pretrained")
+
+
+def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> AttributeEmbedder:
+    """The network of a stage, initialized from the stage before it.
+
+    Stage 0 trains an ``attribute_classifier`` with the trunk of the configured network. Stage 1 starts from that trunk,
+    or from ``model.trunk_weights``. Stage 2 starts from stage 1.
+
+    Raises:
+        ValueError: stage 2 of a network with one branch.
+        FileNotFoundError: ``model.trunk_weights`` names no saved model.
+    """
+    num_attributes = len(data.schema.attributes)
+    name, options = config.model.name, dict(config.model.options)
+    if stage == "stage2":
+        model = create_model(name, num_attributes=num_attributes, **options)
+        if not isinstance(model, IPAD) or model.semantic is None:
+            raise ValueError(
+                f"stage2 trains a second branch, which model.name {name!r} does not have; set stage2.steps=0"
+            )
+        stage1 = run_dir / "stages" / "stage1"
+        model.initialize_semantic(IPAD.from_pretrained(stage1, semantic=False) if stage1.is_dir() else None)
+        return model
+    with torch.device("meta"):
+        shape = create_model(name, num_attributes=num_attributes, **{**options, "pretrained": False})
+    if stage == "stage1":
+        if isinstance(shape, IPAD):
+            options["semantic"] = False  # built when stage 2 needs it
+        model = create_model(name, num_attributes=num_attributes, **options)
+        source = Path(config.model.trunk_weights) if config.model.trunk_weights else run_dir / "stages" / "stage0"
+        if config.model.trunk_weights or source.is_dir():
+            model.load_trunk(AttributeEmbedder.from_pretrained(source))
+        return model
+    trunk = {key: shape.options[key] for key in _TRUNK_OPTIONS}
+    trunk["pretrained"] = options.get("pretrained", False)
+    return create_model(
+        "attribute_classifier", num_attributes=num_attributes, num_values=list(data.schema.num_values), **trunk
+    )
+
+
+def make_objective(
+    config: RunConfig, name: str, stage: StageConfig, model: AttributeEmbedder, data: RunData
+) -> nn.Module:
+    """What a stage minimizes."""
+    owners = data.value_attribute_ids
+    if name == "stage0":
+        return AttributeClassification(model, owners)
+    if name == "stage1":
+        return MetricLearning(model, stage.sampler, config.losses.margin)
+    train_spatial = stage.spatial_learning_rate is None or stage.spatial_learning_rate > 0
+    clusters = None
+    if config.clusters.enabled:
+        clusters = BranchClusters(
+            model, config.clusters, data.value_counts, owners, config.losses.margin, stage.steps, train_spatial
+        )
+    return AttributeDiverging(model, stage.sampler, config.losses, clusters, train_spatial)

@@ -1,0 +1,88 @@
+"""Stage 2: both branches, the contrast of foreground and background, and the cluster centers (Eq. 14-16, 18-20)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ipad_core import IPAD
+from ipad_core.layers import crop_regions
+from ipad_core.losses import ForegroundBackgroundLoss
+from ipad_train.config import LossConfig
+from ipad_train.objectives.clusters import BranchClusters
+from ipad_train.objectives.metric_learning import EntryTriplets
+
+
+class AttributeDiverging(nn.Module):
+    """Eq. 18, then Eq. 20 once the queues of the momentum features are filled.
+
+    Args:
+        model: The ipad model with both branches.
+        sampler: Kind of batch, as in :class:`MetricLearning`.
+        losses: Weights of the parts.
+        clusters: Queues of the branches, or None to leave Eq. 10, 11, 16 out.
+        train_spatial: Whether IP-SP learns as well. If not, its terms are left out: they have no gradient.
+    """
+
+    def __init__(
+        self, model: IPAD, sampler: str, losses: LossConfig, clusters: BranchClusters | None, train_spatial: bool
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = losses
+        self.train_spatial = train_spatial
+        self.triplets = EntryTriplets(sampler, losses.margin)
+        self.contrast = ForegroundBackgroundLoss(losses.temperature, losses.background_weight)
+        self.clusters = clusters
+        self._crops: dict[str, torch.Tensor] = {}
+        model.spatial.requires_grad_(train_spatial)
+
+    def train(self, mode: bool = True) -> AttributeDiverging:
+        """A frozen IP-SP stays in evaluation mode, running statistics included."""
+        super().train(mode)
+        if not self.train_spatial:
+            self.model.spatial.eval()
+        return self
+
+    def announcements(self) -> list[str]:
+        """What the user should know when the stage starts."""
+        if self.clusters is None:
+            return []
+        return [
+            f"queues: {len(self.clusters.occurring)} values x {self.clusters.length} features per branch, "
+            f"{self.clusters.nbytes / 2**20:.1f} MiB preallocated"
+        ]
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Weighted sum of the losses, and its parts before weighting."""
+        output = self.model(batch["images"], batch["attribute_ids"], batch["image_index"], background=True)
+        if self.clusters is not None and not self.train_spatial:
+            self._crops = {"boxes": output.boxes}
+        weights = self.weights
+        ids = (batch["attribute_ids"], batch["value_ids"])
+        parts = {
+            "triplet_semantic": self.triplets(output.semantic, batch),
+            "contrast": self.contrast(output.spatial, output.semantic, output.background, *ids),
+        }
+        loss = weights.semantic_weight * parts["triplet_semantic"] + weights.contrast_weight * parts["contrast"]
+        if self.train_spatial:
+            parts["triplet_spatial"] = self.triplets(output.spatial, batch)
+            loss = loss + parts["triplet_spatial"]
+        if self.clusters is not None and self.clusters.started:
+            parts["centers_semantic"] = self.clusters.loss("semantic", output.semantic, batch)
+            loss = loss + weights.semantic_center_weight * parts["centers_semantic"]
+            if self.train_spatial:
+                parts["centers_spatial"] = self.clusters.loss("spatial", output.spatial, batch)
+                loss = loss + weights.spatial_center_weight * parts["centers_spatial"]
+        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
+
+    @torch.no_grad()
+    def after_step(self, batch: dict[str, torch.Tensor], step: int) -> list[str]:
+        """Move the momentum encoder, queue its features of the batch, refresh the centers when due."""
+        if self.clusters is None:
+            return []
+        if not self.train_spatial:  # IP-SP and its momentum copy are one: the step's crops serve both
+            normalized = self.model.normalized(batch["images"])
+            crops = crop_regions(normalized, self._crops["boxes"], batch["image_index"], self.model.crop_size)
+            self._crops = {"crops": crops}
+        return self.clusters.after_step(self.model, batch, self._crops, step)

@@ -1,0 +1,120 @@
+"""Momentum features of both branches in queues, their centers, and when the cluster loss starts (Eq. 10, 11, 16, 19)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ipad_core import IPAD
+from ipad_core.clustering import ClusterCenters, FeatureQueue, MomentumEncoder
+from ipad_core.losses import ClusterCenterLoss
+from ipad_train.config import ClusterConfig
+from ipad_train.distributed import gather_entries
+
+
+class BranchClusters(nn.Module):
+    """Momentum encoder, queues and centers of IP-SP and IP-SE.
+
+    All of it is in ``state_dict``, and equal on all processes: momentum features are gathered in rank order before they
+    are queued.
+
+    The paper starts the cluster loss when the queues are full. A rare value may never fill its queue, so here "full"
+    means: the queues of ``filled_share`` of the values that occur in training are full, and ``start`` of the stage has
+    passed; at ``start_by`` of the stage the loss starts with the centers there are.
+
+    Args:
+        model: The network to follow.
+        config: Lengths and schedule.
+        value_counts: ``(V,)`` training entries of every value.
+        value_attribute_ids: ``(V,)`` attribute of every value.
+        margin: Of Eq. 16.
+        steps: Length of the stage.
+        train_spatial: Whether IP-SP learns; if not, it has no queue, and its features are reused for the crops.
+    """
+
+    def __init__(
+        self, model: IPAD, config: ClusterConfig, value_counts: torch.Tensor, value_attribute_ids: torch.Tensor,
+        margin: float, steps: int, train_spatial: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.config, self.steps, self.train_spatial = config, steps, train_spatial
+        self.length = config.queue_length or automatic_queue_length(value_counts)
+        self.momentum = MomentumEncoder(model if train_spatial else model.semantic, config.momentum)
+        branches = ("spatial", "semantic") if train_spatial else ("semantic",)
+        dim, count = model.options["embed_dim"], len(value_counts)
+        self.queues = nn.ModuleDict({name: FeatureQueue(count, self.length, dim) for name in branches})
+        self.centers = nn.ModuleDict({name: ClusterCenters(count, dim) for name in branches})
+        self.center_loss = ClusterCenterLoss(value_attribute_ids, margin)
+        self.register_buffer("occurring", value_counts > 0, persistent=False)
+        self.register_buffer("started_at", torch.tensor(-1))
+        self._started = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the cluster loss is part of the total (Eq. 20)."""
+        return self._started
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all queues, bytes."""
+        return sum(queue.nbytes for queue in self.queues.values())
+
+    def load_state_dict(self, *args, **options):
+        result = super().load_state_dict(*args, **options)
+        self._started = bool(self.started_at >= 0)
+        return result
+
+    def loss(self, branch: str, embeddings: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Eq. 16 of one branch over the batch; in a triplet batch that covers anchors, positives and negatives (Eq. 19)."""
+        centers = self.centers[branch]
+        return self.center_loss(embeddings, centers.centers, centers.valid, batch["value_ids"])
+
+    @torch.no_grad()
+    def after_step(self, model: IPAD, batch: dict[str, torch.Tensor], crops: dict, step: int) -> list[str]:
+        """Follow the network by a step, queue the batch's features, refresh the centers, decide on the start.
+
+        Args:
+            model: The network after its optimizer step.
+            batch: What it was trained on.
+            crops: ``normalized`` images and ``boxes`` of the step, for a frozen IP-SP.
+            step: Step of the stage just done, from 0.
+        """
+        if self.train_spatial:
+            self.momentum.update(model)
+            output = self.momentum(batch["images"], batch["attribute_ids"], batch["image_index"])
+            features = {"spatial": output.spatial, "semantic": output.semantic}
+        else:
+            self.momentum.update(model.semantic)
+            features = {"semantic": self.momentum(crops["crops"], batch["attribute_ids"])}
+        names = list(features)
+        value_ids, *gathered = gather_entries(batch["value_ids"], *(features[name] for name in names))
+        for name, feature in zip(names, gathered, strict=True):
+            self.queues[name].enqueue(nn.functional.normalize(feature.float(), dim=1), value_ids)
+        if (step + 1) % self.config.refresh_every:
+            return []
+        for name in names:
+            self.centers[name].refresh(self.queues[name])
+        return [] if self._started else self._decide(step)
+
+    def _decide(self, step: int) -> list[str]:
+        """Start the cluster loss where the queues are filled, or it is time."""
+        if step + 1 < self.config.start * self.steps:
+            return []
+        full = self.queues["semantic"].count >= self.length
+        share = (full & self.occurring).sum() / self.occurring.sum()
+        if share >= self.config.filled_share or step + 1 >= self.config.start_by * self.steps:
+            self._started = True
+            self.started_at.fill_(step + 1)
+            return [
+                f"cluster loss starts at step {step + 1}: {100 * share.item():.0f} % of the queues are full (Eq. 20)"
+            ]
+        return []
+
+
+def automatic_queue_length(value_counts: torch.Tensor) -> int:
+    """Queue length where none is given: min(1000, training entries per value / 8), at least 2.
+
+    The mean is over the values that occur. At the paper's 1000 the queues of a small dataset never fill.
+    """
+    occurring = value_counts[value_counts > 0].float()
+    return max(2, min(1000, int(occurring.mean().item() / 8)))
