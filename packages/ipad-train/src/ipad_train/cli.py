@@ -67,6 +67,21 @@ def evaluate(run_dir: Path, split: str, overrides: tuple[str, ...]) -> None:
         evaluate_run(run_dir, split, overrides, click.echo)
 
 
+@main.command()
+@click.option("--config", "source", default="quickstart", show_default=True, metavar="FILE|PRESET")
+@click.option("--methods", default="triplet_tiny,csn_tiny", show_default=True, help="Networks to train beside it.")
+@click.option("--split", default="test", show_default=True, help="validation or test")
+@_overrides
+def compare(source: str, methods: str, split: str, overrides: tuple[str, ...]) -> None:
+    """Train several methods from one stage 0 and print one table: what `nox -s quickstart` runs."""
+    from ipad_train.checkpoint import CheckpointError
+    from ipad_train.compare import compare as run
+    from ipad_train.loop import DivergedError
+
+    with _user_errors(ConfigError, CheckpointError, DivergedError):
+        run(load_config(source, overrides), [name for name in methods.split(",") if name], split, click.echo)
+
+
 def _user_errors(*types: type[Exception]):
     """Turn errors that the user can mend into one line and exit code 1, without a traceback."""
     from contextlib import contextmanager
