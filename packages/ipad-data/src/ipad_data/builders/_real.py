@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from datasets import DatasetInfo, SplitGenerator
 
@@ -121,6 +121,13 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
     HOW_TO_GET: ClassVar[str]
 
     @classmethod
+    def without_cache(cls, config: RealConfig) -> Self:
+        """Reader of a folder's labels that touches no cache: for :meth:`splits` and :meth:`locate_images` only."""
+        reader = cls.__new__(cls)
+        reader.config = config
+        return reader
+
+    @classmethod
     @abstractmethod
     def raw_files(cls, config: RealConfig) -> list[Path]:
         """Raw annotation files that are there."""
@@ -183,7 +190,7 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
                 raise DatasetFilesNotFoundError.explain(
                     f"split files of {self.TITLE}",
                     looked,
-                    "They come with ASEN (github.com/Maryeon/asen, meta_data.tar.gz). From raw labels alone, load with "
+                    "ASEN gives them out (github.com/Maryeon/asen, meta_data.tar.gz). From raw labels alone, load with "
                     f"protocol='random'. {self.HOW_TO_GET}",
                 )
             return self.adapt_splits(read_splits(found.folder, self.schema))

@@ -210,7 +210,8 @@ class DeepFashion(RealDatasetBuilder):
         path = cls.find_file(config, name)
         if path is not None:
             return path
-        if fine := [path for path in config.folder.glob(f"**/Anno_fine/{name}") if path.is_file()]:
+        places = ("Anno_fine", "*/Anno_fine")
+        if fine := [path for place in places for path in config.folder.glob(f"{place}/{name}")]:
             raise DatasetFilesNotFoundError.explain(f"{name} of Anno_coarse", fine[:1], f"Found instead: {_FINE}.")
         looked = [config.folder / folder / name for folder in (*_ANNOTATION_FOLDERS[:3], "Eval")]
         raise DatasetFilesNotFoundError.explain(name, looked, cls.HOW_TO_GET)
@@ -275,7 +276,8 @@ class DeepFashion(RealDatasetBuilder):
             raise ImageDecodeError(f"{path}: its box {x1, y1, x2, y2} is outside the image {picture.size}")
         buffer = io.BytesIO()
         picture.crop((x1, y1, min(x2, picture.width), min(y2, picture.height))).save(buffer, "JPEG", quality=95)
-        return {"path": path, "bytes": buffer.getvalue()}
+        # The name only serves messages. It must not be a file: datasets would keep the path and drop the bytes.
+        return {"path": f"{path}#{x1},{y1},{x2},{y2}", "bytes": buffer.getvalue()}
 
 
 def _below_img(name: str) -> str:

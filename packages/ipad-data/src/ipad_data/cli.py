@@ -1,0 +1,143 @@
+"""The ``ipad-data`` command."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ipad_data.dataset_trees import REAL_BUILDERS
+from ipad_data.doctor import examine
+from ipad_data.loading import list_datasets, load
+from ipad_data.prepare import UNREADABLE, prepare
+from ipad_data.render.export import write_rendered
+from ipad_data.split_export import export_splits
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def _clean_errors(function: Callable[..., None]) -> Callable[..., None]:
+    """Show errors about files and options as one message instead of a traceback; the exit status is 1."""
+
+    @functools.wraps(function)
+    def command(**options: Any) -> None:
+        try:
+            function(**options)
+        except (ValueError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return command
+
+
+def _load_options(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """``KEY=VALUE`` options of ``load``; values are JSON where they are, text where not."""
+    options = {}
+    for text in values:
+        key, found, value = text.partition("=")
+        if not found or not key:
+            raise click.BadParameter(f"expected KEY=VALUE, got {text!r}")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return options
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Examine, prepare, split and render fashion datasets."""
+
+
+@main.command()
+@click.argument("folder", type=_FOLDER)
+@click.option(
+    "--dataset", type=click.Choice(sorted(REAL_BUILDERS)), help="Which dataset it is; recognised by default."
+)
+@click.option("--read-images/--no-read-images", default=True, show_default=True, help="Decode every image.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes that read images; all cores by default.")
+@_clean_errors
+def doctor(folder: Path, dataset: str | None, read_images: bool, workers: int | None) -> None:
+    """Say which dataset FOLDER holds, what is there, what is missing and what to do next.
+
+    The exit status is 0 where some protocol can be read with all of its images, else 1.
+    """
+    diagnoses = examine(folder, dataset, read_images, workers, progress=True)
+    click.echo("\n\n".join(str(diagnosis) for diagnosis in diagnoses))
+    if not all(diagnosis.healthy for diagnosis in diagnoses if diagnosis.dataset in REAL_BUILDERS):
+        raise SystemExit(1)
+
+
+@main.command("prepare")
+@click.argument("name", type=click.Choice(list_datasets()))
+@click.argument("folder", type=_FOLDER, required=False)
+@click.option("--out", type=_FOLDER, required=True, help="Folder to make.")
+@click.option("--size", default=512, show_default=True, help="Shorter side of the images, at most.")
+@click.option("--quality", default=90, show_default=True, help="JPEG quality.")
+@click.option("--unreadable", type=click.Choice(UNREADABLE), default="raise", show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores by default.")
+@click.option(
+    "-o", "--option", "options", multiple=True, callback=_load_options, help="KEY=VALUE for load; repeatable."
+)
+@_clean_errors
+def prepare_command(
+    name: str,
+    folder: Path | None,
+    out: Path,
+    size: int,
+    quality: int,
+    unreadable: str,
+    workers: int | None,
+    options: dict[str, Any],
+) -> None:
+    """Shrink the images of dataset NAME in FOLDER once and write them with their labels as Parquet shards.
+
+    Example: ipad-data prepare fashionai data/FashionAI --out prepared --size 512 -o missing_images=skip
+    """
+    dataset = load(name, folder, **options)
+    report = prepare(dataset, out, size, quality, unreadable, workers=workers, progress=True)
+    click.echo(str(report))
+    for problem in report.unreadable[:20]:
+        click.echo(f"  {problem}", err=True)
+
+
+@main.command()
+@click.argument("name", type=click.Choice(sorted(REAL_BUILDERS)))
+@click.argument("folder", type=_FOLDER)
+@click.option("--out", type=_FOLDER, required=True, help="Folder for the split files.")
+@click.option(
+    "-o", "--option", "options", multiple=True, callback=_load_options, help="KEY=VALUE for load; repeatable."
+)
+@_clean_errors
+def splits(name: str, folder: Path, out: Path, options: dict[str, Any]) -> None:
+    """Write the splits of dataset NAME in FOLDER as split files, so that others can repeat a run.
+
+    Images are not needed. Example: ipad-data splits fashionai data/FashionAI --out splits -o seed=1
+    """
+    written = export_splits(name, folder, out, **{"protocol": "random", **options})
+    click.echo("\n".join(str(path) for path in written))
+
+
+@main.command()
+@click.option("--out", type=_FOLDER, required=True, help="Folder to make.")
+@click.option("--num-images", default=6250, show_default=True, help="Images of all splits together.")
+@click.option("--size", default=128, show_default=True, help="Side of the images in pixels.")
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--difficulty", default="standard", show_default=True, help="easy, standard, hard or a number in [0, 1]."
+)
+@_clean_errors
+def render(out: Path, num_images: int, size: int, seed: int, difficulty: str) -> None:
+    """Write the rendered dataset as image files with split files."""
+    write_rendered(out, num_images, size, seed, _number_or_name(difficulty))
+    click.echo(str(out))
+
+
+def _number_or_name(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
