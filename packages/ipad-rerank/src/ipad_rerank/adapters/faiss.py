@@ -1,0 +1,85 @@
+"""Re-ranked search in a FAISS index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ipad_rerank._arrays import positive_int
+from ipad_rerank.adapters._hits import Hit, as_queries, reorder, require
+from ipad_rerank.rerankers._protocol import CandidateReranker
+
+
+class FaissSearch:
+    """Fetch the top k from a FAISS index with their vectors, re-rank them, return ids in the new order.
+
+    Args:
+        index: A FAISS index on the CPU. Its vectors are reconstructed, which compressed indices do approximately.
+        payload: What to return with each id: a mapping from ids, or a sequence where ids are positions.
+        vectors: The vectors themselves, instead of reconstructed ones: an array ``(N, D)`` (or memory map) where ids
+            are positions, or a function from ids ``(n,)`` to ``(n, D)``.
+
+    Example::
+
+        search = FaissSearch(faiss.read_index("photos.faiss"), payload=paths)
+        for hit in search(query, k=500, reranker=FeatureReasoning.from_pretrained("reasoner"), limit=10)[0]:
+            print(hit.id, hit.score, hit.payload)
+    """
+
+    def __init__(
+        self,
+        index: Any,
+        payload: Mapping[int, Any] | Sequence[Any] | None = None,
+        vectors: np.ndarray | Callable[[np.ndarray], Any] | None = None,
+    ) -> None:
+        self._faiss = require("faiss", "faiss")
+        if not isinstance(index, self._faiss.Index):
+            raise TypeError(f"index must be a faiss.Index, got {type(index).__name__}")
+        self.index, self.payload, self.vectors = index, payload, vectors
+
+    def __call__(self, query: Any, k: int, reranker: CandidateReranker, limit: int | None = None) -> list[list[Hit]]:
+        """Per query its hits, best first; fewer than k where the index finds fewer.
+
+        Args:
+            query: ``(Q, D)`` numpy array, torch tensor or lists.
+            k: How many to fetch and re-rank.
+            reranker: Anything with ``rerank_candidates``.
+            limit: How many to return; None returns all k.
+
+        Raises:
+            ValueError: another dimension, k below 1, an index that cannot give its vectors back.
+        """
+        queries = as_queries(query, self.index.d)
+        k = min(positive_int(k, "k"), max(int(self.index.ntotal), 1))
+        limit = None if limit is None else positive_int(limit, "limit")
+        ids, vectors = self._fetch(queries, k)
+        hits = [[Hit(int(i), 0.0, self._payload(int(i))) for i in row if i >= 0] for row in ids]
+        return reorder(reranker, queries, vectors, hits, limit, int(self.index.ntotal) or None)
+
+    def _fetch(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """``ids (Q, k)``, -1 where there is none, and ``vectors (Q, k, D)``, 0 there."""
+        if self.vectors is not None:
+            ids = self.index.search(queries, k)[1]
+            vectors = np.zeros((*ids.shape, self.index.d), dtype=np.float32)
+            found = ids >= 0
+            vectors[found] = self.vectors(ids[found]) if callable(self.vectors) else self.vectors[ids[found]]
+            return ids, vectors
+        index, id_map = self.index, None
+        if isinstance(index, self._faiss.IndexIDMap) and not isinstance(index, self._faiss.IndexIDMap2):
+            # It cannot reconstruct by itself; the index inside can, under its own numbers.
+            id_map = self._faiss.vector_to_array(index.id_map)
+            index = self._faiss.downcast_index(index.index)
+        try:
+            _, ids, vectors = index.search_and_reconstruct(queries, k)
+        except RuntimeError as error:
+            raise ValueError(
+                f"index of type {type(index).__name__} cannot give its vectors back; pass them as vectors=..."
+            ) from error
+        missing = ids < 0
+        vectors[missing] = 0
+        return (ids if id_map is None else np.where(missing, -1, id_map[ids])), vectors
+
+    def _payload(self, item: int) -> Any:
+        return None if self.payload is None else self.payload[item]

@@ -1,0 +1,146 @@
+"""Re-ranked search in a Milvus collection: an embedded file (Milvus Lite), a server or a cluster, by the same client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ipad_rerank._arrays import Vectors, positive_int
+from ipad_rerank.adapters._hits import Hit, as_queries, reorder, require
+from ipad_rerank.rerankers._protocol import CandidateReranker
+
+_ANSWER_BYTES = 16 << 20  # vectors asked for in one call
+_INSERT_BYTES = 8 << 20
+
+
+class MilvusSearch:
+    """Fetch the top k from a Milvus collection with their vectors, re-rank them, return ids in the new order.
+
+    Args:
+        collection: Name of the collection.
+        uri: A file such as ``"photos.db"`` is opened with Milvus Lite, embedded; ``"http://host:19530"`` is a server.
+        vector_field: Name of the vector field; needed where a collection has several.
+        client: A ``pymilvus.MilvusClient`` to use instead of opening ``uri``.
+        **connection: For the client: ``token``, ``db_name``, ...
+
+    Example::
+
+        search = MilvusSearch("photos", "photos.db")
+        search.add(vectors, ids=range(len(vectors)), payload=[{"path": path} for path in paths])
+        for hit in search(query, k=500, reranker=reasoner, limit=10)[0]:
+            print(hit.id, hit.score, hit.payload["path"])
+    """
+
+    def __init__(
+        self,
+        collection: str,
+        uri: str = "ipad-rerank.db",
+        *,
+        vector_field: str | None = None,
+        client: Any = None,
+        **connection: Any,
+    ) -> None:
+        pymilvus = require("pymilvus", "milvus")
+        self._float_vector = pymilvus.DataType.FLOAT_VECTOR
+        self.client = pymilvus.MilvusClient(str(uri), **connection) if client is None else client
+        self.collection, self.vector_field = collection, vector_field
+
+    def __call__(
+        self,
+        query: Any,
+        k: int,
+        reranker: CandidateReranker,
+        limit: int | None = None,
+        payload_fields: Sequence[str] = ("*",),
+        **options: Any,
+    ) -> list[list[Hit]]:
+        """Per query its hits, best first; fewer than k where the collection has fewer.
+
+        Args:
+            query: ``(Q, D)`` numpy array, torch tensor or lists.
+            k: How many to fetch and re-rank.
+            reranker: Anything with ``rerank_candidates``.
+            limit: How many to return; None returns all k.
+            payload_fields: Stored fields to return with each hit; all but the vector by default.
+            **options: For ``MilvusClient.search``: ``filter``, ``search_params``, ``partition_names``, ...
+
+        Raises:
+            ValueError: no such collection, no or several float vector fields, another dimension, k below 1.
+        """
+        vector, key, dim = self._describe()
+        queries = as_queries(query, dim)
+        k = positive_int(k, "k")
+        limit = None if limit is None else positive_int(limit, "limit")
+        vectors = np.zeros((len(queries), k, dim), dtype=np.float32)
+        hits: list[list[Hit]] = []
+        step = max(1, _ANSWER_BYTES // (4 * dim * k))
+        for start in range(0, len(queries), step):
+            answers = self.client.search(
+                self.collection,
+                data=queries[start : start + step].tolist(),
+                limit=k,
+                anns_field=vector,
+                output_fields=[*payload_fields, vector],
+                **options,
+            )
+            for answer in answers:
+                for column, found in enumerate(answer):
+                    vectors[len(hits), column] = found["entity"][vector]
+                hits.append([_hit(found, vector, key) for found in answer])
+        size = int(self.client.get_collection_stats(self.collection)["row_count"]) or None
+        return reorder(reranker, queries, vectors, hits, limit, size)
+
+    def add(self, vectors: Any, ids: Sequence[Any], payload: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Store vectors ``(N, D)`` with ids (whole numbers or strings) and fields; makes the collection if missing.
+
+        A collection made here compares by cosine, calls its fields "id" and "vector" and takes any further fields.
+        """
+        rows = Vectors(vectors, "vectors")
+        for name, other in (("ids", ids), ("payload", payload)):
+            if other is not None and len(other) != len(rows):
+                raise ValueError(f"{name} has {len(other)} entries, vectors has {len(rows)} rows; they must be equal")
+        if not self.client.has_collection(self.collection):
+            self._create(rows.dim, text=isinstance(ids[0], str))
+        vector, key, dim = self._describe()
+        array = as_queries(vectors, dim)
+        step = max(1, _INSERT_BYTES // (4 * dim))
+        for start in range(0, len(rows), step):
+            places = range(start, min(start + step, len(rows)))
+            data = [
+                {**(payload[i] if payload is not None else {}), key: _plain(ids[i]), vector: array[i].tolist()}
+                for i in places
+            ]
+            self.client.insert(self.collection, data)
+
+    def _create(self, dim: int, text: bool) -> None:
+        options = {"id_type": "string", "max_length": 512} if text else {}
+        self.client.create_collection(self.collection, dimension=dim, metric_type="COSINE", **options)
+
+    def _describe(self) -> tuple[str, str, int]:
+        """Vector field, primary field, dimension."""
+        if not self.client.has_collection(self.collection):
+            raise ValueError(f"collection {self.collection!r} does not exist; there are: {self._others()}")
+        fields = self.client.describe_collection(self.collection)["fields"]
+        key = next(field["name"] for field in fields if field.get("is_primary"))
+        vectors = {field["name"]: field for field in fields if field["type"] == self._float_vector}
+        wanted = [self.vector_field] if self.vector_field is not None else list(vectors)
+        if len(wanted) != 1 or wanted[0] not in vectors:
+            raise ValueError(
+                f"vector_field must be a float vector field of {self.collection!r} ({', '.join(vectors) or 'none'}), "
+                f"got {self.vector_field!r}"
+            )
+        return wanted[0], key, int(vectors[wanted[0]]["params"]["dim"])
+
+    def _others(self) -> str:
+        return ", ".join(self.client.list_collections()) or "none"
+
+
+def _hit(found: Any, vector: str, key: str) -> Hit:
+    payload = {name: value for name, value in found["entity"].items() if name != vector}
+    return Hit(found[key], float(found["distance"]), payload)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
