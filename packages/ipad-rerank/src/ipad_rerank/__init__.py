@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from ipad_rerank.embeddings import EmbeddingSet, read_embeddings, write_embeddings
 from ipad_rerank.fit import NoGainWarning
 from ipad_rerank.losses import FeatureReasoningLoss
+from ipad_rerank.metrics import evaluate, mean_average_precision, oracle_mean_average_precision, paired_bootstrap
 from ipad_rerank.ranking import Ranking, rank
 from ipad_rerank.rerankers._density import UnfamiliarDensityWarning
+from ipad_rerank.rerankers.chain import Chain
+from ipad_rerank.rerankers.database_augmentation import DatabaseAugmentation
+from ipad_rerank.rerankers.diffusion import GraphDiffusion
 from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
+from ipad_rerank.rerankers.k_reciprocal import KReciprocal, k_reciprocal
+from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQueryExpansion
+from ipad_rerank.tune import tune
 
 __all__ = [
+    "AlphaQueryExpansion",
+    "AverageQueryExpansion",
+    "Chain",
+    "DatabaseAugmentation",
+    "EmbeddingSet",
     "FeatureReasoning",
     "FeatureReasoningLoss",
+    "GraphDiffusion",
+    "KReciprocal",
     "NoGainWarning",
     "Ranking",
     "UnfamiliarDensityWarning",
+    "evaluate",
+    "k_reciprocal",
+    "mean_average_precision",
+    "oracle_mean_average_precision",
+    "paired_bootstrap",
     "rank",
+    "read_embeddings",
+    "tune",
+    "write_embeddings",
 ]

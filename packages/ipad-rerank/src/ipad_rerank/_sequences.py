@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from ipad_rerank.ranking import rank
 
 
 class Sequences(NamedTuple):
@@ -26,6 +29,7 @@ class SequenceSampler:
         pool: Rows that may be drawn.
         n_r: Longest sequence; a gallery of G rows gives at most ``G // 2``.
         gallery_sizes: Smallest and largest gallery, or None for just above n_r to the largest group.
+        expanders: Query expansions to apply before the search that makes a sequence.
         generator: CPU generator that all draws come from.
     """
 
@@ -37,9 +41,11 @@ class SequenceSampler:
         pool: Tensor,
         n_r: int,
         gallery_sizes: tuple[int, int] | None,
+        expanders: Sequence[Any],
         generator: torch.Generator,
     ) -> None:
         self.unit, self.labels, self.n_r, self.generator = unit, labels, n_r, generator
+        self.expanders = expanders
         ids, counts = groups[pool].unique(return_counts=True)
         usable = [pool[groups[pool] == group] for group, count in zip(ids, counts, strict=True) if count >= 20]
         self.members = [rows for rows in usable if len(labels[rows].unique()) > 1]
@@ -66,7 +72,15 @@ class SequenceSampler:
         drawn = rows[torch.randperm(len(rows), generator=self.generator).to(rows.device)]
         query, gallery = drawn[:count], drawn[count : count + gallery_size]
         n = max(3, min(self.n_r, gallery_size // 2))
-        similarity = self.unit[query] @ self.unit[gallery].T
-        best = gallery[similarity.topk(n - 1, dim=1).indices]
+        moved = expand(self.expanders, self.unit[query], self.unit[gallery])
+        best = gallery[(moved @ self.unit[gallery].T).topk(n - 1, dim=1).indices]
         nodes = torch.cat([query[:, None], best], dim=1)
-        return Sequences(self.unit[nodes], self.labels[nodes] == self.labels[query][:, None])
+        unit = torch.cat([moved[:, None], self.unit[best]], dim=1)
+        return Sequences(unit, self.labels[nodes] == self.labels[query][:, None])
+
+
+def expand(expanders: Sequence[Any], query: Tensor, gallery: Tensor) -> Tensor:
+    """Unit queries after each expansion in turn."""
+    for expander in expanders:
+        query = expander.expand(query, gallery, rank(query, gallery, k=getattr(expander, "k", None)))
+    return query

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ipad_rerank._sequences import expand
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,13 @@ class HeldOut:
         pool: Tensor,
         n_r: int,
         sizes: list[int],
+        expanders: Sequence[Any],
         generator: torch.Generator,
     ) -> None:
         self.unit = unit
-        self.searches: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = []  # size, places, queries, head, relevance
+        self.searches: list[
+            tuple[int, Tensor, Tensor, Tensor, Tensor]
+        ] = []  # size, places, unit queries, head, relevance
         self.num_queries = len(queries)
         self.sizes = sizes
         pools = {int(group): pool[groups[pool] == group] for group in groups[queries].unique()}
@@ -76,9 +82,9 @@ class HeldOut:
                     continue
                 drawn = rows[torch.randperm(len(rows), generator=generator)[:size].to(rows.device)]
                 n = max(3, min(n_r, len(drawn) // 2))
-                own = queries[places]
-                order = (unit[own] @ unit[drawn].T).argsort(dim=1, descending=True, stable=True)
-                relevance = labels[drawn][order] == labels[own][:, None]
+                own = expand(expanders, unit[queries[places]], unit[drawn])
+                order = (own @ unit[drawn].T).argsort(dim=1, descending=True, stable=True)
+                relevance = labels[drawn][order] == labels[queries[places]][:, None]
                 self.searches.append((size, places, own, drawn[order[:, : n - 1]], relevance))
 
     def gain(self, reasoner: Any) -> float:
@@ -113,7 +119,7 @@ class HeldOut:
             refined = relevance.clone()
             for start in range(0, len(own), 16):
                 part = slice(start, start + 16)
-                unit = torch.cat([self.unit[own[part]][:, None], self.unit[head[part]]], dim=1)
+                unit = torch.cat([own[part][:, None], self.unit[head[part]]], dim=1)
                 order = reasoner(unit)[:, 1:].argsort(dim=1, descending=True, stable=True)
                 refined[part, : head.shape[1]] = relevance[part, : head.shape[1]].gather(1, order)
             row = self.sizes.index(size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -33,14 +34,15 @@ def fit_reasoner(
     group_ids: Any = None,
     *,
     init: Any = None,
-    steps: int = 500,
+    expanders: Sequence[Any] = (),
+    steps: int = 1000,
     batch_size: int = 12,
     learning_rate: float = 1e-3,
     temperature: float = 0.07,
     loss_rows: str = "query",
     gallery_sizes: tuple[int, int] | None = None,
     validation_share: float = 0.2,
-    evaluations: int = 5,
+    evaluations: int = 6,
     max_vectors: int = 20_000,
     keep_without_gain: bool = False,
     seed: int = 0,
@@ -64,6 +66,7 @@ def fit_reasoner(
         labels: ``(N,)`` whole numbers; equal means relevant.
         group_ids: ``(N,)``; labels count within a group, and sequences are drawn within one.
         init: A fitted reasoner to start from; its ``n_r`` and the like are taken over.
+        expanders: Query expansions that will stand before the reasoner; it learns on the queries they move.
         steps: Gradient steps; 0 checks ``init`` on the held-out queries.
         batch_size: Sequences a step.
         learning_rate: Peak of AdamW's warm-up and cosine schedule.
@@ -112,12 +115,14 @@ def fit_reasoner(
     pool = pool.nonzero()[:, 0].to(device)
     largest = int(torch.bincount(groups[pool].unique(return_inverse=True)[1]).max())
     reasoner = _new_reasoner(cls, init, largest, config, seed).to(device)
-    sampler = SequenceSampler(unit, label_ids, groups, pool, reasoner.n_r, gallery_sizes, generator)
+    sampler = SequenceSampler(unit, label_ids, groups, pool, reasoner.n_r, gallery_sizes, expanders, generator)
     low, high = sampler.gallery_range
     sizes = sorted({min(max(low, 2 * reasoner.n_r), high), int(math.sqrt(max(low, 2 * reasoner.n_r) * high)), high})
     half = len(held) // 2
-    choosing = HeldOut(unit, label_ids, groups, held[:half][:150].to(device), pool, reasoner.n_r, sizes, generator)
-    judging = HeldOut(unit, label_ids, groups, held[half:].to(device), pool, reasoner.n_r, sizes, generator)
+    choosing = HeldOut(
+        unit, label_ids, groups, held[:half][:150].to(device), pool, reasoner.n_r, sizes, expanders, generator
+    )
+    judging = HeldOut(unit, label_ids, groups, held[half:].to(device), pool, reasoner.n_r, sizes, expanders, generator)
 
     shares = _train(
         reasoner,

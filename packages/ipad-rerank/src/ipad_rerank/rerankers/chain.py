@@ -1,0 +1,153 @@
+"""Several re-rankers one after the other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ipad_rerank._arrays import Vectors, compute_dtype
+from ipad_rerank.ranking import Ranking, rank
+from ipad_rerank.rerankers._protocol import GalleryAugmenter, QueryExpander, Reranker
+from ipad_rerank.rerankers._registry import RERANKERS
+from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
+
+FORMAT = "ipad-rerank chain"
+
+
+class Chain:
+    """Each re-ranker works on what the one before left: its ranking, its moved queries, its moved gallery.
+
+    Args:
+        *rerankers: At least one; query expansion and database augmentation first, Feature Reasoning last.
+
+    Raises:
+        ValueError: no re-ranker.
+        TypeError: something without a ``rerank`` method.
+
+    Example:
+        >>> chain = Chain(AlphaQueryExpansion(k=50), FeatureReasoning()).fit(embeddings, labels)
+        >>> better = chain.rerank(query, gallery, rank(query, gallery, k=500))
+    """
+
+    def __init__(self, *rerankers: Any) -> None:
+        if not rerankers:
+            raise ValueError("a Chain needs at least one re-ranker")
+        for reranker in rerankers:
+            if not isinstance(reranker, Reranker) or isinstance(reranker, type):
+                raise TypeError(f"a Chain takes re-rankers (objects with a rerank method), got {reranker!r}")
+        self.rerankers = rerankers
+
+    def __repr__(self) -> str:
+        return f"Chain({', '.join(type(r).__name__ for r in self.rerankers)})"
+
+    def fit(self, embeddings: Any, labels: Any, group_ids: Any = None, **options: Any) -> Chain:
+        """A new chain whose last step, a FeatureReasoning, is fitted on queries moved by the steps before it.
+
+        A fitted last step is where the fit starts from. Options are those of :meth:`FeatureReasoning.fit`.
+
+        Raises:
+            TypeError: the last step is no FeatureReasoning, or one before it does not move queries.
+        """
+        *before, last = self.rerankers
+        if not isinstance(last, FeatureReasoning):
+            raise TypeError(f"only a chain that ends in FeatureReasoning can be fitted, this ends in {last!r}")
+        for step in before:
+            if not _moves_queries(step):
+                raise TypeError(f"a chain can be fitted behind query expansion over the whole gallery, got {step!r}")
+        start = {"init": last} if not last.is_identity else last.config
+        fitted = FeatureReasoning.fit(embeddings, labels, group_ids, expanders=before, **start | options)
+        return Chain(*before, fitted)
+
+    def rerank(self, query: Any, gallery: Any, ranking: Ranking) -> Ranking:
+        """The last step's ranking; indices are rows of ``gallery`` as it came, in ``ranking``'s kind."""
+        first = ranking
+        for step in self.rerankers:
+            if _moves_queries(step):
+                query = step.expand(query, gallery, ranking)
+                ranking = rank(query, gallery, k=first.k)
+            elif isinstance(step, GalleryAugmenter):
+                gallery = step.augment(gallery)
+                ranking = rank(query, gallery, k=first.k)
+            else:
+                ranking = step.rerank(query, gallery, ranking)
+        return first.like(*ranking.tensors())
+
+    def rerank_candidates(self, query: Any, candidates: Any, gallery_size: int | None = None) -> Ranking:
+        """Order the columns of ``candidates (Q, k, D)``; queries move towards the best of the candidates only.
+
+        Raises:
+            TypeError: a step moves the gallery, which is not at hand here.
+        """
+        queries = Vectors(query, "query")
+        moved: Any = query
+        for step in self.rerankers[:-1]:
+            if not isinstance(step, QueryExpander):
+                raise TypeError(f"rerank_candidates works behind query expansion only, got {step!r}")
+            moved = _expand_candidates(step, moved, candidates, queries.dim)
+        return self.rerankers[-1].rerank_candidates(moved, candidates, gallery_size)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``chain.json`` and one folder a fitted step."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {cls: name for name, cls in RERANKERS.items()}
+        steps: list[dict[str, Any]] = []
+        for place, step in enumerate(self.rerankers):
+            if isinstance(step, FeatureReasoning):
+                step.save_pretrained(folder / f"step-{place}")
+                steps.append({"folder": f"step-{place}"})
+            elif type(step) in names:
+                steps.append({"name": names[type(step)], "settings": asdict(step)})
+            else:
+                raise TypeError(f"cannot save {step!r}; known are FeatureReasoning, {', '.join(RERANKERS)}")
+        part = folder / "chain.json.part"
+        part.write_text(
+            json.dumps({"format": FORMAT, "version": 1, "steps": steps}, indent=2) + "\n", encoding="utf-8"
+        )
+        part.replace(folder / "chain.json")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Chain:
+        """Read what :meth:`save_pretrained` wrote; ValueError if it is foreign or damaged."""
+        path = Path(folder) / "chain.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} holds no chain.json")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is not readable JSON: {error}") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
+            raise ValueError(f"{path} was not written by this version of ipad-rerank")
+        try:
+            steps = [_restore(Path(folder), place, step) for place, step in enumerate(content["steps"])]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        return cls(*steps)
+
+
+def _restore(folder: Path, place: int, step: dict[str, Any]) -> Any:
+    if "folder" in step:
+        return FeatureReasoning.from_pretrained(folder / f"step-{place}")
+    return RERANKERS[step["name"]](**step["settings"])
+
+
+def _moves_queries(step: Any) -> bool:
+    return isinstance(step, QueryExpander) and getattr(step, "restrict_to", None) is None
+
+
+def _expand_candidates(step: Any, query: Any, candidates: Any, dim: int) -> Any:
+    """Each query expanded over its own candidates, a gallery of k rows."""
+    items = Vectors(candidates, "candidates", dim=dim, ndim=3)
+    queries = Vectors(query, "query")
+    dtype = compute_dtype(queries, items)
+    moved = [
+        step.expand(own, pool, rank(own, pool))
+        for own, pool in (
+            (queries.unit(row, row + 1, dtype), items.unit(row, row + 1, dtype)[0]) for row in range(len(items))
+        )
+    ]
+    return queries.in_kind(torch.cat(moved))
