@@ -1,0 +1,38 @@
+"""The two fast orders, against a stable sort."""
+
+import pytest
+import torch
+
+from ipad_rerank._stable_order import stable_order
+from ipad_rerank._wide_topk import wide_topk
+
+
+@pytest.fixture(params=[0, 1, 3, None], ids=lambda decimals: f"decimals={decimals}")
+def scores(request):
+    values = torch.randn(40, 5003, generator=torch.Generator().manual_seed(0))
+    return values if request.param is None else values.round(decimals=request.param)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_stable_order_is_a_stable_descending_sort(scores, dtype):
+    scores = scores.to(dtype)
+    expected = torch.sort(scores, dim=1, descending=True, stable=True).indices
+    torch.testing.assert_close(stable_order(scores), expected, rtol=0, atol=0)
+
+
+def test_stable_order_of_extremes():
+    scores = torch.tensor([[0.0, -0.0, float("inf"), -1e-45, 1e-45, float("-inf"), -2.0, 0.0, 3e38, -3e38]])
+    expected = torch.sort(scores, dim=1, descending=True, stable=True).indices
+    torch.testing.assert_close(stable_order(scores), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("k", [1, 5, 19, 5003, 9999])
+def test_wide_topk_is_the_start_of_a_stable_sort(scores, k):
+    values, columns = torch.sort(scores, dim=1, descending=True, stable=True)
+    found, where = wide_topk(scores, k)
+    torch.testing.assert_close(where, columns[:, :k], rtol=0, atol=0)
+    torch.testing.assert_close(found, values[:, :k], rtol=0, atol=0)
+
+
+def test_wide_topk_of_equal_scores_keeps_the_first():
+    assert wide_topk(torch.zeros(2, 5000), 4)[1].tolist() == [[0, 1, 2, 3]] * 2
