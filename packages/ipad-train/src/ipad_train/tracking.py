@@ -21,8 +21,7 @@ class Tracker:
     def __init__(self, run_dir: Path, resume_step: int = 0) -> None:
         self.path = run_dir / "metrics.jsonl"
         run_dir.mkdir(parents=True, exist_ok=True)
-        kept = list(self.path.open(encoding="utf-8")) if self.path.exists() else []
-        kept = [line for line in kept if _step_of(line) is not None and _step_of(line) <= resume_step]
+        kept = [line for line in _lines(self.path) if json.loads(line)["step"] <= resume_step]
         beside = self.path.with_name(".metrics.jsonl.partial")
         beside.write_text("".join(kept), encoding="utf-8")
         beside.replace(self.path)
@@ -53,14 +52,18 @@ class Tracker:
 
 def read_metrics(run_dir: Path) -> list[dict]:
     """Rows of ``metrics.jsonl``; a half-written last line is left out."""
-    path = run_dir / "metrics.jsonl"
+    return [json.loads(line) for line in _lines(run_dir / "metrics.jsonl")]
+
+
+def _lines(path: Path) -> list[str]:
+    """Whole lines of a metrics file; none where there is no file."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.open(encoding="utf-8") if _step_of(line) is not None]
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _is_row(line)]
 
 
-def _step_of(line: str) -> int | None:
+def _is_row(line: str) -> bool:
     try:
-        return int(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-        return None
+        return "step" in json.loads(line)
+    except (json.JSONDecodeError, TypeError):
+        return False

@@ -1,0 +1,91 @@
+"""Small runs shared by the tests: real images, a network of a few thousand weights."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+import yaml
+
+SMALL_MODEL = {
+    "image_size": 32,
+    "embed_dim": 16,
+    "latent_dim": 16,
+    "crop_size": 32,
+    "backbone_options": {"channels": [8, 8, 16, 16], "stem_width": 8, "output_stride": 8},
+    "semantic_options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0},
+}
+SMALL = {
+    "base": "tiny",
+    "data": {
+        "options": {"num_train": 48, "num_validation": 30, "num_test": 30, "size": 64}, "detail_size": 48,
+        "num_workers": 0,
+    },
+    "model": {"options": SMALL_MODEL},
+    "stage0": {"steps": 2, "batch_size": 16},
+    "stage1": {"steps": 3, "batch_size": 16},
+    "stage2": {"steps": 4, "batch_size": 16},
+    "clusters": {"queue_length": 3, "refresh_every": 1},
+    "rerank": {"enabled": False},
+    "loop": {"log_every": 1, "save_every": 2},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory):
+    """Datasets are built into a folder of the test session."""
+    import datasets
+
+    folder = tmp_path_factory.mktemp("datasets-cache")
+    saved = datasets.config.HF_DATASETS_CACHE
+    datasets.config.HF_DATASETS_CACHE = folder
+    os.environ["HF_DATASETS_CACHE"] = str(folder)  # for the processes that tests start
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    yield
+    datasets.config.HF_DATASETS_CACHE = saved
+
+
+@pytest.fixture
+def small_config(tmp_path):
+    """``small_config(key=value overrides) -> RunConfig`` of a run in ``tmp_path / "run"``."""
+    from ipad_train.config_files import load_config
+
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+
+    def make(*overrides: str, output: str = "run"):
+        return load_config(path, [f"output_dir={tmp_path / output}", *overrides])
+
+    make.path = path
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A complete small run of all three stages: its folder, and the lines it announced."""
+    from ipad_train.config_files import load_config
+    from ipad_train.training import Training
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    said: list[str] = []
+    Training(load_config(folder / "small.yaml", [f"output_dir={folder / 'run'}"]), None, said.append).run()
+    return folder / "run", said
+
+
+@pytest.fixture
+def run_process(tmp_path):
+    """``run_process(arguments, **environment)``: a real process of this interpreter, its output in one text."""
+    import subprocess
+
+    def run(arguments: list[str], timeout: float = 300, check: bool = True, **environment: str):
+        result = subprocess.run(
+            [sys.executable, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, cwd=tmp_path,
+            capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
+        if check:
+            assert result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    return run

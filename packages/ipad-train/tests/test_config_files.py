@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+
+from ipad_train.config import RunConfig, StageConfig
+from ipad_train.config_files import ConfigError, list_presets, load_config, save_config
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_every_preset_loads_and_survives_a_round_trip(name, tmp_path):
+    config = load_config(name)
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+    assert config.stages()
+
+
+def test_no_word_means_the_tiny_preset_on_rendered_data():
+    config = load_config()
+    assert (config.data.name, config.model.name) == ("rendered", "ipad_tiny")
+
+
+def test_overrides_are_typed_by_the_field():
+    config = load_config(
+        None, ["stage1.learning_rate=1e-3", "stage1.steps=7", "data.dir=photos", "clusters.enabled=false"]
+    )
+    assert (config.stage1.learning_rate, config.stage1.steps, config.data.dir) == (1e-3, 7, "photos")
+    assert config.clusters.enabled is False
+
+
+def test_every_field_can_be_set_from_the_command_line():
+    config = load_config()
+
+    def leaves(tree, prefix=""):
+        for key, value in tree.items():
+            if isinstance(value, dict) and value and key not in ("options", "augmentation"):
+                yield from leaves(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    import json
+
+    overrides = [f"{key}={json.dumps(value)}" for key, value in leaves(config.to_dict())]
+    assert len(overrides) > 60
+    assert load_config(None, overrides) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stage1.step=3", "'stage1.step'; nearest: stage1.steps"),
+        ("stage9.steps=3", "unknown configuration key 'stage9'; nearest: stage"),
+        ("stage1.steps=many", "stage1.steps must be of type int, got 'many'"),
+        ("stage1.steps=true", "stage1.steps must be of type int"),
+        ("stage1.sampler=fast", "stage1.sampler must be 'dense' or 'triplet', got 'fast'"),
+        ("loop.mixed_precision=fp8", "loop.mixed_precision must be"),
+        ("clusters.momentum=1.0", r"clusters.momentum must be within \[0, 1\)"),
+        ("seed", "an override must read key=value"),
+        ("seed.x=1", "seed must be of type int"),
+        ("data=3", "data must hold keys of its own"),
+    ],
+)
+def test_bad_overrides_name_the_key_and_what_is_allowed(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [override])
+
+
+def test_unknown_preset_lists_the_nearest():
+    with pytest.raises(ConfigError, match="fashionai"):
+        load_config("fashonai")
+
+
+def test_a_file_may_start_from_a_preset_and_keeps_what_it_does_not_name(tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: tiny\nstage1: {steps: 9}\n", encoding="utf-8")
+    config = load_config(tmp_path / "mine.yaml")
+    assert config.stage1.steps == 9
+    assert config.stage1.learning_rate == load_config("tiny").stage1.learning_rate
+
+
+@pytest.mark.parametrize("text", ["- a list\n", "a: [unclosed\n"])
+def test_a_file_that_is_no_mapping_is_an_error_with_its_name(tmp_path, text):
+    (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+        load_config(tmp_path / "bad.yaml")
+
+
+def test_stages_without_steps_are_left_out():
+    config = RunConfig(stage1=StageConfig(steps=3))
+    assert [name for name, _ in config.stages()] == ["stage1"]

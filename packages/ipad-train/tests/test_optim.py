@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ipad_train.config import StageConfig
+from ipad_train.optim import build_optimizer, learning_rate_scale, load_optimizer_tensors, optimizer_tensors
+
+
+class Objective(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Module()
+        self.model.spatial = nn.Linear(3, 2)
+        self.model.semantic = nn.Linear(3, 2)
+
+
+def test_one_cycle_by_hand():
+    stage = StageConfig(steps=10, warmup=0.2)
+    assert learning_rate_scale(stage, 0) == pytest.approx(1 / 3)
+    assert learning_rate_scale(stage, 1) == pytest.approx(2 / 3)
+    assert learning_rate_scale(stage, 2) == 1.0
+    assert learning_rate_scale(stage, 6) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5)))
+
+
+def test_step_decay_by_hand():
+    stage = StageConfig(steps=100, schedule="step", decay=0.5, decay_every=10)
+    assert [learning_rate_scale(stage, step) for step in (0, 9, 10, 25)] == [1.0, 1.0, 0.5, 0.25]
+
+
+def test_groups_take_their_rates_and_vectors_are_not_decayed():
+    optimizer = build_optimizer(
+        Objective(), StageConfig(learning_rate=1.0, spatial_learning_rate=0.1, weight_decay=0.3)
+    )
+    found = {(group["lr"], group["weight_decay"], group["params"][0].ndim) for group in optimizer.param_groups}
+    assert found == {(0.1, 0.3, 2), (0.1, 0.0, 1), (1.0, 0.3, 2), (1.0, 0.0, 1)}
+
+
+def test_nothing_to_train_is_an_error():
+    objective = Objective().requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train"):
+        build_optimizer(objective, StageConfig())
+
+
+def test_saved_state_continues_bit_for_bit():
+    def step(objective, optimizer, seed):
+        torch.manual_seed(seed)
+        loss = objective.model.semantic(torch.randn(4, 3)).square().mean() + objective.model.spatial.weight.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    stage = StageConfig(learning_rate=0.1)
+    torch.manual_seed(0)
+    straight = Objective()
+    optimizer = build_optimizer(straight, stage)
+    step(straight, optimizer, 1)
+    resumed = Objective()
+    resumed.load_state_dict(straight.state_dict())
+    other = build_optimizer(resumed, stage)
+    load_optimizer_tensors(other, optimizer_tensors(optimizer))
+    step(straight, optimizer, 2)
+    step(resumed, other, 2)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_state_of_other_parameters_is_refused():
+    optimizer = build_optimizer(Objective(), StageConfig())
+    with pytest.raises(ValueError, match="does not train"):
+        load_optimizer_tensors(optimizer, {"9.0.exp_avg": torch.zeros(2)})
+    with pytest.raises(ValueError, match="shape"):
+        load_optimizer_tensors(optimizer, {"0.0.exp_avg": torch.zeros(7, 7)})

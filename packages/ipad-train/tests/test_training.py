@@ -1,0 +1,172 @@
+"""Whole runs of a network of a few thousand weights on real images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ipad_core import AttributeEmbedder
+from ipad_train import training
+from ipad_train.checkpoint import CheckpointError, find_checkpoint, read_state
+from ipad_train.loop import DivergedError
+from ipad_train.tracking import read_metrics
+from ipad_train.training import Training
+
+
+def quiet(line):
+    pass
+
+
+class InterruptedRunError(Exception):
+    """Stands for a kill at a step."""
+
+
+def stop_after(monkeypatch, global_step):
+    """Make a run die right after a global step, whatever it was doing."""
+    original = training.Tracker.log
+
+    def log(self, step, stage, values):
+        original(self, step, stage, values)
+        if step == global_step and "loss" in values:
+            raise InterruptedRunError
+
+    monkeypatch.setattr(training.Tracker, "log", log)
+    return lambda: monkeypatch.setattr(training.Tracker, "log", original)
+
+
+def test_a_run_leaves_what_the_readme_says(finished):
+    run, said = finished
+    assert (run / "config.yaml").is_file()
+    assert find_checkpoint(run) is not None
+    for stage in ("stage0", "stage1", "stage2"):
+        AttributeEmbedder.from_pretrained(run / "stages" / stage)
+    best = AttributeEmbedder.from_pretrained(run / "best")
+    assert not best.training
+    results = json.loads((run / "validation.json").read_text())
+    assert [row["name"] for row in results["rows"]] == ["random", "IP-SP", "IP-SE", "fused"]
+    assert all(0 <= row["overall"] <= 100 for row in results["rows"])
+    assert 0 <= results["localization"]["overall"] <= 100
+    assert any("MiB preallocated" in line for line in said)
+    assert any(line.startswith("beta = ") for line in said)
+    assert list((run / "tensorboard").iterdir())
+
+
+def test_metrics_hold_every_stage_its_losses_and_the_switch(finished):
+    rows = read_metrics(finished[0])
+    steps = [row["step"] for row in rows if "loss" in row]
+    assert steps == list(range(1, 10))
+    stage2 = [row for row in rows if row["stage"] == "stage2"]
+    assert {"triplet_semantic", "contrast", "learning_rate"} <= set(stage2[0])
+    assert any("cluster loss starts" in row.get("event", "") for row in stage2)
+    assert any("centers_semantic" in row for row in stage2)
+    assert any("validation/MAP" in row for row in rows)
+
+
+def test_stage_one_starts_from_the_trunk_of_stage_zero_and_stage_two_keeps_a_frozen_spatial_branch(finished):
+    run, _ = finished
+    before = load_file(run / "stages" / "stage1" / "model.safetensors")
+    after = load_file(run / "stages" / "stage2" / "model.safetensors")
+    spatial = [name for name in before if name.startswith("spatial.")]
+    assert spatial
+    assert all(torch.equal(before[name], after[name]) for name in spatial)
+
+
+@pytest.mark.parametrize("step", [3, 4, 7, 8], ids=["mid stage 1", "after a save", "mid stage 2", "late stage 2"])
+def test_a_killed_run_resumes_bit_for_bit(finished, small_config, monkeypatch, step):
+    straight, _ = finished
+    config = small_config("loop.save_every=1")
+    undo = stop_after(monkeypatch, step)
+    with pytest.raises(InterruptedRunError):
+        Training(config, None, quiet).run()
+    undo()
+    Training(config, "auto", quiet).run()
+    resumed = config.output_dir
+    expected = load_file(straight / "stages" / "stage2" / "model.safetensors")
+    actual = load_file(f"{resumed}/stages/stage2/model.safetensors")
+    assert expected.keys() == actual.keys()
+    different = [name for name in expected if not torch.equal(expected[name], actual[name])]
+    assert not different
+    losses = [(row["step"], row["loss"]) for row in read_metrics(straight) if "loss" in row]
+    assert [(row["step"], row["loss"]) for row in read_metrics(_path(resumed)) if "loss" in row] == losses
+
+
+def _path(text):
+    from pathlib import Path
+
+    return Path(text)
+
+
+def test_queues_centers_and_the_best_map_are_part_of_the_checkpoint(finished):
+    run, _ = finished
+    path = find_checkpoint(run)
+    tensors = load_file(path / "objective.safetensors")
+    assert any("queues.semantic.storage" in name for name in tensors)
+    assert any("centers.semantic.centers" in name for name in tensors)
+    assert any("momentum.network" in name for name in tensors)
+    assert read_state(path)["best"]["map"] > 0
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_by_name(finished, small_config, tmp_path):
+    run, _ = finished
+    shutil.copytree(run, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="another configuration: stage1 differ"):
+        Training(small_config("stage1.steps=5"), "auto", quiet)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(finished, small_config, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        Training(small_config(), None, quiet)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_loadable_checkpoint(small_config, monkeypatch, value):
+    from ipad_train.objectives import MetricLearning
+
+    original = MetricLearning.forward
+    calls = []
+
+    def forward(self, batch):
+        calls.append(1)
+        losses = original(self, batch)
+        return {"loss": losses["loss"] * (value if len(calls) == 3 else 1.0)}
+
+    monkeypatch.setattr(MetricLearning, "forward", forward)
+    config = small_config("loop.save_every=1", "stage2.steps=0")
+    with pytest.raises(DivergedError, match="stage1 became NaN or infinite at step 2"):
+        Training(config, None, quiet).run()
+    path = find_checkpoint(_path(config.output_dir))
+    model = AttributeEmbedder.from_pretrained(path / "model")
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values() if value.is_floating_point())
+
+
+def test_triplet_batches_and_a_trained_spatial_branch(small_config):
+    config = small_config(
+        "stage0.steps=1", "stage1.sampler=triplet", "stage1.batch_size=6", "stage2.sampler=triplet",
+        "stage2.batch_size=6", "stage2.spatial_learning_rate=1e-4", "stage2.schedule=step", "stage2.optimizer=adam",
+    )  # fmt: skip
+    results = Training(config, None, quiet).run()
+    rows = read_metrics(_path(config.output_dir))
+    assert any("centers_spatial" in row and "triplet_spatial" in row for row in rows)
+    assert results["rows"][-1]["overall"] > 0
+
+
+def test_a_configuration_that_trains_nothing_is_an_error(small_config):
+    with pytest.raises(ValueError, match="trains nothing"):
+        Training(small_config("stage0.steps=0", "stage1.steps=0", "stage2.steps=0"), None, quiet)
+
+
+def test_a_second_stage_of_a_network_with_one_branch_is_an_error(small_config):
+    options = "model.options={image_size: 32, embed_dim: 16}"
+    config = small_config("model.name=csn_tiny", options, "stage0.steps=0", "stage1.steps=1")
+    with pytest.raises(ValueError, match=r"set stage2\.steps=0"):
+        Training(config, None, quiet).run()
+
+
+def test_a_batch_larger_than_the_dataset_is_an_error(small_config):
+    with pytest.raises(ValueError, match="batch_size must be at most"):
+        Training(small_config("stage0.batch_size=100"), None, quiet).run()
