@@ -202,7 +202,7 @@ def write_splits(
     Args:
         folder: Made where missing.
         splits: Split name (of :data:`~ipad_data.roles.SPLITS`) -> images. Image ids become line numbers, so they must
-            be distinct and not negative; ids that are left out become blank lines.
+            be distinct and not negative; ids that are left out become blank lines. Empty splits are not written.
         schema: Names and numbers of values.
         dataset: Key of the nested ``meta.json``.
 
@@ -219,6 +219,8 @@ def write_splits(
     for split, images in splits.items():
         if split not in SPLITS:
             raise ValueError(f"splits must be named {', '.join(SPLITS)}, got {split!r}")
+        if not images:
+            continue
         texts = _split_texts(split, images, schema)
         for role, path in split_file_paths(folder, split).items():
             path.write_text(texts[role], encoding="utf-8", newline="\n")

@@ -99,7 +99,8 @@ def random_splits(
         query_to_gallery: Queries : gallery.
 
     Returns:
-        Split name -> images in the given order, with image ids counted within the split.
+        Split name -> images in the given order, with image ids counted within the split. Where every value has a
+        handful of images only, validation and test may be empty.
 
     Raises:
         ValueError: fractions are not three or two positive numbers; the arguments differ in length.

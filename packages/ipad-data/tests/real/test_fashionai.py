@@ -236,7 +236,7 @@ def test_real_validation_split(published_fashionai):
 
 
 def test_real_validation_split_ranked_at_random(published_fashionai):
-    """Figures computed from the files with the formula; within 0.5 points of the test split's (Baseline row)."""
+    """Figures computed from the files with the formula; within 0.5 points of the test split's."""
     rows = load("fashionai", published_fashionai, "validation", missing_images="label_only")
     result = expected_random_map(rows, SCHEMA)
     assert list(result.num_queries.values()) == [439, 596, 515, 419, 356, 330, 668, 277]

@@ -226,17 +226,13 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
         paths, coverage = self.locate_images(splits)
         self._answer_missing(coverage)
         keep_missing = self.config.missing_images == "label_only"
-        return [
-            SplitGenerator(
-                name=split,
-                gen_kwargs={
-                    "rows": [
-                        (image, path) for image, path in zip(images, paths[split], strict=True) if path or keep_missing
-                    ]
-                },
-            )
+        rows = {
+            split: [(image, path) for image, path in zip(images, paths[split], strict=True) if path or keep_missing]
             for split, images in splits.items()
-        ]
+        }
+        if empty := [split for split in rows if not rows[split]]:
+            _logger.warning("%s: no rows for the %s split, which is left out", self.TITLE, " and ".join(empty))
+        return [SplitGenerator(name=split, gen_kwargs={"rows": rows[split]}) for split in rows if rows[split]]
 
     def _answer_missing(self, coverage: Mapping[str, SplitCoverage]) -> None:
         text = "; ".join(f"{split}: {counts}" for split, counts in coverage.items())
