@@ -70,7 +70,8 @@ class Diagnosis:
         return complete and not self.unreadable
 
     def __str__(self) -> str:
-        lines = [f"{self.folder}: {self.dataset}", "", "Expected (x = found):", *self.tree, ""]
+        lines = [f"{self.folder}: {self.dataset}"]
+        lines += ["", "Expected (x = found):", *self.tree, ""] if self.tree else []
         if self.protocols:
             lines += [f"{self.images} image files", *self._links(), *self._unreadable()]
         for report in self.protocols:
@@ -199,7 +200,7 @@ def _protocol_lines(report: ProtocolReport) -> list[str]:
     lines = []
     for split, coverage in report.coverage.items():
         lines.append(f"  {split}: {coverage}")
-        lines += [f"    missing: {_few(coverage.missing)}"] * bool(coverage.missing)
+        lines += [f"    missing: {_few(coverage.missing, 2)}"] * bool(coverage.missing)
         lines += [f"    {count}" for count in report.attributes[split]]
     return lines
 
@@ -221,19 +222,21 @@ def _advice(diagnosis: Diagnosis, builder_class: type[RealDatasetBuilder]) -> li
     if not good:
         return ["No protocol can be read; the reasons are above.", builder_class.HOW_TO_GET]
     steps, options = [], ""
+    any_image = any(coverage.found for coverage in good[0].coverage.values())
     if any(coverage.missing for coverage in good[0].coverage.values()):
-        none_found = not any(coverage.found for coverage in good[0].coverage.values())
-        options = ", missing_images='label_only'" if none_found else ", missing_images='skip'"
+        options = ", missing_images='skip'" if any_image else ", missing_images='label_only'"
         steps.append(f"Images are missing. {builder_class.HOW_TO_GET}")
     if diagnosis.unreadable:
         steps.append("Unreadable images: fetch them again, or delete them and load with missing_images='skip'.")
     if good[0].protocol != "published":
         options += f", protocol={good[0].protocol!r}"
     steps.append(f"ipad_data.load({diagnosis.dataset!r}, {str(diagnosis.folder)!r}{options})")
-    steps.append(f"ipad-data prepare {diagnosis.dataset} {diagnosis.folder} --out OUT --size 512   (faster training)")
+    if any_image:
+        prepare = f"ipad-data prepare {diagnosis.dataset} {diagnosis.folder} --out OUT --size 512"
+        steps.append(prepare + "".join(f" -o {option}" for option in options.replace("'", "").split(", ")[1:]))
     return steps
 
 
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _few(names: Sequence[str], shown: int = _SHOWN) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -188,7 +188,7 @@ def published_fashionai():
     places = [os.environ.get("IPAD_FASHIONAI_FILES", "")]
     repository = next((p for p in Path(__file__).parents if (p / ".git").exists()), None)
     if repository is not None:
-        places.append(str(repository.parent / "shared" / "data" / "fashionai"))
+        places += [str(place) for place in repository.parent.glob("*/data/fashionai")]
     for place in places:
         if place and (Path(place) / "filenames_valid.txt").is_file():
             return Path(place)

@@ -42,6 +42,7 @@ def test_partial_darn(darn_tree):
     assert "Link list: 66 of 100 linked images are here; 1 lines repeat a name" in text
     assert "missing_images='skip', protocol='random'" in text
     assert "images were not read" in text
+    assert "--size 512 -o missing_images=skip -o protocol=random" in text
 
 
 def test_labels_without_images(fashionai_raw):
