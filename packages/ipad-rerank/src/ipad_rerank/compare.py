@@ -1,0 +1,199 @@
+"""What does each re-ranker bring on my data? One table, tuned and fitted on a part that the table does not report on."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ipad_rerank.embeddings import EmbeddingSet
+from ipad_rerank.fit import NoGainWarning
+from ipad_rerank.metrics import average_precision, oracle_average_precision, paired_bootstrap
+from ipad_rerank.ranking import rank
+from ipad_rerank.rerankers._registry import RERANKERS
+from ipad_rerank.rerankers.chain import Chain
+from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
+from ipad_rerank.tune import tune
+
+
+@dataclass(frozen=True)
+class Row:
+    """One re-ranker: MAP and its gain over none with a 95 % interval, all in percent, and queries a second."""
+
+    name: str
+    map: float
+    gain: float
+    low: float
+    high: float
+    queries_per_second: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table, the oracle (the best MAP that any order of the first n_r can reach) and what to use."""
+
+    rows: tuple[Row, ...]
+    oracle: float
+    n_r: int
+    recommendation: str
+
+    def __str__(self) -> str:
+        width = max(len(row.name) for row in self.rows)
+        lines = [
+            f"| {'method':{width}} |   MAP |  gain | 95 % interval  | queries/s |",
+            f"|{'-' * (width + 2)}|------:|------:|:--------------:|----------:|",
+        ]
+        for row in self.rows:
+            interval = "" if row.name == "none" else f"{row.low:+.2f} to {row.high:+.2f}"
+            gain = "" if row.name == "none" else f"{row.gain:+.2f}"
+            lines.append(
+                f"| {row.name:{width}} | {row.map:5.2f} | {gain:>5} | {interval:^14} | {row.queries_per_second:9.0f} |"
+            )
+        lines += [f"Oracle of the first {self.n_r - 1}: {self.oracle:.2f}", f"Use: {self.recommendation}"]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def split_roles(data: EmbeddingSet, seed: int = 0) -> tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet]:
+    """(train, query, gallery) by role, or a random split 5 : 1 : 4 where there are none."""
+    if data.roles is not None:
+        return data.role("train"), data.role("query"), data.role("gallery")
+    if len(data) < 20:
+        raise ValueError(f"{len(data)} rows are too few to split; at least 20 are needed")
+    order = np.random.default_rng(seed).permutation(len(data))
+    half, tenth = len(data) // 2, max(1, len(data) // 10)
+    return data.select(order[:half]), data.select(order[half : half + tenth]), data.select(order[half + tenth :])
+
+
+def compare(
+    train: EmbeddingSet,
+    query: EmbeddingSet,
+    gallery: EmbeddingSet,
+    *,
+    n_r: int = 500,
+    steps: int = 1000,
+    seed: int = 0,
+    peers: tuple[str, ...] = tuple(RERANKERS),
+) -> Comparison:
+    """Tune the peers and fit Feature Reasoning, alone and behind query expansion, on ``train``; report on the others.
+
+    Args:
+        train: Labelled vectors; its galleries in tuning are of the report's size as far as it reaches.
+        query: Labelled queries.
+        gallery: Labelled vectors to search.
+        n_r: Of Feature Reasoning.
+        steps: Of its fit.
+        seed: Of all that is random.
+        peers: Names of the peers to try.
+    """
+    order = np.random.default_rng(seed).permutation(len(train))
+    cut = max(1, min(300, len(train) // 5))
+    asked, pool = train.select(order[:cut]), train.select(order[cut : cut + len(gallery)])
+    methods: list[tuple[str, Any]] = []
+    for name in peers:
+        found = tune(
+            name,
+            asked.embeddings,
+            pool.embeddings,
+            asked.labels,
+            pool.labels,
+            query_groups=asked.group_ids,
+            gallery_groups=pool.group_ids,
+            max_queries=150,
+            seed=seed,
+        ).reranker
+        methods.append((_describe(name, found), found))
+    expansion = next((found for label, found in methods if label.startswith("alpha_query")), None)
+    arguments = (train.embeddings, train.labels, train.group_ids)
+    options = {"n_r": n_r, "steps": steps, "seed": seed, "verbose": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoGainWarning)
+        reasoner = FeatureReasoning.fit(*arguments, **options)
+        methods.append((f"feature reasoning (n_r={reasoner.n_r})" + _note(reasoner), reasoner))
+        if expansion is not None:
+            chain = Chain(expansion, FeatureReasoning(n_r=n_r)).fit(
+                *arguments, steps=steps, seed=seed, verbose=False, n_r=n_r
+            )
+            methods.append(("expansion, then feature reasoning" + _note(chain.rerankers[-1]), chain))
+    before, seconds = _average_precisions(query, gallery, None)
+    oracle = float(np.mean(_oracle(query, gallery, reasoner.n_r - 1)))
+    rows = [Row("none", 100 * float(before.mean()), 0.0, 0.0, 0.0, len(query) / seconds)]
+    for name, method in methods:
+        after, seconds = _average_precisions(query, gallery, method)
+        gain = paired_bootstrap(before, after, seed=seed)
+        rows.append(
+            Row(
+                name,
+                100 * float(after.mean()),
+                100 * gain.difference,
+                100 * gain.low,
+                100 * gain.high,
+                len(query) / max(seconds, 1e-9),
+            )
+        )
+    return Comparison(tuple(rows), 100 * oracle, reasoner.n_r, _recommend(rows))
+
+
+def _recommend(rows: list[Row]) -> str:
+    helping = [row for row in rows if row.low > 0]
+    if not helping:
+        return "none; no method raises MAP beyond chance on this data"
+    best = max(helping, key=lambda row: row.map)
+    words = f"{best.name} ({best.gain:+.2f})"
+    fast = [row for row in helping if row.queries_per_second > 4 * best.queries_per_second]
+    if fast:
+        second = max(fast, key=lambda row: row.map)
+        words += f"; where speed counts, {second.name} ({second.gain:+.2f})"
+    return words
+
+
+def _average_precisions(query: EmbeddingSet, gallery: EmbeddingSet, method: Any) -> tuple[np.ndarray, float]:
+    """AP of every query (0 without relevant items), and the seconds of the re-ranking (of the search for None)."""
+    values, seconds = np.zeros(len(query)), 0.0
+    for own, met in _retrievals(query, gallery):
+        vectors = (query.embeddings[own], gallery.embeddings[met])
+        start = time.perf_counter()
+        ranking = rank(*vectors)
+        if method is not None:
+            start = time.perf_counter()
+            ranking = method.rerank(*vectors, ranking)
+        seconds += time.perf_counter() - start
+        values[own] = average_precision(ranking, query.labels[own], gallery.labels[met])
+    return values, seconds
+
+
+def _oracle(query: EmbeddingSet, gallery: EmbeddingSet, head: int) -> np.ndarray:
+    values = np.zeros(len(query))
+    for own, met in _retrievals(query, gallery):
+        ranking = rank(query.embeddings[own], gallery.embeddings[met])
+        values[own] = oracle_average_precision(ranking, query.labels[own], gallery.labels[met], head)
+    return values
+
+
+def _retrievals(query: EmbeddingSet, gallery: EmbeddingSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of queries and of the gallery rows that they meet: within a group where there are groups."""
+    if (query.group_ids is None) != (gallery.group_ids is None):
+        raise ValueError("queries and gallery must both have group_ids, or neither")
+    if query.group_ids is None:
+        yield np.arange(len(query)), np.arange(len(gallery))
+        return
+    for group in np.unique(query.group_ids):
+        met = np.flatnonzero(gallery.group_ids == group)
+        if len(met):
+            yield np.flatnonzero(query.group_ids == group), met
+
+
+def _describe(name: str, method: Any) -> str:
+    settings = {key: value for key, value in asdict(method).items() if value is not None and key != "restrict_to"}
+    shown = ", ".join(f"{key}={value:g}" for key, value in settings.items() if isinstance(value, (int, float)))
+    return f"{name} ({shown})"
+
+
+def _note(reasoner: FeatureReasoning) -> str:
+    return " (no gain: identity)" if reasoner.is_identity else ""
