@@ -26,6 +26,8 @@ def refine_by_reciprocity(own: Tensor, candidates: Tensor, k1: int, k2: int, lam
     distance.diagonal(dim1=1, dim2=2).zero_()
     cosine.masked_fill_(zero[:, None], -2.0).diagonal(dim1=1, dim2=2).fill_(2.0)
     nearest = stable_topk(cosine.flatten(0, 1), min(max(k1 + 1, k2), count))[1].view(len(unit), count, -1)
+    alone = torch.arange(count, device=unit.device)[:, None]  # a zero vector has only itself
+    nearest = torch.where(zero[:, :, None], alone, nearest)
     full, half = _reciprocal(nearest, zero, k1), _reciprocal(nearest, zero, half_of(k1))
     overlap = torch.bmm(full, half.mT)
     accepted = full * (3 * overlap > 2 * half.sum(2)[:, None])
@@ -34,7 +36,8 @@ def refine_by_reciprocity(own: Tensor, candidates: Tensor, k1: int, k2: int, lam
     weights /= weights.sum(2, keepdim=True)
     if k2 > 1:
         lists = nearest[:, :, :k2]
-        chosen = torch.zeros_like(weights).scatter_(2, lists, 1 / lists.shape[2])
+        share = torch.full_like(lists, 1 / lists.shape[2], dtype=weights.dtype)
+        chosen = torch.zeros_like(weights).scatter_add_(2, lists, share)
         weights = torch.bmm(chosen, weights)
     shared = torch.minimum(weights[:, :1], weights[:, 1:]).sum(2)
     score = (1 - lambda_value) * (shared / (2 - shared))

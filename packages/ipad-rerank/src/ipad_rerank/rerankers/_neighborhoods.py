@@ -23,7 +23,7 @@ class Neighborhoods:
     Args:
         unit: ``(N, D)`` unit vectors, or zero vectors.
         zero: ``(N,)`` bool, which are zero vectors.
-        nearest: ``(N, K)`` int64, itself first, then by cosine, ties by lowest row.
+        nearest: ``(N, K)`` int64, itself first, then by cosine, ties by lowest row; a zero vector has only itself.
         largest: ``(N,)`` the largest squared distance ``2 - 2 cos`` to any non-zero vector, 1 where that is 0.
     """
 
@@ -61,6 +61,8 @@ def find_neighborhoods(
         cosine[own - start, own] = 3.0  # itself first
         nearest[rows] = wide_topk(cosine, k)[1]
         largest[rows] = torch.where(distance > 0, distance, 1.0)
+    if any_zero:
+        nearest[zero] = zero.nonzero()
     return Neighborhoods(unit, zero, nearest, largest)
 
 

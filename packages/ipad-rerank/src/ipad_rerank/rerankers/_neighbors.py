@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ipad_rerank._arrays import Vectors
+from ipad_rerank._memory import rows_that_fit
 from ipad_rerank.ranking import rank
 
 
@@ -28,6 +30,10 @@ def gallery_neighbors(gallery: Any, k: int, batch_size: int | None = None) -> Ne
 
     Compute it once and hand it to several calls of ``rerank`` that take ``neighbors``.
     """
+    items = Vectors(gallery, "gallery")
+    step = rows_that_fit(16 * items.dim, items.device)
+    for start in range(0, len(items), step):
+        items.unit(start, min(start + step, len(items)))  # else bad values would be reported as the query's
     found = rank(gallery, gallery, k=k + 1, batch_size=batch_size)
     indices, cosine = found.tensors()
     own = torch.arange(len(indices), device=indices.device)[:, None]

@@ -17,7 +17,7 @@ from torch import Tensor
 from ipad_rerank._arrays import Vectors, compute_dtype, positive_int
 from ipad_rerank.ranking import Ranking, rank, stable_topk
 from ipad_rerank.rerankers._neighbors import Neighbors, gallery_neighbors
-from ipad_rerank.rerankers._refine import batches, refine_candidates, refine_ranking
+from ipad_rerank.rerankers._refine import batches, refine_candidates, refine_ranking, vectors_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class DatabaseAugmentation:
         """Search the augmented gallery, or re-order the candidates where ``restrict_to`` is set."""
         if self.restrict_to is not None:
             return refine_ranking(self._refine, query, gallery, ranking, self.restrict_to, 6, batch_size)
-        ranking.check_gallery(len(query), len(gallery))
+        queries, items = vectors_of(query, gallery)
+        ranking.check_gallery(len(queries), len(items))
         moved = self.augment(gallery, neighbors, batch_size)
         indices, scores = rank(query, moved, k=ranking.k, batch_size=batch_size).tensors()
         return ranking.like(indices, scores)
