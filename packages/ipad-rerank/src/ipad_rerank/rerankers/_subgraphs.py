@@ -33,7 +33,8 @@ def sort_nodes(similarity: Tensor) -> Tensor:
 def pack_keys(similarity: Tensor, bits: int) -> Tensor:
     """int32 keys that sort as (self first, similarity descending, node ascending); the low ``bits`` are the node."""
     n = similarity.shape[-1]
-    steps = (1 << (31 - bits - 1)) - 1  # distance 1 - s is in [0, 2]: twice this many steps still fit above the index
+    # A distance 1 - s is in [0, 2]: twice this many steps still fit above the index, and float32 counts them exactly.
+    steps = min((1 << (31 - bits - 1)) - 1, 1 << 23)
     distance = (1.0 - similarity).clamp_(0.0, 2.0).mul_(steps)
     keys = distance.to(torch.int32).bitwise_left_shift_(bits)
     keys.bitwise_or_(torch.arange(n, dtype=torch.int32, device=keys.device))

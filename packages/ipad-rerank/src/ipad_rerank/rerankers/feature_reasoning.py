@@ -25,6 +25,7 @@ from ipad_rerank.rerankers._subgraphs import gather_rows, scatter_query_updates,
 from ipad_rerank.rerankers._update_network import UpdateNetwork
 
 VARIANTS = ("full", "query_only")
+_TIE_STEPS = 2.0**20  # scores closer than rounding errors are ties, which keep the order they came in
 ON_UNFAMILIAR = ("warn", "fallback", "ignore")
 
 
@@ -271,7 +272,7 @@ class FeatureReasoning(nn.Module):
         for start in progress_over(starts, len(starts), "Re-ranking", progress):
             stop = min(start + batch_size, len(queries))
             unit = torch.cat([queries.unit(start, stop, self._dtype, device)[:, None], source.rows(start, stop)], 1)
-            scores = self(unit)[:, 1:]
+            scores = (self(unit)[:, 1:] * _TIE_STEPS).round() / _TIE_STEPS
             empty = (
                 unit.square().sum(-1) < 0.5
             )  # zero vectors have no direction: a query's order stays, an item is last
