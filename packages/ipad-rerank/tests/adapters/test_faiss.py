@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+
+from ipad_rerank import FeatureReasoning, rank
+from ipad_rerank.adapters import FaissSearch, Hit
+from ipad_rerank.rerankers.k_reciprocal import KReciprocal
+from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion
+
+faiss = pytest.importorskip("faiss")
+
+RERANKER = AlphaQueryExpansion(k=5, restrict_to=20)
+
+
+@pytest.fixture
+def vectors():
+    vectors = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def build(kind, vectors, ids=None):
+    index = faiss.index_factory(16, kind, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors) if ids is None else index.add_with_ids(vectors, ids)
+    return index
+
+
+@pytest.mark.parametrize("kind", ["Flat", "IDMap,Flat", "IDMap2,Flat"])
+def test_ids_and_payload_come_in_the_order_of_the_reranker(vectors, kind):
+    ids = 1000 + 7 * np.arange(300) if "IDMap" in kind else None
+    names = {int(i): f"photo {i}" for i in (np.arange(300) if ids is None else ids)}
+    found = FaissSearch(build(kind, vectors, ids), payload=names)(vectors[:4], k=20, reranker=RERANKER)
+    ranking = rank(vectors[:4], vectors, k=20)
+    expected = RERANKER.rerank(vectors[:4], vectors, ranking)
+    assert not np.array_equal(expected.indices, ranking.indices)
+    for hits, rows, scores in zip(found, expected.indices, expected.scores, strict=True):
+        wanted = rows if ids is None else ids[rows]
+        assert [hit.id for hit in hits] == wanted.tolist()
+        assert [hit.payload for hit in hits] == [f"photo {i}" for i in wanted]
+        np.testing.assert_allclose([hit.score for hit in hits], scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("reranker", [FeatureReasoning(n_r=10), KReciprocal(k1=5, k2=2)], ids=["fr", "k-reciprocal"])
+def test_other_rerankers(vectors, reranker):
+    found = FaissSearch(build("Flat", vectors))(torch.from_numpy(vectors[:3]), k=20, reranker=reranker, limit=6)
+    assert [len(hits) for hits in found] == [6, 6, 6]
+    assert [hits[0].id for hits in found] == [0, 1, 2]
+    assert isinstance(found[0][0], Hit)
+
+
+def test_fewer_hits_than_k(vectors):
+    assert [len(hits) for hits in FaissSearch(build("Flat", vectors))(vectors[:2], 999, RERANKER)] == [300, 300]
+    lists = FaissSearch(build("IVF8,Flat", vectors))(vectors[:9], 290, RERANKER)  # probes one cell of eight
+    assert len({len(hits) for hits in lists}) > 1
+    for row, hits in enumerate(lists):
+        assert hits[0].id == row
+        assert len({hit.id for hit in hits}) == len(hits)
+    assert FaissSearch(faiss.IndexFlatIP(16))(vectors[:2], 5, RERANKER) == [[], []]
+
+
+@pytest.mark.parametrize("as_function", [False, True])
+def test_vectors_of_the_caller_replace_reconstruction(vectors, as_function):
+    index = build("IVF1,PQ4x4", vectors)
+    own = (lambda ids: vectors[ids]) if as_function else vectors
+    found = FaissSearch(index, vectors=own)(vectors[:2], k=300, reranker=KReciprocal(k1=4, k2=1, lambda_value=1.0))
+    expected = rank(vectors[:2], vectors)  # the distance alone: the exact order comes back, whatever was compressed
+    assert [[hit.id for hit in hits] for hits in found] == expected.indices.tolist()
+
+
+def test_bad_input(vectors):
+    search = FaissSearch(build("Flat", vectors))
+    with pytest.raises(ValueError, match="query has 8 dimensions, the engine's collection has 16"):
+        search(np.ones((2, 8)), 5, RERANKER)
+    with pytest.raises(ValueError, match="query has NaN"):
+        search(np.full((2, 16), np.nan), 5, RERANKER)
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        search(vectors[:2], 0, RERANKER)
+    with pytest.raises(TypeError, match="reranker must have a method rerank_candidates"):
+        search(vectors[:2], 5, rank)
+    with pytest.raises(TypeError, match=r"index must be a faiss\.Index"):
+        FaissSearch(vectors)
+
+
+def test_an_index_that_cannot_give_vectors_back(vectors):
+    shard = faiss.IndexFlatIP(16)
+    index = faiss.IndexShards(16)
+    index.add_shard(shard)
+    index.add(vectors)
+    with pytest.raises(ValueError, match="pass them as vectors"):
+        FaissSearch(index)(vectors[:2], 5, RERANKER)
+    assert len(FaissSearch(index, vectors=vectors)(vectors[:2], 5, RERANKER)[0]) == 5
