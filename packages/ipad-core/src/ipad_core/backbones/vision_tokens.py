@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ipad_core._timm import timm
+from ipad_core.backbones.trunk import Trunk, check_name, register_statistics
 
 
 class ViTTokens(nn.Module):
@@ -23,12 +24,27 @@ class ViTTokens(nn.Module):
         options: Further arguments of ``timm.create_model``.
 
     Shape:
-        images ``(B, 3, S, S)``, normalized; returns ``(B, N, C)`` with C = ``num_features``.
+        images ``(B, 3, S, S)``, normalized with ``mean`` and ``std``; returns ``(B, N, C)`` with C = ``num_features``.
+
+    Raises:
+        ValueError: the network is no vision transformer.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, name: str, image_size: int, pretrained: bool = False, **options: Any) -> None:
         super().__init__()
-        self.vit = timm.create_model(name, pretrained=pretrained, img_size=image_size, num_classes=0, **options)
+        check_name(name)
+        try:
+            self.vit = timm.create_model(name, pretrained=pretrained, img_size=image_size, num_classes=0, **options)
+        except TypeError as error:
+            raise ValueError(
+                f"{name!r} cannot be built as a vision transformer of {image_size} px: {error}"
+            ) from error
+        if not hasattr(self.vit, "num_prefix_tokens"):
+            raise ValueError(f"{name!r} is no vision transformer; give 'hybrid' or e.g. 'vit_base_patch16_224'")
+        register_statistics(self, self.vit.pretrained_cfg)
         self.num_features: int = self.vit.num_features
 
     def forward(self, images: Tensor) -> Tensor:
@@ -39,9 +55,8 @@ class HybridTokens(nn.Module):
     """A small ViT over the feature map of a convolutional stem: the form that learns from few images.
 
     Args:
-        stem: Module from images to a map ``(B, C, h, w)`` with ``num_features`` channels, e.g. a :class:`Trunk`.
+        stem: Makes the map.
         image_size: Side of the input, px.
-        stride: Of the stem.
         embed_dim: Width of the tokens.
         depth: Number of transformer blocks.
         num_heads: Heads of each block.
@@ -52,11 +67,10 @@ class HybridTokens(nn.Module):
     """
 
     def __init__(
-        self, stem: nn.Module, image_size: int, stride: int, embed_dim: int = 128, depth: int = 2, num_heads: int = 4,
-        mlp_ratio: float = 2.0,
+        self, stem: Trunk, image_size: int, embed_dim: int = 128, depth: int = 2, num_heads: int = 4, mlp_ratio: float = 2.0
     ) -> None:  # fmt: skip
         super().__init__()
-        side = -(-image_size // stride)
+        side = -(-image_size // stem.stride)
         embed = partial(HybridEmbed, backbone=stem, feature_size=(side, side))
         with torch.no_grad():
             self.vit = VisionTransformer(
@@ -66,7 +80,15 @@ class HybridTokens(nn.Module):
         self.num_features = embed_dim
 
     @property
-    def stem(self) -> nn.Module:
+    def mean(self) -> Tensor:
+        return self.stem.mean
+
+    @property
+    def std(self) -> Tensor:
+        return self.stem.std
+
+    @property
+    def stem(self) -> Trunk:
         """The convolutional stem."""
         return self.vit.patch_embed.backbone
 

@@ -57,14 +57,14 @@ class FeatureQueue(nn.Module):
             )
         ordered, order = value_ids.sort(stable=True)
         start = torch.searchsorted(ordered, ordered)
-        rank = (
-            torch.arange(len(ordered), device=ordered.device) - start
-        )  # place among the batch's entries of the value
+        # Place of each entry among those of its value in the batch.
+        rank = torch.arange(len(ordered), device=ordered.device) - start
         arrived = torch.zeros_like(self.count).scatter_add_(0, ordered, torch.ones_like(ordered))
         slot = ordered * self.length + (self.position[ordered] + rank) % self.length
         overwritten = rank < arrived[ordered] - self.length
         slot = torch.where(overwritten, len(self.storage) - 1, slot)
         self.storage.index_copy_(0, slot, features[order].to(self.storage.dtype))
+        self.storage[-1].zero_()  # whichever of several rows landed there: the saved state must not depend on it
         self.position.copy_((self.position + arrived) % self.length)
         self.count.copy_((self.count + arrived).clamp(max=self.length))
 

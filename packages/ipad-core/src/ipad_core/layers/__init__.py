@@ -8,6 +8,7 @@ from ipad_core.layers.cross_attention import AttributeCrossAttention
 from ipad_core.layers.fusion import fuse_branches
 from ipad_core.layers.iterative_attention import IterativeAttention
 from ipad_core.layers.position_mix import PositionMix
+from ipad_core.layers.query_update import QueryUpdate
 from ipad_core.layers.region_crop import attention_boxes, crop_regions
 from ipad_core.layers.residual_mlp import ResidualMLP
 from ipad_core.layers.spatial_attention import SpatialAttention
@@ -19,6 +20,7 @@ __all__ = [
     "ConditionMask",
     "IterativeAttention",
     "PositionMix",
+    "QueryUpdate",
     "ResidualMLP",
     "SpatialAttention",
     "attention_boxes",

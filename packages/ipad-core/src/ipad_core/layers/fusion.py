@@ -28,6 +28,7 @@ def fuse_branches(spatial: Tensor, semantic: Tensor, beta: float, how: str = "su
         raise ValueError(f"beta must be within [0, 1], got {beta}")
     if how not in FUSIONS:
         raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {how!r}")
-    left = beta**0.5 * F.normalize(spatial.float(), dim=1)
-    right = (1 - beta) ** 0.5 * F.normalize(semantic.float(), dim=1)
+    dtype = torch.promote_types(spatial.dtype, torch.float32)
+    left = beta**0.5 * F.normalize(spatial.to(dtype), dim=1)
+    right = (1 - beta) ** 0.5 * F.normalize(semantic.to(dtype), dim=1)
     return F.normalize(left + right, dim=1) if how == "sum" else torch.cat([left, right], dim=1)

@@ -43,6 +43,8 @@ class ClusterCenterLoss(nn.Module):
                 f"embeddings must be (B, D), centers ({num_values}, D) and valid ({num_values},), got "
                 f"{tuple(embeddings.shape)}, {tuple(centers.shape)}, {tuple(valid.shape)}"
             )
+        if value_ids.shape != embeddings.shape[:1]:
+            raise ValueError(f"value_ids must be ({len(embeddings)},), got {tuple(value_ids.shape)}")
         dtype = torch.promote_types(embeddings.dtype, torch.float32)
         with torch.autocast(embeddings.device.type, enabled=False):
             unit = F.normalize(embeddings.to(dtype), dim=1)

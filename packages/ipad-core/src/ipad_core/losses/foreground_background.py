@@ -48,6 +48,11 @@ class ForegroundBackgroundLoss(nn.Module):
                 "spatial, semantic and background must be (B, d) of one shape, got "
                 f"{tuple(spatial.shape)}, {tuple(semantic.shape)}, {tuple(background.shape)}"
             )
+        if not attribute_ids.shape == value_ids.shape == spatial.shape[:1]:
+            raise ValueError(
+                f"attribute_ids and value_ids must be ({len(spatial)},), got {tuple(attribute_ids.shape)} and "
+                f"{tuple(value_ids.shape)}"
+            )
         dtype = torch.promote_types(spatial.dtype, torch.float32)
         with torch.autocast(spatial.device.type, enabled=False):
             rows, columns, backs = (F.normalize(t.to(dtype), dim=1) for t in (spatial, semantic, background))

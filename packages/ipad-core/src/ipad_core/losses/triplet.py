@@ -79,25 +79,28 @@ class BatchAllTripletLoss(nn.Module):
                 f"embeddings must be (B, D) with as many attribute_ids and value_ids, got {tuple(embeddings.shape)}, "
                 f"{tuple(attribute_ids.shape)}, {tuple(value_ids.shape)}"
             )
-        unit = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
-        total, active = unit.sum() * 0.0, torch.zeros((), device=unit.device, dtype=unit.dtype)
-        # Attribute by attribute: all at once would take B^3 numbers, most of them over pairs that never meet.
-        for attribute in attribute_ids.unique().tolist():
-            members = (attribute_ids == attribute).nonzero()[:, 0]
-            own_images = None if image_ids is None else image_ids[members]
-            terms = self._terms(unit[members], value_ids[members], own_images)
-            total, active = total + terms.sum(), active + (terms > 0).sum()
-        return total / active.clamp(min=1)
+        if not attribute_ids.ndim == value_ids.ndim == 1:
+            raise ValueError(
+                f"attribute_ids and value_ids must be (B,), got {tuple(attribute_ids.shape)} and {tuple(value_ids.shape)}"
+            )
+        with torch.autocast(embeddings.device.type, enabled=False):
+            unit = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
+            similarity = unit @ unit.T
+        positive, negative = self._pairs(attribute_ids, value_ids, image_ids)
+        anchors, positives = positive.nonzero(as_tuple=True)  # (P,) each; the one place that waits for the device
+        # A row per positive pair, not per anchor and candidate: (P, B) numbers instead of B^3.
+        terms = F.relu(self.margin - similarity[anchors, positives].unsqueeze(1) + similarity[anchors])
+        terms = terms * negative[anchors]
+        return terms.sum() / (terms > 0).sum().clamp(min=1)
 
-    def _terms(self, unit: Tensor, value_ids: Tensor, image_ids: Tensor | None) -> Tensor:
-        similarity = unit @ unit.T
-        same = value_ids[:, None] == value_ids
-        other = ~same
-        distinct = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-        if image_ids is not None:
-            same_image = image_ids[:, None] == image_ids
-            distinct = ~same_image
-            shares_value = (same.float() @ same_image.float()) > 0  # (a, n): n's image also has a's value
-            other = other & ~shares_value
-        terms = F.relu(self.margin - similarity[:, :, None] + similarity[:, None, :])  # (a, p, n)
-        return terms * ((same & distinct)[:, :, None] & other[:, None, :])
+    @staticmethod
+    def _pairs(attribute_ids: Tensor, value_ids: Tensor, image_ids: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Which entry is a positive, which a negative of which anchor: two ``(B, B)`` masks."""
+        same_attribute = attribute_ids[:, None] == attribute_ids
+        same_value = (value_ids[:, None] == value_ids) & same_attribute
+        if image_ids is None:
+            distinct = ~torch.eye(len(value_ids), dtype=torch.bool, device=value_ids.device)
+            return same_value & distinct, same_attribute & ~same_value
+        same_image = image_ids[:, None] == image_ids
+        has_value = (same_value.float() @ same_image.float()) > 0  # (a, n): n's image also has a's value
+        return same_value & ~same_image, same_attribute & ~has_value

@@ -44,6 +44,10 @@ class AttributeEmbedder(nn.Module):
             bound = inspect.signature(original).bind(self, *args, **options)
             bound.apply_defaults()
             recorded = dict(list(bound.arguments.items())[1:])
+            try:  # a copy, in the form that comes back from config.json
+                recorded = json.loads(json.dumps(recorded))
+            except TypeError as error:
+                raise TypeError(f"the options of {cls.__name__} must fit into JSON: {error}") from None
             original(self, *args, **options)
             self.options = recorded
 
@@ -74,15 +78,20 @@ class AttributeEmbedder(nn.Module):
         Inputs may lie on another device than the network; the answer lies on the network's.
 
         Raises:
-            ValueError: shapes that do not fit, an attribute id or image index out of range.
+            ValueError: shapes that do not fit, an attribute id or image index out of range, nothing to embed, a
+                ``batch_size`` below one.
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if image_index is None:
             image_index = torch.arange(len(images), device=images.device)
         check_entries(images, attribute_ids, image_index)
+        if not len(attribute_ids):
+            raise ValueError("attribute_ids is empty: there is nothing to embed")
         for name, ids, count in (
             ("attribute_ids", attribute_ids, self.options["num_attributes"]), ("image_index", image_index, len(images)),
         ):  # fmt: skip
-            if len(ids) and not (int(ids.min()) >= 0 and int(ids.max()) < count):
+            if not (int(ids.min()) >= 0 and int(ids.max()) < count):
                 raise ValueError(f"{name} must be within [0, {count}), got {int(ids.min())} to {int(ids.max())}")
         device = next(self.parameters()).device
         order = image_index.argsort(stable=True)
@@ -104,18 +113,15 @@ class AttributeEmbedder(nn.Module):
         joined = {}
         for name in EmbeddingOutput.__dataclass_fields__:
             parts = [getattr(output, name) for output in outputs]
-            joined[name] = None if not parts or parts[0] is None else torch.cat(parts)[back]
-        if joined["embedding"] is None:
-            raise ValueError("attribute_ids is empty: there is nothing to embed")
+            joined[name] = None if parts[0] is None else torch.cat(parts)[back]
         return EmbeddingOutput(**joined)
 
     def normalized(self, images: Tensor) -> Tensor:
         """Float images with the trunk's mean and standard deviation taken out, at their own size."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (N, 3, H, W), got {tuple(images.shape)}")
-        if not images.is_floating_point():
-            images = images.to(self.trunk.mean.dtype) / 255.0
-        return (images - self.trunk.mean) / self.trunk.std
+        scale = 1.0 if images.is_floating_point() else 255.0
+        return (images.to(self.trunk.mean.dtype) / scale - self.trunk.mean) / self.trunk.std
 
     def trunk_input(self, normalized: Tensor) -> Tensor:
         """The images at the trunk's ``image_size``."""
@@ -161,18 +167,30 @@ class AttributeEmbedder(nn.Module):
         """
         folder = Path(source)
         if not folder.is_dir() and folder.parts and len(folder.parts) == 2 and not folder.is_absolute():
-            folder = Path(snapshot_download(str(source), allow_patterns=[_CONFIG, _WEIGHTS]))
+            try:
+                folder = Path(snapshot_download(str(source), allow_patterns=[_CONFIG, _WEIGHTS]))
+            except (OSError, ValueError) as error:
+                raise FileNotFoundError(
+                    f"{source} is no folder, and could not be read as a repository of the Hugging Face hub: {error}"
+                ) from error
         for name in (_CONFIG, _WEIGHTS):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder} is no saved model: it has no {name}")
         try:
             config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
             name, options = config["architecture"], {**config["options"], **changes}
+            if not isinstance(name, str):
+                raise TypeError(f"architecture is {name!r}")
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / _CONFIG} does not describe a model: {error!r}") from None
         if "pretrained" in options:
             options["pretrained"] = False  # the weights are in the folder
-        model = create_model(name, **options)
+        try:
+            model = create_model(name, **options)
+        except TypeError as error:
+            if changes:
+                raise
+            raise ValueError(f"{folder / _CONFIG} does not describe a {name!r}: {error}") from error
         if not isinstance(model, cls):
             raise ValueError(f"{folder} holds a {name!r}, which is no {cls.__name__}")
         try:

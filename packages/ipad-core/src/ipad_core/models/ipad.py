@@ -48,22 +48,31 @@ class SpatialBranch(nn.Module):
     def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor, background: bool) -> SpatialFeatures:
         feature_map = self.mix(self.trunk(images))  # once per image
         tokens = feature_map.flatten(2).transpose(1, 2)  # (N, L, c)
-        attended = self.attention(tokens, attribute_ids, image_index, background)
-        maps = attended.maps.unflatten(2, feature_map.shape[2:])
+        grid = tuple(feature_map.shape[2:])
+        attended = self.attention(tokens, attribute_ids, image_index, background, grid)
+        maps = attended.maps.unflatten(2, grid)
         back = None if attended.background is None else self.head(attended.background).float()
         return SpatialFeatures(self.head(attended.foreground).float(), back, maps)
 
 
 class SemanticBranch(nn.Module):
-    """IP-SE: a vision transformer on the crop, read by the attribute (Eq. 7 to 9)."""
+    """IP-SE: a vision transformer on the crop, read by the attribute (Eq. 7 to 9).
 
-    def __init__(self, tokens: nn.Module, attention: AttributeCrossAttention) -> None:
+    Crops come with the trunk's mean and standard deviation taken out; a pretrained ViT gets those that it was trained with.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, tokens: ViTTokens | HybridTokens, attention: AttributeCrossAttention, trunk: Trunk) -> None:
         super().__init__()
         self.tokens = tokens
         self.attention = attention
+        self.register_buffer("scale", trunk.std / tokens.std, persistent=False)
+        self.register_buffer("shift", (trunk.mean - tokens.mean) / tokens.std, persistent=False)
 
     def forward(self, crops: Tensor, attribute_ids: Tensor) -> Tensor:
-        return self.attention(self.tokens(crops), attribute_ids).float()
+        return self.attention(self.tokens(crops * self.scale + self.shift), attribute_ids).float()
 
 
 @register_model
@@ -80,7 +89,8 @@ class IPAD(AttributeEmbedder):
         latent_dim: c' of the attention.
         iterations: Iter.
         reduction: r.
-        reading: How Eq. 1 to 4 are read: ``default``, ``soft``, ``literal`` or ``public_code``; see ``READINGS``.
+        reading: How Eq. 1 to 4 are read: ``default``, ``soft``, ``mlp_xy``, ``literal`` or ``public_code``;
+            see ``READINGS``.
         attention: Options of :class:`IterativeAttention` over those of the reading.
         semantic: Whether there is a second branch. Without it the embedding is IP-SP's.
         semantic_backbone: timm ViT, or ``hybrid``: a copy of the trunk as stem and a small transformer on its map.
@@ -92,7 +102,7 @@ class IPAD(AttributeEmbedder):
         beta: Weight of IP-SP in the fusion; may be set later.
 
     Raises:
-        ValueError: unknown reading or fusion; others from the layers.
+        ValueError: unknown reading or fusion, beta or a crop option out of range; others from the layers.
 
     References:
         Wan et al. 2025, sections 3.1 and 3.4. Each deviation is an option above or of :class:`IterativeAttention`. The
@@ -133,10 +143,14 @@ class IPAD(AttributeEmbedder):
             raise ValueError(f"reading must be one of {', '.join(READINGS)}, got {reading!r}")
         if fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+        _share("crop_threshold", crop_threshold)
+        _share("crop_min_side", crop_min_side)
+        if crop_margin < 0:
+            raise ValueError(f"crop_margin must not be negative, got {crop_margin}")
         self.image_size, self.crop_size = image_size, crop_size
         self.crop = {"threshold": crop_threshold, "min_side": crop_min_side, "margin": crop_margin}
         self.fusion = fusion
-        self._beta = beta
+        self._beta = _share("beta", beta)
         trunk = build_trunk(backbone, backbone_stage, backbone_options, pretrained)
         iterative = IterativeAttention(
             num_attributes, trunk.num_features, latent_dim, iterations, reduction,
@@ -145,14 +159,14 @@ class IPAD(AttributeEmbedder):
         self.spatial = SpatialBranch(trunk, iterative, embed_dim, position_channels)
         self.semantic: SemanticBranch | None = None
         if semantic:
-            tokens: nn.Module
+            tokens: ViTTokens | HybridTokens
             if semantic_backbone == "hybrid":
                 stem = build_trunk(backbone, backbone_stage, backbone_options, pretrained=False)
-                tokens = HybridTokens(stem, crop_size, stem.stride, **(semantic_options or {}))
+                tokens = HybridTokens(stem, crop_size, **(semantic_options or {}))
             else:
                 tokens = ViTTokens(semantic_backbone, crop_size, pretrained, **(semantic_options or {}))
             cross = AttributeCrossAttention(num_attributes, tokens.num_features, embed_dim, semantic_heads)
-            self.semantic = SemanticBranch(tokens, cross)
+            self.semantic = SemanticBranch(tokens, cross, trunk)
 
     @property
     def trunk(self) -> Trunk:
@@ -166,9 +180,7 @@ class IPAD(AttributeEmbedder):
 
     @beta.setter
     def beta(self, value: float) -> None:
-        if not 0 <= value <= 1:
-            raise ValueError(f"beta must be within [0, 1], got {value}")
-        self._beta = value
+        self._beta = _share("beta", value)
         self.options["beta"] = value
 
     def initialize_semantic(self, stage1: IPAD | None = None) -> None:
@@ -213,7 +225,7 @@ class IPAD(AttributeEmbedder):
         image_index = check_entries(images, attribute_ids, image_index)
         normalized = self.normalized(images)
         spatial = self.spatial(self.trunk_input(normalized), attribute_ids, image_index, background)
-        attention = spatial.maps[:, -1]
+        attention = self.location(spatial.maps)
         semantic = None
         if branches == "both" and self.semantic is not None:
             if boxes is None:
@@ -230,11 +242,28 @@ class IPAD(AttributeEmbedder):
         )
 
     def boxes(self, maps: Tensor) -> Tensor:
-        """Crops of ``(B, iterations, h, w)`` maps: the last is the cumulative one where they are carried as a product."""
-        return attention_boxes(maps[:, -1], resolution=self.image_size // 2, **self.crop)
+        """``(B, 4)`` crops of ``(B, iterations, h, w)`` maps, see :meth:`location`."""
+        return attention_boxes(self.location(maps), resolution=self.image_size // 2, **self.crop)
+
+    def location(self, maps: Tensor) -> Tensor:
+        """Where the rounds together looked: ``(B, iterations, h, w)`` maps to ``(B, h, w)`` of sum one.
+
+        The last map, which is the cumulative one where the rounds carry it as a product. Where Eq. 3 is taken literally
+        the feature is a sum over the product of all maps, and the last one alone is nearly uniform: then that product.
+        """
+        if self.spatial.attention.carry not in ("literal", "scaled"):
+            return maps[:, -1]
+        product = maps.clamp_min(1e-12).log().sum(dim=1)
+        return product.flatten(1).softmax(dim=1).view_as(product)
 
     def fuse(self, spatial: Tensor, semantic: Tensor | None, beta: float | None = None) -> Tensor:
         """Eq. 21, or the unit-length spatial embedding where there is no other."""
         if semantic is None:
             return F.normalize(spatial, dim=1)
         return fuse_branches(spatial, semantic, self.beta if beta is None else beta, self.fusion)
+
+
+def _share(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be within [0, 1], got {value}")
+    return value

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+SMALL_TRUNK = {
+    "backbone": "resnet10t",
+    "backbone_options": {"channels": [8, 8, 16, 16], "stem_width": 8},
+    "image_size": 32,
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same random state."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def small_trunk():
+    """Options of a trunk that takes milliseconds."""
+    return {**SMALL_TRUNK, "backbone_options": dict(SMALL_TRUNK["backbone_options"])}

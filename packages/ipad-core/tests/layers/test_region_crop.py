@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ipad_core.layers import attention_boxes, crop_regions
+
+
+def loop_box(fine, threshold, min_side, margin):
+    """The box of one map, cell by cell."""
+    n = len(fine)
+    low, high = fine.min().item(), fine.max().item()
+    cells = [(y, x) for y in range(n) for x in range(n) if (fine[y, x].item() - low) >= threshold * (high - low)]
+    top, bottom = min(y for y, _ in cells) / n, (max(y for y, _ in cells) + 1) / n
+    left, right = min(x for _, x in cells) / n, (max(x for _, x in cells) + 1) / n
+    side = min(1.0, max(min_side, max(right - left, bottom - top) * (1 + margin)))
+    x0 = min(max((left + right - side) / 2, 0.0), 1.0 - side)
+    y0 = min(max((top + bottom - side) / 2, 0.0), 1.0 - side)
+    return [x0, y0, x0 + side, y0 + side]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "min_side", "margin"), [(0.1, 0.0, 0.0), (0.5, 0.25, 0.0), (0.5, 0.0, 0.3), (0.9, 0.4, 0.2)]
+)
+def test_boxes_match_loop(threshold, min_side, margin):
+    maps = torch.randn(6, 7, 7).mul(3).softmax(dim=2)
+    fine = torch.nn.functional.interpolate(maps[:, None], size=(20, 20), mode="bilinear")[:, 0]
+    expected = torch.tensor([loop_box(one, threshold, min_side, margin) for one in fine])
+    torch.testing.assert_close(attention_boxes(maps, threshold, min_side, margin, resolution=20), expected)
+
+
+def spot(*cells, n=10):
+    maps = torch.zeros(1, n, n)
+    for y, x in cells:
+        maps[0, y, x] = 1.0
+    return maps
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "expected"),
+    [
+        ([(4, 6)], {}, [0.6, 0.4, 0.7, 0.5]),
+        ([(2, 3), (5, 4)], {}, [0.2, 0.2, 0.6, 0.6]),  # 2 wide, 4 high: squared to 4 around x = 0.4
+        ([(0, 0), (4, 0)], {}, [0.0, 0.0, 0.5, 0.5]),  # squared, then shifted from x = -0.2
+        ([(9, 9)], {"min_side": 0.4}, [0.6, 0.6, 1.0, 1.0]),
+        ([(4, 4), (5, 5)], {"margin": 1.0}, [0.3, 0.3, 0.7, 0.7]),
+        ([(0, 0), (9, 9)], {"margin": 0.5}, [0.0, 0.0, 1.0, 1.0]),
+    ],
+)
+def test_hand_worked_boxes(cells, options, expected):
+    box = attention_boxes(spot(*cells), threshold=0.5, resolution=10, **options)
+    torch.testing.assert_close(box, torch.tensor([expected]))
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.4])
+def test_boxes_are_square_and_inside(margin):
+    maps = torch.randn(50, 6, 6).mul(5).flatten(1).softmax(1).view(50, 6, 6)
+    boxes = attention_boxes(maps, 0.3, min_side=0.2, margin=margin)
+    assert (boxes >= 0).all()
+    assert (boxes <= 1 + 1e-6).all()
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    torch.testing.assert_close(width, height)
+    assert (width >= 0.2 - 1e-6).all()
+
+
+def test_the_peak_lies_in_the_box():
+    maps = torch.randn(50, 6, 6)
+    boxes = attention_boxes(maps, 0.8)
+    peak = maps.flatten(1).argmax(1)
+    x, y = (peak % 6 + 0.5) / 6, (peak // 6 + 0.5) / 6
+    assert ((boxes[:, 0] <= x) & (x <= boxes[:, 2]) & (boxes[:, 1] <= y) & (y <= boxes[:, 3])).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 1 / 36], ids=["zeros", "uniform"])
+def test_constant_map_gives_the_whole_image(value):
+    box = attention_boxes(torch.full((2, 6, 6), value), 0.1)
+    assert box.tolist() == [[0.0, 0.0, 1.0, 1.0]] * 2
+
+
+def test_no_gradient_through_a_box():
+    assert not attention_boxes(torch.rand(1, 4, 4, requires_grad=True)).requires_grad
+
+
+def gradient_image(side):
+    """Channel 0 rises with x, channel 1 with y, channel 2 is constant; pixel centers at (i + 0.5) / side."""
+    axis = (torch.arange(side) + 0.5) / side
+    return torch.stack(
+        [axis[None].expand(side, side), axis[:, None].expand(side, side), torch.full((side, side), 0.5)]
+    )
+
+
+@pytest.mark.parametrize("size", [8, 16, 40], ids=["smaller", "mid", "larger"])
+def test_crop_of_a_gradient_is_the_gradient(size):
+    box = torch.tensor([[0.25, 0.5, 0.75, 1.0 - 1 / 64]])
+    crop = crop_regions(gradient_image(32)[None], box, torch.tensor([0]), size)[0]
+    axis = (torch.arange(size) + 0.5) / size
+    torch.testing.assert_close(crop[0], (0.25 + 0.5 * axis)[None].expand(size, size), atol=1e-5, rtol=0)
+    height = 0.5 - 1 / 64
+    torch.testing.assert_close(crop[1], (0.5 + height * axis)[:, None].expand(size, size), atol=1e-5, rtol=0)
+    torch.testing.assert_close(crop[2], torch.full((size, size), 0.5))
+
+
+def test_whole_box_at_own_size_is_the_image():
+    images = torch.rand(3, 3, 16, 16)
+    crops = crop_regions(images, torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 4), torch.tensor([2, 0, 1, 2]), 16)
+    torch.testing.assert_close(crops, images[[2, 0, 1, 2]])
+
+
+def test_quarters_cut_pixels_exactly():
+    image = torch.rand(1, 3, 8, 8)
+    crop = crop_regions(image, torch.tensor([[0.5, 0.25, 1.0, 0.75]]), torch.tensor([0]), 4)
+    # Twice as fine as the box's pixels, then averaged: the outer samples of a pixel lean on its neighbors by 1/4.
+    inner = torch.nn.functional.interpolate(image, size=(16, 16), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(crop, torch.nn.functional.avg_pool2d(inner, 2)[:, :, 2:6, 4:8])
+
+
+def test_a_large_box_does_not_alias():
+    stripes = torch.zeros(1, 3, 64, 64)
+    stripes[..., ::2] = 1.0
+    crop = crop_regions(stripes, torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([0]), 16)
+    torch.testing.assert_close(crop, torch.full_like(crop, 0.5), atol=0.07, rtol=0)
+
+
+def test_each_entry_cuts_its_own_image():
+    images = torch.stack([torch.full((3, 8, 8), float(i)) for i in range(3)])
+    index = torch.tensor([2, 0, 2, 1])
+    crops = crop_regions(images, torch.rand(4, 4).sort(dim=1)[0], index, 4)
+    torch.testing.assert_close(crops.mean(dim=(1, 2, 3)), index.float())
+
+
+def test_gradient_reaches_the_images():
+    images = torch.rand(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    box, index = torch.tensor([[0.1, 0.2, 0.7, 0.8]], dtype=torch.float64), torch.tensor([0])
+    assert torch.autograd.gradcheck(lambda x: crop_regions(x, box, index, 3), images)
