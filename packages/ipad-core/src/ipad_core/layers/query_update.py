@@ -27,7 +27,7 @@ class QueryUpdate(nn.Module):
         nn.init.zeros_(self.mlp[2].bias)
 
     def forward(self, query: Tensor, features: Tensor, center: Tensor) -> Tensor:
-        return query + self.mlp(self.norm(torch.cat([features, center], dim=-1)))
+        return query + self.mlp(self.norm(torch.cat([features, center.to(features.dtype)], dim=-1)))
 
     @staticmethod
     def positions(grid: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
