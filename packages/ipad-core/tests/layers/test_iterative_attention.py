@@ -110,6 +110,28 @@ def test_matches_loop_of_equations_1_to_4(variant):
     torch.testing.assert_close(attended.background, background)
 
 
+@pytest.mark.parametrize("num_queries", [1, 3])
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_an_entry_does_not_depend_on_who_else_asks(variant, num_queries):
+    """Many entries an image go through all attributes of each image at once, few through maps of their own."""
+    layer = make(variant, num_queries=num_queries)
+    tokens = torch.randn(2, 9, 8, dtype=torch.float64)
+    together = layer(tokens, *ENTRIES, background=True)
+    for entry, (attribute, image) in enumerate(zip(*ENTRIES, strict=True)):
+        alone = layer(tokens.repeat(3, 1, 1), attribute[None], image[None], background=True)
+        for name in ("foreground", "background", "maps"):
+            torch.testing.assert_close(getattr(alone, name)[0], getattr(together, name)[entry])
+
+
+def test_every_parameter_of_a_single_round_is_used():
+    for variant in VARIANTS:
+        layer = make(variant, iterations=1)
+        attended = layer(torch.randn(2, 9, 8, dtype=torch.float64), *ENTRIES)
+        (attended.foreground * torch.randn_like(attended.foreground)).sum().backward()
+        assert all(p.grad is not None for p in layer.parameters()), variant
+
+
 @torch.no_grad()
 def test_parallel_queries_are_single_queries_side_by_side():
     layer = make("default", num_queries=2)
@@ -246,6 +268,7 @@ def test_low_precision_is_finite(variant, dtype):
     [
         ({"carry": "sum"}, "carry must be one of product, literal, scaled, none, got 'sum'"),
         ({"query": "mlp"}, "query must be one of gated"),
+        ({"query": "fixed", "output": "query"}, "whatever the image shows"),
         ({"suppression": "hard"}, "suppression must be one of none"),
         ({"output": "x"}, "output must be one of pooled, query"),
         ({"output": "query", "query": "fixed"}, "would answer the attribute"),

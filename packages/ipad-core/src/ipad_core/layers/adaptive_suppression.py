@@ -23,7 +23,7 @@ def suppress(activation: Tensor, rule: str, ratio: float) -> Tensor:
     - ``soft``: a differentiable form of keep_peak: ``A + log sigmoid((R - ratio) / 0.1)``, R without gradient.
 
     Args:
-        activation: ``(B, L)`` over the positions.
+        activation: ``(..., L)`` over the positions.
         rule: One of ``RULES``.
         ratio: Paper symbol zeta, of the map's range, within [0, 1].
 
@@ -39,11 +39,11 @@ def suppress(activation: Tensor, rule: str, ratio: float) -> Tensor:
         return activation + F.logsigmoid((height - ratio) / _SOFTNESS)
     masked = height < ratio if rule == "keep_peak" else height > ratio
     detached = activation.detach()
-    low, high = detached.amin(dim=1, keepdim=True), detached.amax(dim=1, keepdim=True)
+    low, high = detached.amin(dim=-1, keepdim=True), detached.amax(dim=-1, keepdim=True)
     return torch.where(masked, torch.where(high > 0, 0.0, low), activation)
 
 
 def relative_height(maps: Tensor) -> Tensor:
-    """``(A - min) / (max - min)`` of ``(B, L)`` maps, over L; zero for a constant map."""
-    low = maps.amin(dim=1, keepdim=True)
-    return (maps - low) / (maps.amax(dim=1, keepdim=True) - low).clamp_min(1e-12)
+    """``(A - min) / (max - min)`` of ``(..., L)`` maps, over L; zero for a constant map."""
+    low = maps.amin(dim=-1, keepdim=True)
+    return (maps - low) / (maps.amax(dim=-1, keepdim=True) - low).clamp_min(1e-12)

@@ -18,7 +18,7 @@ class ChannelAttention(nn.Module):
         reduction: r, of the bottleneck.
 
     Shape:
-        pooled, attribute ``(B, c)``; returns ``(B, c)`` in (0, 1).
+        pooled, attribute ``(..., c)``; returns ``(..., c)`` in (0, 1).
     """
 
     def __init__(self, dim: int, latent_dim: int, reduction: int = 4) -> None:
@@ -28,5 +28,5 @@ class ChannelAttention(nn.Module):
         self.excite = nn.Linear(max(1, dim // reduction), dim)
 
     def forward(self, pooled: Tensor, attribute: Tensor) -> Tensor:
-        joined = torch.cat([pooled, self.attribute(attribute).relu()], dim=1)
+        joined = torch.cat([pooled, self.attribute(attribute).relu()], dim=-1)
         return self.excite(self.squeeze(joined).relu()).sigmoid()

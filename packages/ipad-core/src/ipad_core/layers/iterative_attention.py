@@ -50,6 +50,9 @@ _CHOICES = {
 }
 
 
+_Rounds = tuple[list[Tensor], Tensor, Tensor | None]  # maps, foreground, background
+
+
 @dataclass(frozen=True)
 class Attended:
     """``foreground (B, Q*c)``, ``background`` likewise or None, ``maps (B, iterations, L)`` that sum to 1 over L."""
@@ -133,7 +136,8 @@ class IterativeAttention(nn.Module):
                 f"suppression_ratio must be one number, or one per iteration ({iterations}), within [0, 1], got "
                 f"{suppression_ratio}"
             )
-        self.iterations, self.gate_gain, self.num_queries = iterations, gate_gain, num_queries
+        self.num_attributes, self.num_queries = num_attributes, num_queries
+        self.iterations, self.gate_gain = iterations, gate_gain
         self.carry, self.suppression, self.query, self.output = carry, suppression, query, output
         self.suppression_ratio = list(suppression_ratio)
         self.attribute = AttributeEmbedding(num_attributes, dim, num_queries)
@@ -143,7 +147,8 @@ class IterativeAttention(nn.Module):
         )
         self.spatial = SpatialAttention(dim, latent_dim, temperature)
         self.channel = ChannelAttention(dim, latent_dim, reduction)
-        self.update = QueryUpdate(dim) if query == "mlp_xy" else None
+        moves = query == "mlp_xy" and (iterations > 1 or output == "query")  # else no round would read what it wrote
+        self.update = QueryUpdate(dim) if moves else None
 
     @property
     def out_dim(self) -> int:
@@ -159,58 +164,96 @@ class IterativeAttention(nn.Module):
         grid: tuple[int, int] | None = None,
     ) -> Attended:
         tokens = self.map_norm(tokens)
-        entry = image_index.repeat_interleave(self.num_queries)
-        p = self.attribute(attribute_ids).flatten(0, 1)  # (B*Q, c)
-        keys = self.spatial.keys(tokens)[entry]  # (B*Q, L, c'); once per image, whatever its attributes
-        x0 = tokens[entry]  # (B*Q, L, c)
-        length = x0.shape[1]
-        others = max(1, length - 1)
-        dtype = torch.promote_types(x0.dtype, torch.float32)
-        positions = None if self.update is None else self.update.positions(grid or _square(length), dtype, x0.device)
-        x, x_back, p0, p_back, alpha = x0, x0, p, p, None
-        maps, gated, gated_back = [], None, None
+        keys = self.spatial.keys(tokens)  # (N, L, c'); once per image, whatever its attributes
+        num_images, length = tokens.shape[:2]
+        dtype = torch.promote_types(tokens.dtype, torch.float32)
+        positions = (
+            None if self.update is None else self.update.positions(grid or _square(length), dtype, tokens.device)
+        )
+        carried = self.carry in ("literal", "scaled")
+        # Where most attributes of most images are asked for, every image answers all of them in matrix products over its
+        # one map, and the entries are picked at the end: cheaper than a copy of the map for each entry.
+        picked = None
+        if not carried and 2 * len(attribute_ids) >= num_images * self.num_attributes:
+            picked = image_index * self.num_attributes + attribute_ids
+            p = self.attribute(torch.arange(self.num_attributes, device=tokens.device))
+            p = p.flatten(0, 1).expand(num_images, -1, -1)  # (N, A*Q, c)
+        else:
+            tokens, keys = tokens[image_index], keys[image_index]
+            p = self.attribute(attribute_ids)  # (B, Q, c)
+        rounds = self._rounds_on_own_maps if carried else self._rounds_on_one_map
+        maps, foreground, back = rounds(tokens, keys, p, background, positions)
+        return Attended(
+            self._pick(foreground, picked).flatten(1),
+            None if back is None else self._pick(back, picked).flatten(1),
+            self._pick(torch.stack(maps, dim=2), picked).mean(dim=1),  # mean over the parallel queries
+        )
+
+    def _rounds_on_one_map(
+        self, tokens: Tensor, keys: Tensor, p: Tensor, background: bool, positions: Tensor | None
+    ) -> _Rounds:
+        """All K queries over the map as it came: tokens ``(G, L, c)``, keys ``(G, L, c')``, p ``(G, K, c)``."""
+        others = max(1, tokens.shape[1] - 1)
+        total = tokens.sum(dim=1, keepdim=True) if background else None
+        p0, p_back, alpha = p, p, None
+        maps, out, out_back = [], None, None
         for i in range(self.iterations):
-            if i and self.carry in ("literal", "scaled"):
-                keys = self.spatial.keys(x)
-            activation = self.spatial(keys, self.query_norms[i - 1](p) if i else p)
-            activation = suppress(activation.to(dtype), self.suppression, self.suppression_ratio[i])
+            activation = self._activation(keys, p, i)
             if self.carry == "product" and alpha is not None:
                 activation = activation + (alpha + 1e-6).log()
-            alpha = activation.softmax(dim=1)  # (B*Q, L), at least float32
+            alpha = activation.softmax(dim=2)  # (G, K, L), at least float32
             maps.append(alpha)
-            weights = alpha.to(x0.dtype)
-            if self.carry in ("literal", "scaled"):
-                scale = length if self.carry == "scaled" else 1
-                x = scale * weights.unsqueeze(2) * x
-                pooled = x.sum(dim=1)
-            else:
-                pooled = torch.bmm(weights.unsqueeze(1), x0).squeeze(1)
-            center = None if positions is None else alpha @ positions  # (B*Q, 2)
-            p, gated = self._next_query(p, p0, pooled, center)
+            pooled = torch.bmm(alpha.to(tokens.dtype), tokens)  # (G, K, c)
+            p, out = self._next_query(p, p0, pooled, alpha, positions)
             if background:
-                if self.carry in ("literal", "scaled"):
-                    x_back = (1 - weights).unsqueeze(2) / others * scale * x_back
-                    pooled_back = x_back.sum(dim=1)
-                else:
-                    pooled_back = (x0.sum(dim=1) - pooled) / others
-                center = None if positions is None else (positions.sum(dim=0) - center) / others
-                p_back, gated_back = self._next_query(p_back, p0, pooled_back, center)
-        foreground = gated if self.output == "pooled" else p
-        back = (gated_back if self.output == "pooled" else p_back) if background else None
-        stacked = torch.stack(maps, dim=1).unflatten(0, (-1, self.num_queries)).mean(dim=1)
-        return Attended(self._join(foreground), self._join(back), stacked)
+                behind = (1 - alpha) / others
+                p_back, out_back = self._next_query(p_back, p0, (total - pooled) / others, behind, positions)
+        return maps, out, out_back
 
-    def _next_query(self, p: Tensor, p0: Tensor, pooled: Tensor, center: Tensor | None) -> tuple[Tensor, Tensor]:
-        """p^i, and the gated image features of the round."""
+    def _rounds_on_own_maps(
+        self, tokens: Tensor, keys: Tensor, p: Tensor, background: bool, positions: Tensor | None
+    ) -> _Rounds:
+        """Rounds that write the map itself (Eq. 3 to the letter, or scaled), so that every query has its own."""
+        length = tokens.shape[1]
+        scale, others = length if self.carry == "scaled" else 1, max(1, length - 1)
+        x = x_back = tokens.unsqueeze(1)  # (B, 1, L, c), from the first round on (B, Q, L, c)
+        keys = keys.unsqueeze(1)
+        p0, p_back = p, p
+        maps, out, out_back = [], None, None
+        for i in range(self.iterations):
+            alpha = self._activation(self.spatial.keys(x) if i else keys, p, i).softmax(dim=2)
+            maps.append(alpha)
+            behind = (1 - alpha) / others
+            x = scale * alpha.to(x.dtype).unsqueeze(3) * x
+            p, out = self._next_query(p, p0, x.sum(dim=2), alpha, positions)
+            if background:
+                x_back = scale * behind.to(x.dtype).unsqueeze(3) * x_back
+                p_back, out_back = self._next_query(p_back, p0, x_back.sum(dim=2), behind, positions)
+        return maps, out, out_back
+
+    def _activation(self, keys: Tensor, p: Tensor, i: int) -> Tensor:
+        """Eq. 1 and 2 of round i, ``(G, K, L)``, at least float32."""
+        activation = self.spatial(keys, self.query_norms[i - 1](p) if i else p)
+        activation = activation.to(torch.promote_types(activation.dtype, torch.float32))
+        return suppress(activation, self.suppression, self.suppression_ratio[i])
+
+    def _next_query(
+        self, p: Tensor, p0: Tensor, pooled: Tensor, weights: Tensor, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """p^i, and what the branch would read after this round."""
         gate = self.channel(pooled, p)
         gated = gate * pooled
-        if self.update is not None:
-            return self.update(p, gated, center), gated
-        following = {"gated": self.gate_gain * gate * p, "pooled": gated, "fixed": p0}[self.query]
-        return following, gated
+        if self.query == "mlp_xy":
+            following = p if self.update is None else self.update(p, gated, weights @ positions)
+        else:
+            following = {"gated": self.gate_gain * gate * p, "pooled": gated, "fixed": p0}[self.query]
+        return following, gated if self.output == "pooled" else following
 
-    def _join(self, features: Tensor | None) -> Tensor | None:
-        return None if features is None else features.unflatten(0, (-1, self.num_queries)).flatten(1)
+    def _pick(self, answers: Tensor, picked: Tensor | None) -> Tensor:
+        """The entries asked for: ``(G, K, ...)`` to ``(B, Q, ...)``."""
+        if picked is None:
+            return answers
+        return answers.unflatten(1, (self.num_attributes, self.num_queries)).flatten(0, 1)[picked]
 
 
 def _square(length: int) -> tuple[int, int]:

@@ -31,6 +31,16 @@ class SpatialAttention(nn.Module):
         return self.map_projection(tokens).tanh()
 
     def forward(self, keys: Tensor, attribute: Tensor) -> Tensor:
-        """``(B, L, c')`` keys and ``(B, c)`` attribute vectors to ``(B, L)`` activations."""
+        """Activations of attribute vectors over maps.
+
+        Args:
+            keys: ``(B, L, c')``; or ``(B, K, L, c')`` with a map for each of K vectors (K may be 1 there).
+            attribute: ``(B, c)``, or K vectors a map: ``(B, K, c)``.
+
+        Returns:
+            ``(B, L)``, or ``(B, K, L)``.
+        """
         query = self.attribute_projection(attribute).tanh()
-        return torch.bmm(keys, query.unsqueeze(2)).squeeze(2) * self.gain
+        if keys.ndim == query.ndim == 3:
+            return torch.bmm(query, keys.transpose(1, 2)) * self.gain  # all vectors in one product over the map
+        return (keys @ query.unsqueeze(-1)).squeeze(-1) * self.gain
