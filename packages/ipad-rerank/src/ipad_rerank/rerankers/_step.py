@@ -69,8 +69,9 @@ def _mix(gram: Gram, update: Tensor, step_size: float) -> tuple[Tensor, Tensor, 
     norm = norm.clamp_min(_SMALLEST_NORM)
     mixing = update + update.transpose(1, 2)
     along = (mixing * cosine).sum(-1)
-    mixing = mixing * (step_size / cosine.shape[-1] / norm)[:, :, None]
-    mixing = mixing + torch.diag_embed(norm - step_size / cosine.shape[-1] / norm * along)
+    rate = step_size / cosine.shape[-1] / norm
+    mixing = mixing * rate[:, :, None]
+    mixing.diagonal(dim1=1, dim2=2).add_(norm - rate * along)
     mixed = mixing @ cosine
     new_norm = (mixed * mixing).sum(-1).clamp_min(_SMALLEST_NORM**2).sqrt()
     return mixing, mixed, new_norm

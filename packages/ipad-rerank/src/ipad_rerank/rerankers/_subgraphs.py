@@ -56,15 +56,21 @@ def scatter_updates(center: Tensor, query: Tensor, order: Tensor) -> Tensor:
     Row i gets the node row of subgraph i; row 0 also gets the query rows of all. Sums run in a fixed order on
     every device (no atomic additions), so results repeat bit for bit.
     """
-    update = torch.zeros_like(center).scatter(2, order, center)
-    rows = torch.zeros_like(query).scatter(2, order, query).sum(1, keepdim=True)
-    return torch.cat([update[:, :1] + rows, update[:, 1:]], dim=1)
+    update = _unsort(center, order)
+    rows = _unsort(query, order).sum(1, keepdim=True)
+    update[:, :1] += rows
+    return update
 
 
 def scatter_query_updates(center: Tensor, query: Tensor, order: Tensor) -> Tensor:
     """Only what moves the query, ``O(S)[0, :] + O(S)[:, 0]``: ``(B, n)``."""
-    rows = torch.zeros_like(query).scatter(2, order, query).sum(1)
+    rows = _unsort(query, order).sum(1)
     at_query = (order == 0).to(center.dtype)
     to_query = (center * at_query).sum(2)  # column 0: what each node's subgraph says about the query
-    own = torch.zeros_like(center[:, 0]).scatter(1, order[:, 0], center[:, 0])
+    own = _unsort(center[:, :1], order[:, :1])[:, 0]
     return rows + to_query + own
+
+
+def _unsort(sorted_values: Tensor, order: Tensor) -> Tensor:
+    """Inverse of gathering at ``order``, whose rows are permutations, so that every place is written once."""
+    return torch.empty_like(sorted_values).scatter_(2, order, sorted_values)

@@ -15,7 +15,8 @@ class UpdateNetwork(nn.Module):
         hidden_width: Units of both hidden layers.
 
     Shape:
-        center, query ``(B, m, n)``, n <= n_r: rows of m subgraphs; returns two tensors of that shape.
+        center, query ``(B, m, n)``, n <= n_r: rows of m subgraphs; returns two tensors of that shape. The query's rows
+        hold the same numbers in different orders.
     """
 
     def __init__(self, n_r: int, hidden_width: int = 64) -> None:
@@ -49,9 +50,10 @@ class UpdateNetwork(nn.Module):
         The instance norm is folded into the first layer, so normalised rows are never written out.
         """
         n, size = center.shape[-1], self.n_r
-        mean = (center.mean(-1, keepdim=True) + query.mean(-1, keepdim=True)) / 2
-        variance = (center.var(-1, unbiased=False, keepdim=True) + query.var(-1, unbiased=False, keepdim=True)) / 2
-        variance = variance + ((center.mean(-1, keepdim=True) - query.mean(-1, keepdim=True)) / 2).square()
+        variance, mean = torch.var_mean(center, -1, unbiased=False, keepdim=True)
+        other_variance, other_mean = torch.var_mean(query[:, :1], -1, unbiased=False, keepdim=True)
+        variance = (variance + other_variance) / 2 + ((mean - other_mean) / 2).square()
+        mean = (mean + other_mean) / 2
         gain = self.scale * torch.rsqrt(variance + 1e-5)
         weight = torch.cat([self.first.weight[:, :n], self.first.weight[:, size : size + n]], dim=1)
         offset = (self.shift - mean * gain) * weight.sum(1) + self.first.bias
