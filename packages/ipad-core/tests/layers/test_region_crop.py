@@ -100,6 +100,15 @@ def test_crop_of_a_gradient_is_the_gradient(size):
     torch.testing.assert_close(crop[2], torch.full((size, size), 0.5))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_images_are_cut_at_the_same_place(dtype):
+    images = torch.rand(2, 3, 64, 64).to(dtype)
+    boxes, index = torch.tensor([[0.613, 0.227, 0.863, 0.477], [0.031, 0.709, 0.281, 0.959]]), torch.tensor([1, 0])
+    crops = crop_regions(images, boxes, index, 16)
+    assert crops.dtype == dtype
+    torch.testing.assert_close(crops.float(), crop_regions(images.float(), boxes, index, 16), atol=4e-3, rtol=0)
+
+
 def test_whole_box_at_own_size_is_the_image():
     images = torch.rand(3, 3, 16, 16)
     crops = crop_regions(images, torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 4), torch.tensor([2, 0, 1, 2]), 16)

@@ -72,8 +72,11 @@ def crop_regions(images: Tensor, boxes: Tensor, image_index: Tensor, size: int) 
             torch.stack([torch.zeros_like(scales[:, 0]), scales[:, 1], centers[:, 1]], dim=1),
         ],
         dim=1,
-    ).to(images.dtype)
+    )
+    # Half precision would place the samples several pixels off: coordinates and interpolation are at least float32.
+    dtype = torch.promote_types(images.dtype, torch.float32)
     fine = size * factor
-    grid = F.affine_grid(theta, [len(boxes), images.shape[1], fine, fine], align_corners=False)
-    crops = F.grid_sample(images[image_index], grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return F.avg_pool2d(crops, factor) if factor > 1 else crops
+    grid = F.affine_grid(theta.to(dtype), [len(boxes), images.shape[1], fine, fine], align_corners=False)
+    sources = images[image_index].to(dtype)
+    crops = F.grid_sample(sources, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return (F.avg_pool2d(crops, factor) if factor > 1 else crops).to(images.dtype)

@@ -97,7 +97,7 @@ class AttributeEmbedder(nn.Module):
         order = image_index.argsort(stable=True)
         bounds = torch.searchsorted(image_index[order], torch.arange(0, len(images) + batch_size, batch_size,
                                                                      device=image_index.device)).tolist()  # fmt: skip
-        was_training = self.training
+        modes = [(module, module.training) for module in self.modules()]  # a frozen part may be in evaluation mode
         self.eval()
         try:
             outputs = []
@@ -108,7 +108,8 @@ class AttributeEmbedder(nn.Module):
                     ids, index = attribute_ids[entries].to(device), (image_index[entries] - start).to(device)
                     outputs.append(self(part, ids, index))
         finally:
-            self.train(was_training)
+            for module, training in modes:
+                module.training = training
         back = order.argsort().to(device)
         joined = {}
         for name in EmbeddingOutput.__dataclass_fields__:
