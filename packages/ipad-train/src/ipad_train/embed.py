@@ -61,8 +61,12 @@ def embed_split(
 
     Processes take batches in turn; the parts are put back into the order of the split, so that the result does not depend
     on their number.
+
+    Raises:
+        RuntimeError: there are fewer images than processes.
     """
     rank, world_size = accelerator.process_index, accelerator.num_processes
+    batch_size = min(batch_size, max(1, dataset.num_rows // world_size))  # no process stays without a batch
     plans = EvaluationPlans(dataset, batch_size, roles=roles, rank=rank, world_size=world_size)
     loader = evaluation_batches(dataset, config, plans, on_error)
     was_training = model.training
@@ -81,6 +85,8 @@ def embed_split(
         part["batch"] = torch.full_like(part["image_ids"], number * world_size + rank)
         parts.append(part)
     model.train(was_training)
+    if not parts:
+        raise RuntimeError(f"{dataset.num_rows} images are too few to embed with {world_size} processes")
     return _join(parts, EvaluationPlans(dataset, batch_size, roles=roles), accelerator)
 
 

@@ -18,6 +18,8 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         ValueError: DeepSpeed ZeRO-3, whose partitioned parameters the momentum encoder cannot follow.
         RuntimeError: the launcher started fewer processes than Accelerate sees.
     """
+    # Queues are buffers: broadcasting them before every forward would move gigabytes. They are equal by construction.
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     expected = int(os.environ.get("WORLD_SIZE", 1))
     if not torch.cuda.is_available():
@@ -38,5 +40,5 @@ def make_accelerator(config: RunConfig) -> Accelerator:
                 "DeepSpeed ZeRO-3 partitions the parameters, which the momentum encoder (Eq. 10) cannot follow; use "
                 "ZeRO-1 or ZeRO-2 (ipad_train/configs/deepspeed)"
             )
-        warnings.filterwarnings("ignore", module="deepspeed")
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"deepspeed|torch\.distributed")
     return accelerator

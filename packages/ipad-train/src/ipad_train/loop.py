@@ -86,7 +86,7 @@ def run_stage(
             bar.update()
             due = run.step % config.log_every == 0 or run.step == run.stage.steps
             stopping = (due or accelerator.num_processes == 1) and stop_requested()
-            saving = run.step % config.save_every == 0 or stopping
+            saving = run.step % config.save_every == 0 or run.step == run.stage.steps or stopping
             evaluating = run.step == run.stage.steps or (config.eval_every and run.step % config.eval_every == 0)
             if due or saving or evaluating:
                 means = watch.read(run.name, accelerator)

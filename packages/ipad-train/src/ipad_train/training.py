@@ -85,6 +85,8 @@ class Training:
                 self.tracker.close()
 
     def _run_stages(self) -> dict:
+        kind, count = self.accelerator.distributed_type.value, self.accelerator.num_processes
+        self.announce(f"{count} process{'es' if count > 1 else ''}, {kind}, {self.accelerator.device}")
         stages = self.config.stages()
         names = [name for name, _ in stages]
         first = names.index(self.state["stage"]) if self.state["stage"] else 0
