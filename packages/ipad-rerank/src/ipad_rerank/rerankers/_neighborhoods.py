@@ -16,6 +16,11 @@ from ipad_rerank.rerankers._refine import work_device
 _ALIGN = 64  # as in rank: equal vectors get equal scores
 
 
+def block_budget(device: torch.device) -> int:
+    """Bytes of one block of work: an eighth of what may be used, since blocks near the cache are twice as fast."""
+    return work_budget(device) // 8
+
+
 @dataclass(frozen=True)
 class Neighborhoods:
     """What k-reciprocal encoding needs to know of N vectors.
@@ -46,7 +51,7 @@ def find_neighborhoods(
     padded = torch.cat([unit, unit.new_zeros(-len(unit) % _ALIGN, unit.shape[1])])
     nearest = torch.empty(len(unit), k, dtype=torch.int64, device=unit.device)
     largest = torch.empty(len(unit), dtype=unit.dtype, device=unit.device)
-    step = batch_size or max(1, min(1024, work_budget(unit.device) // (4 * unit.element_size() * len(padded))))
+    step = batch_size or max(1, min(1024, block_budget(unit.device) // (2 * unit.element_size() * len(padded))))
     scratch = torch.empty(min(step, len(unit)), len(padded), dtype=unit.dtype, device=unit.device)
     starts = range(0, len(unit), step)
     for start in progress_over(starts, len(starts), "Neighbours", progress):
@@ -72,7 +77,7 @@ def joint_unit(queries: Vectors, items: Vectors) -> Tensor:
     unit = torch.empty(len(queries) + len(items), queries.dim, dtype=dtype, device=device)
     offset = 0
     for vectors in (queries, items):
-        step = max(1, work_budget(device) // (16 * vectors.dim))
+        step = max(1, block_budget(device) // (16 * vectors.dim))
         for start in range(0, len(vectors), step):
             stop = min(start + step, len(vectors))
             unit[offset + start : offset + stop] = vectors.unit(start, stop, dtype, device)

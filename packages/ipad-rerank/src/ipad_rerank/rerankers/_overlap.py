@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ipad_rerank._memory import work_budget
+from ipad_rerank.rerankers._neighborhoods import block_budget
 from ipad_rerank.rerankers._ragged import segment_sum, spread
 
 Entries = tuple[Tensor, Tensor, Tensor]
@@ -67,7 +67,7 @@ def overlap(queries: QueryEncodings, entries: Entries, width: int) -> Tensor:
     met = torch.cat([meetings.new_zeros(1), meetings])[bounds].diff().tolist()
     bounds, edges = bounds.tolist(), edges.tolist()
     waiting = 0  # tiles from here on are still to be done by column
-    budget = max(work_budget(row.device) // 64, total.numel())
+    budget = max(block_budget(row.device) // 8, total.numel())
     for tile, count in enumerate(met):
         inside = slice(bounds[tile], bounds[tile + 1])
         if count * _MEETING > 4 * len(queries.entries[0]):  # else even a look at all queries' entries costs more

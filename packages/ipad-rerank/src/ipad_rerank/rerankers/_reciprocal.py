@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ipad_rerank._memory import work_budget
-from ipad_rerank.rerankers._neighborhoods import Neighborhoods
+from ipad_rerank.rerankers._neighborhoods import Neighborhoods, block_budget
 from ipad_rerank.rerankers._ragged import RaggedRows, merge_equal, quantize, segment_sum
 
 
@@ -19,7 +18,7 @@ def reciprocal_mask(nearest: Tensor, zero: Tensor, k: int) -> Tensor:
     """``(N, k + 1)`` bool: is row i among the first k + 1 of its neighbour ``nearest[i, a]`` too?"""
     lists = nearest[:, : k + 1]
     mask = torch.empty(lists.shape, dtype=torch.bool, device=lists.device)
-    step = max(1, work_budget(lists.device) // (16 * lists.shape[1] ** 2))
+    step = max(1, block_budget(lists.device) // (16 * lists.shape[1] ** 2))
     for start in range(0, len(lists), step):
         rows = slice(start, min(start + step, len(lists)))
         own = torch.arange(rows.start, rows.stop, device=lists.device)
@@ -41,7 +40,7 @@ def encode(around: Neighborhoods, k1: int) -> RaggedRows:
     in_full, in_half = reciprocal_mask(nearest, around.zero, k1), reciprocal_mask(nearest, around.zero, half_of(k1))
     count, device = len(nearest), nearest.device
     per_row = 5 * count + full.shape[1] * (40 * half.shape[1] + 64)
-    step = max(1, min(count, work_budget(device) // per_row))
+    step = max(1, min(count, block_budget(device) // per_row))
     member = torch.zeros(step, count, dtype=torch.bool, device=device)
     table = torch.empty(step, count, dtype=torch.int32, device=device)
     pieces: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
@@ -110,7 +109,7 @@ def _expanded(
 def _distance(around: Neighborhoods, rows: Tensor, columns: Tensor) -> Tensor:
     """``2 - 2 cos`` of pairs, over the largest of the row; a row to itself is 0."""
     cosine = torch.empty(len(rows), dtype=around.unit.dtype, device=rows.device)
-    step = max(1, work_budget(rows.device) // (4 * around.unit.element_size() * around.unit.shape[1]))
+    step = max(1, block_budget(rows.device) // (4 * around.unit.element_size() * around.unit.shape[1]))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         cosine[part] = (around.unit[rows[part]] * around.unit[columns[part]]).sum(1)

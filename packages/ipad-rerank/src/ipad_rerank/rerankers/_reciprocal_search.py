@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE
-from ipad_rerank._memory import work_budget
 from ipad_rerank._progress import progress_over
 from ipad_rerank._stable_order import stable_order
 from ipad_rerank.ranking import stable_topk
-from ipad_rerank.rerankers._neighborhoods import Neighborhoods
+from ipad_rerank.rerankers._neighborhoods import Neighborhoods, block_budget
 from ipad_rerank.rerankers._overlap import QueryEncodings, overlap
 from ipad_rerank.rerankers._ragged import RaggedRows
 from ipad_rerank.rerankers._reciprocal import average_over_neighbors
@@ -86,11 +85,12 @@ def _blocks(
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Queries, gallery rows (as rows of ``around``) and their overlaps; all of the gallery for a block of queries."""
     num_items, device = len(around) - num_queries, around.unit.device
-    budget = work_budget(device)
-    height = max(1, min(num_queries, 4096, budget // (32 * k)))
+    budget = block_budget(device)
+    roomy = 8 * budget  # for blocks of scores: each is a pass over all queries, so few large ones are better
+    height = max(1, min(num_queries, 4096, roomy // (32 * k)))
     mean_length = k2 * (len(encoded.columns) // len(around) + 1)
-    width = max(1, min(num_items, max(_BLOCK // height, 1024), budget // (32 * height + 16 * mean_length)))
-    table_height = max(1, min(len(around), budget // (16 * len(around)), budget // (128 * mean_length)))
+    width = max(1, min(num_items, max(_BLOCK // height, 1024), roomy // (32 * height + 16 * mean_length)))
+    table_height = max(1, min(len(around), budget // (4 * len(around)), budget // (128 * mean_length)))
     table = torch.empty(table_height, len(around), dtype=torch.int32, device=device)
     starts = [(top, left) for top in range(0, num_queries, height) for left in range(0, num_items, width)]
     for top, left in progress_over(starts, len(starts), "k-reciprocal", progress):
