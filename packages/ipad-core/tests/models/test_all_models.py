@@ -1,0 +1,208 @@
+"""What holds for every registered network."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from ipad_core import AttributeEmbedder, EmbeddingOutput, create_model, list_models
+
+ATTRIBUTES = 3
+IMAGES = torch.randint(0, 256, (4, 3, 48, 48), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+IMAGE_INDEX = torch.tensor([0, 0, 1, 2, 3, 3, 3])
+ATTRIBUTE_IDS = torch.tensor([0, 2, 1, 1, 0, 1, 2])
+
+every_model = pytest.mark.parametrize("name", list_models())
+
+
+@pytest.fixture
+def make(small_trunk):
+    """Function that builds a network at sizes that take milliseconds, whatever its own are."""
+
+    def build(name, **options):
+        if name.startswith("ipad"):
+            vit = name != "ipad_tiny"
+            options = {
+                "embed_dim": 16, "latent_dim": 8, "crop_size": 32, "semantic_heads": 2,
+                "semantic_backbone": "vit_tiny_patch16_224" if vit else "hybrid",
+                "semantic_options": {"embed_dim": 16, "depth": 1, "num_heads": 2},
+                **options,
+            }  # fmt: skip
+        elif name.startswith("attribute_classifier"):
+            options = {"num_values": [2, 3, 4], **options}
+        else:
+            options = {"embed_dim": 16, **options}
+        return create_model(name, num_attributes=ATTRIBUTES, **{**small_trunk, **options})
+
+    return build
+
+
+def tensors(output):
+    return {f.name: getattr(output, f.name) for f in dataclasses.fields(output) if getattr(output, f.name) is not None}
+
+
+def assert_same(first, second, exactly=True):
+    first, second = tensors(first), tensors(second)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        if exactly:
+            assert torch.equal(tensor, second[name]), name
+        else:
+            torch.testing.assert_close(tensor, second[name], atol=1e-5, rtol=1e-4)
+
+
+@every_model
+def test_shapes(make, name):
+    output = make(name)(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)
+    assert isinstance(output, EmbeddingOutput)
+    assert output.embedding.ndim == 2
+    assert output.embedding.dtype == torch.float32
+    torch.testing.assert_close(output.embedding.norm(dim=1), torch.ones(7))
+    for name_, tensor in tensors(output).items():
+        assert len(tensor) == 7, name_
+        assert tensor.isfinite().all(), name_
+
+
+@every_model
+def test_gradient_reaches_every_trainable_parameter(make, name):
+    model = make(name)
+    with torch.no_grad():  # timm starts residual branches at zero, which keeps gradients from what lies before
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    generator = torch.Generator().manual_seed(2)
+    output = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)
+    (output.embedding * torch.randn(output.embedding.shape, generator=generator)).sum().backward()
+    missing = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not missing
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@every_model
+def test_evaluation_is_deterministic_and_does_not_look_at_the_rest_of_the_batch(make, name):
+    model = make(name).eval()
+    with torch.no_grad():
+        output = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)
+        assert_same(output, model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX))
+        single = model(IMAGES[1:2], ATTRIBUTE_IDS[2:3])
+    assert single.embedding.shape == (1, output.embedding.shape[1])
+    torch.testing.assert_close(single.embedding[0], output.embedding[2], atol=1e-5, rtol=1e-4)
+
+
+@every_model
+def test_uint8_equals_float(make, name):
+    model = make(name).eval()
+    with torch.no_grad():
+        whole = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)
+        for images in (IMAGES.float() / 255, IMAGES.double() / 255, IMAGES.long()):
+            assert_same(whole, model(images, ATTRIBUTE_IDS, IMAGE_INDEX), exactly=False)
+
+
+@every_model
+def test_trunk_runs_once_per_image(make, name):
+    model, seen = make(name).eval(), []
+    model.trunk.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)
+    assert seen == [4]
+    seen.clear()
+    model.encode(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX, batch_size=3)
+    assert seen == [3, 1]
+
+
+@every_model
+def test_without_index_entry_i_asks_image_i(make, name):
+    model = make(name).eval()
+    ids = ATTRIBUTE_IDS[:4]
+    with torch.no_grad():
+        assert_same(model(IMAGES, ids), model(IMAGES, ids, torch.arange(4)))
+
+
+@every_model
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_encode_equals_forward_in_any_order(make, name, batch_size):
+    model = make(name)
+    order = torch.tensor([6, 0, 3, 2, 5, 1, 4])
+    with torch.no_grad():
+        expected = model.eval()(IMAGES, ATTRIBUTE_IDS[order], IMAGE_INDEX[order])
+    model.train()
+    encoded = model.encode(IMAGES, ATTRIBUTE_IDS[order], IMAGE_INDEX[order], batch_size=batch_size)
+    assert model.training
+    assert not encoded.embedding.requires_grad
+    assert_same(encoded, expected, exactly=False)
+
+
+@every_model
+def test_encode_with_images_that_nobody_asks_for(make, name):
+    model = make(name).eval()
+    encoded = model.encode(IMAGES, torch.tensor([1, 0]), torch.tensor([3, 3]), batch_size=1)
+    assert_same(encoded, model.encode(IMAGES[3:], torch.tensor([1, 0]), torch.tensor([0, 0])), exactly=False)
+
+
+@every_model
+def test_saved_and_read_back_bit_for_bit(make, name, tmp_path):
+    model = make(name)
+    model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)  # running statistics that differ from the initial ones
+    model.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    again = AttributeEmbedder.from_pretrained(tmp_path)
+    assert not again.training
+    assert type(again) is type(model)
+    assert again.options == model.options
+    assert json.loads((tmp_path / "config.json").read_text())["options"] == model.options
+    with torch.no_grad():
+        assert_same(again(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX), model.eval()(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX))
+
+
+@every_model
+@pytest.mark.parametrize("images", [torch.zeros(2, 3, 32, 32), torch.ones(2, 3, 40, 40)], ids=["black", "white"])
+def test_constant_images_are_finite(make, name, images):
+    model = make(name)
+    output = model(images, torch.tensor([0, 1]))
+    output.embedding.sum().backward()
+    assert output.embedding.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@every_model
+def test_bfloat16_autocast_gives_finite_float32(make, name):
+    model = make(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)
+    output.embedding.sum().backward()
+    assert output.embedding.dtype == torch.float32
+    assert output.embedding.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@every_model
+@pytest.mark.parametrize(
+    ("images", "ids", "index", "message"),
+    [
+        ((4, 1, 32, 32), 4, 4, r"images must be \(N, 3, H, W\), got \(4, 1, 32, 32\)"),
+        ((4, 3, 32, 32), 3, None, "got 4 images and 3 attribute_ids"),
+        ((4, 3, 32, 32), 3, 2, r"image_index must be \(3,\), got \(2,\)"),
+        ((4, 3, 32, 32), (3, 1), None, r"attribute_ids must be \(B,\)"),
+    ],
+)
+def test_rejects_shapes(make, name, images, ids, index, message):
+    index = None if index is None else torch.zeros(index, dtype=torch.long)
+    with pytest.raises(ValueError, match=message):
+        make(name)(torch.rand(images), torch.zeros(ids, dtype=torch.long), index)
+
+
+@every_model
+@pytest.mark.parametrize(
+    ("ids", "index", "message"),
+    [
+        ([3], [0], r"attribute_ids must be within \[0, 3\), got 3 to 3"),
+        ([-1], [0], r"attribute_ids must be within \[0, 3\)"),
+        ([0], [4], r"image_index must be within \[0, 4\)"),
+        ([], [], "attribute_ids is empty"),
+    ],
+)
+def test_encode_rejects_ids(make, name, ids, index, message):
+    with pytest.raises(ValueError, match=message):
+        make(name).encode(IMAGES, torch.tensor(ids, dtype=torch.long), torch.tensor(index, dtype=torch.long))

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+import torch
+
+from ipad_core import IPAD, AttributeEmbedder, create_model
+from ipad_core.models import TripletNetwork
+
+
+@pytest.fixture
+def triplet(small_trunk):
+    return create_model("triplet", num_attributes=2, embed_dim=4, **small_trunk)
+
+
+@pytest.fixture
+def saved(triplet, tmp_path):
+    triplet.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_options_are_recorded_with_defaults_and_detached_from_the_caller(small_trunk):
+    small_trunk["backbone_options"]["channels"] = (8, 8, 16, 16)
+    model = create_model("triplet", num_attributes=2, embed_dim=4, **small_trunk)
+    small_trunk["backbone_options"]["channels"] = None
+    assert model.options["backbone_options"]["channels"] == [8, 8, 16, 16]
+    assert model.options["pretrained"] is False
+    assert "self" not in model.options
+
+
+def test_options_must_fit_into_json(small_trunk):
+    small_trunk["backbone_options"]["act_layer"] = torch.nn.ReLU
+    with pytest.raises(TypeError, match="the options of TripletNetwork must fit into JSON"):
+        create_model("triplet", num_attributes=2, **small_trunk)
+
+
+def test_changes_at_loading(saved):
+    assert TripletNetwork.from_pretrained(saved, pretrained=True).options["pretrained"] is False
+    with pytest.raises(TypeError, match="embed_dims"):
+        AttributeEmbedder.from_pretrained(saved, embed_dims=3)
+    with pytest.raises(ValueError, match="does not fit"):
+        AttributeEmbedder.from_pretrained(saved, embed_dim=5)
+
+
+def test_a_loaded_model_does_not_look_for_pretrained_weights(saved):
+    config = json.loads((saved / "config.json").read_text())
+    config["options"]["pretrained"] = True
+    (saved / "config.json").write_text(json.dumps(config))
+    assert AttributeEmbedder.from_pretrained(saved).options["pretrained"] is False
+
+
+def test_another_class_than_asked_for(saved):
+    with pytest.raises(ValueError, match="holds a 'triplet', which is no IPAD"):
+        IPAD.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_missing_file(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"is no saved model: it has no {name}"):
+        AttributeEmbedder.from_pretrained(saved)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no saved model"):
+        AttributeEmbedder.from_pretrained(tmp_path / "nothing")
+
+
+def test_neither_a_folder_nor_a_repository(monkeypatch):
+    def unreachable(*args, **options):
+        raise OSError("offline")
+
+    monkeypatch.setattr("ipad_core.models.embedder.snapshot_download", unreachable)
+    with pytest.raises(FileNotFoundError, match="runs/missing is no folder, and could not be read as a repository"):
+        AttributeEmbedder.from_pretrained("runs/missing")
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"architecture": "triplet"}', '{"architecture": 1, "options": {}}', "null", "\xff"]
+)
+def test_broken_config(saved, content):
+    (saved / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"config.json does not describe a model"):
+        AttributeEmbedder.from_pretrained(saved)
+
+
+def test_config_of_an_unknown_network_or_with_unknown_options(saved):
+    (saved / "config.json").write_text('{"architecture": "resnet", "options": {}}')
+    with pytest.raises(ValueError, match="unknown model 'resnet'"):
+        AttributeEmbedder.from_pretrained(saved)
+    (saved / "config.json").write_text('{"architecture": "triplet", "options": {"num_attributes": 2, "depth": 3}}')
+    with pytest.raises(ValueError, match=r"does not describe a 'triplet': .*depth"):
+        AttributeEmbedder.from_pretrained(saved)
+
+
+def test_weights_of_another_network(saved, small_trunk):
+    create_model("csn", num_attributes=2, embed_dim=4, **small_trunk).save_pretrained(saved / "csn")
+    (saved / "csn" / "model.safetensors").replace(saved / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model.safetensors does not fit its config.json: (?s:.*)mask"):
+        AttributeEmbedder.from_pretrained(saved)
+
+
+class Evil:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('unpickled')",)
+
+
+@pytest.mark.parametrize("content", [pickle.dumps(Evil()), b"", b"\x00" * 64], ids=["pickle", "empty", "zeros"])
+def test_pickles_and_rubbish_are_refused(saved, content):
+    (saved / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"does not fit its config\.json"):
+        AttributeEmbedder.from_pretrained(saved)
+
+
+def test_truncated_weights(saved):
+    weights = (saved / "model.safetensors").read_bytes()
+    (saved / "model.safetensors").write_bytes(weights[:-100])
+    with pytest.raises(ValueError, match=r"does not fit its config\.json"):
+        AttributeEmbedder.from_pretrained(saved)
+
+
+def test_trunk_of_another_network_is_taken_over(triplet, small_trunk):
+    classifier = create_model("attribute_classifier", num_attributes=2, num_values=[2, 2], **small_trunk)
+    triplet.load_trunk(classifier)
+    for mine, theirs in zip(triplet.trunk.parameters(), classifier.trunk.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    small_trunk["backbone_options"]["channels"] = [8, 8, 8, 8]
+    other = create_model("csn", num_attributes=2, embed_dim=4, **small_trunk)
+    with pytest.raises(ValueError, match="the trunk of 'csn' does not fit 'triplet'"):
+        triplet.load_trunk(other)
+
+
+def test_encode_restores_the_mode_after_an_error(triplet):
+    triplet.train()
+    with pytest.raises(ValueError, match="images must be"):
+        triplet.encode(torch.rand(1, 1, 8, 8), torch.tensor([0]))
+    assert triplet.training
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        triplet.encode(torch.rand(1, 3, 8, 8), torch.tensor([0]), batch_size=0)
+
+
+def test_larger_images_are_resized_for_the_trunk(triplet):
+    seen = []
+    triplet.trunk.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    triplet(torch.rand(1, 3, 100, 70), torch.tensor([0]))
+    assert seen == [(1, 3, 32, 32)]
+
+
+def test_pretrained_trunk_from_a_local_file(triplet, small_trunk, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({k: v.clone() for k, v in triplet.trunk.features.state_dict().items()}, tmp_path / "trunk.safetensors")
+    small_trunk["backbone_options"]["pretrained_cfg_overlay"] = {"file": str(tmp_path / "trunk.safetensors")}
+    small_trunk["backbone_options"]["pretrained_strict"] = False
+    model = create_model("triplet", num_attributes=2, embed_dim=4, pretrained=True, **small_trunk)
+    assert torch.equal(model.trunk.features.conv1[0].weight, triplet.trunk.features.conv1[0].weight)
