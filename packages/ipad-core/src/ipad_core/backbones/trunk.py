@@ -44,6 +44,8 @@ class Trunk(nn.Module):
         register_statistics(self, getattr(self.features, "pretrained_cfg", None))
 
     def forward(self, images: Tensor) -> Tensor:
+        if images.device.type == "cpu":  # a quarter faster there; on other devices the layout is the caller's
+            images = images.contiguous(memory_format=torch.channels_last)
         return self.features(images)[-1]
 
 
