@@ -68,6 +68,20 @@ def evaluate(run_dir: Path, split: str, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
+@_run_dir
+@click.option("--split", default="test", show_default=True, help="train, validation or test")
+@click.option("--branch", default="fused", show_default=True, type=click.Choice(["fused", "spatial", "semantic"]))
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A .safetensors file.")
+@_overrides
+def embed(run_dir: Path, split: str, branch: str, out: Path, overrides: tuple[str, ...]) -> None:
+    """Write a run's embeddings of a split, for `ipad-rerank fit`, `rerank` and `compare`."""
+    from ipad_train.commands import embed_run
+
+    with _user_errors(ConfigError):
+        embed_run(run_dir, split, out, branch, overrides, click.echo)
+
+
+@main.command()
 @click.option("--config", "source", default="quickstart", show_default=True, metavar="FILE|PRESET")
 @click.option("--methods", default="triplet_tiny,csn_tiny", show_default=True, help="Networks to train beside it.")
 @click.option("--split", default="test", show_default=True, help="validation or test")

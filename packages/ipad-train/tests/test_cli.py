@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ipad_rerank.embeddings import read_embeddings
+from ipad_train.cli import main
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_an_unknown_key_names_the_nearest_and_exits_with_an_error():
+    result = run("stage1.stps=3")
+    assert result.exit_code == 1
+    assert "nearest: stage1.steps" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_help_lists_the_commands():
+    output = run("--help").output
+    assert all(command in output for command in ("train", "evaluate", "embed", "compare", "report"))
+
+
+def test_a_missing_data_folder_is_one_line(small_config):
+    config = small_config()
+    result = run(
+        "train", "data.name=table", "data.options={}", "data.dir=/nowhere/at/all", f"output_dir={config.output_dir}"
+    )
+    assert result.exit_code == 1
+    assert "/nowhere/at/all" in result.output
+
+
+def test_evaluate_writes_a_table_in_three_forms(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    result = run("evaluate", folder)
+    assert result.exit_code == 0, result.output
+    results = json.loads((folder / "evaluation-test.json").read_text())
+    assert [row["name"] for row in results["rows"]] == ["random", "IP-SP", "IP-SE", "fused"]
+    assert (folder / "evaluation-test.md").read_text().strip() in result.output
+
+
+def test_evaluate_refuses_an_unknown_split_and_a_folder_that_is_no_run(finished, tmp_path):
+    assert "split must be one of" in run("evaluate", finished[0], "--split", "tset").output
+    assert "is no run" in run("evaluate", tmp_path).output
+
+
+def test_embeddings_go_to_a_file_that_ipad_rerank_reads(finished, tmp_path):
+    out = tmp_path / "test.safetensors"
+    result = run("embed", finished[0], "--out", out)
+    assert result.exit_code == 0, result.output
+    read = read_embeddings(out)
+    vectors = np.asarray(read.embeddings)
+    assert len(vectors) == len(read.labels) == len(read.group_ids) == len(read.ids)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert set(np.asarray(read.roles).tolist()) == {1, 2}
+
+
+@pytest.mark.slow
+def test_compare_trains_every_method_from_one_stage_zero(small_config, tmp_path):
+    result = run(
+        "compare", "--config", small_config.path, "--methods", "csn_tiny", f"output_dir={tmp_path / 'all'}",
+        "model.options={image_size: 32, crop_size: 32}", "stage2.steps=1",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "all" / "comparison.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["random", "stage 0 alone", "CSN mask", "IP-SP", "IP-SE", "fused"]
