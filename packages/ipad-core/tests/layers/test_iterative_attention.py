@@ -149,6 +149,25 @@ def test_parallel_queries_are_single_queries_side_by_side():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_few_entries_get_the_same_answers_as_many(variant):
+    """Where few of the attributes are asked for, the map is copied per entry; where most are, it is not."""
+    layer, tokens = make(variant), torch.randn(2, 9, 8, dtype=torch.float64)
+    many = layer(tokens, *ENTRIES, background=True)
+    for entry in range(4):
+        one = layer(tokens, ENTRIES[0][entry : entry + 1], ENTRIES[1][entry : entry + 1], background=True)
+        torch.testing.assert_close(one.foreground[0], many.foreground[entry])
+        torch.testing.assert_close(one.background[0], many.background[entry])
+        torch.testing.assert_close(one.maps[0], many.maps[entry])
+
+
+@pytest.mark.parametrize("index", [[0, 1, 0, 1], [0]], ids=["many entries", "few entries"])
+def test_an_attribute_out_of_range_is_not_answered(index):
+    with pytest.raises(IndexError):
+        make("default")(torch.randn(2, 9, 8, dtype=torch.float64), torch.full((len(index),), 3), torch.tensor(index))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_maps_sum_to_one(variant):
     attended = make(variant, dtype=torch.float32)(5 * torch.randn(2, 9, 8), *ENTRIES)
     assert attended.background is None

@@ -48,8 +48,6 @@ _CHOICES = {
     "query": ("gated", "pooled", "fixed", "mlp_xy"),
     "output": ("pooled", "query"),
 }
-
-
 _Rounds = tuple[list[Tensor], Tensor, Tensor | None]  # maps, foreground, background
 
 
@@ -175,7 +173,7 @@ class IterativeAttention(nn.Module):
         # one map, and the entries are picked at the end: cheaper than a copy of the map for each entry.
         picked = None
         if not carried and 2 * len(attribute_ids) >= num_images * self.num_attributes:
-            picked = image_index * self.num_attributes + attribute_ids
+            picked = (image_index, attribute_ids)
             p = self.attribute(torch.arange(self.num_attributes, device=tokens.device))
             p = p.flatten(0, 1).expand(num_images, -1, -1)  # (N, A*Q, c)
         else:
@@ -249,11 +247,11 @@ class IterativeAttention(nn.Module):
             following = {"gated": self.gate_gain * gate * p, "pooled": gated, "fixed": p0}[self.query]
         return following, gated if self.output == "pooled" else following
 
-    def _pick(self, answers: Tensor, picked: Tensor | None) -> Tensor:
+    def _pick(self, answers: Tensor, picked: tuple[Tensor, Tensor] | None) -> Tensor:
         """The entries asked for: ``(G, K, ...)`` to ``(B, Q, ...)``."""
         if picked is None:
             return answers
-        return answers.unflatten(1, (self.num_attributes, self.num_queries)).flatten(0, 1)[picked]
+        return answers.unflatten(1, (self.num_attributes, self.num_queries))[picked]
 
 
 def _square(length: int) -> tuple[int, int]:
