@@ -129,7 +129,9 @@ def _series(rows: list[dict[str, Any]], wanted: Callable[[str], bool]) -> Series
 
 def _stage_starts(metrics: list[dict[str, Any]]) -> list[int]:
     """Last step before each stage."""
-    last = {stage: max((row["step"] for row in metrics if row["stage"] == stage), default=None) for stage in STAGE_NAMES}
+    last = {
+        stage: max((row["step"] for row in metrics if row["stage"] == stage), default=None) for stage in STAGE_NAMES
+    }
     ends = [step for step in last.values() if step is not None]
     return [0, *ends[:-1]]
 

@@ -1,0 +1,164 @@
+"""``write_report``: gather what a run left behind, look at its model, and write one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from ipad_core import AttributeEmbedder
+from ipad_data import AttributeSchema
+from ipad_train.data import load_data
+from ipad_train.embed import embed_split
+from ipad_train.launch import make_accelerator
+from ipad_train.report.attention import attention_examples
+from ipad_train.report.curves import method_curves, run_curves
+from ipad_train.report.extras import require
+from ipad_train.report.failures import attention_misses, confusions, worst_queries
+from ipad_train.report.pictures import SplitPictures
+from ipad_train.report.rankings import Retrieval, choose_queries, query_row, retrieve
+from ipad_train.report.results_table import results_table, stuck_attributes
+from ipad_train.report.run_folder import RunFolder, read_run_folder
+from ipad_train.reranking import load_reasoner
+from ipad_train.tracking import read_metrics
+
+_TEMPLATE = "page.html.jinja"
+
+
+def write_report(
+    run_dir: str | Path,
+    accelerator: Accelerator | None = None,
+    split: str = "test",
+    *,
+    out: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    examples: int = 4,
+    top: int = 10,
+    announce: Callable[[str], None] = print,
+) -> Path:
+    """Write the report of a run, or of a comparison of several, as one HTML page that needs nothing else.
+
+    The page holds the MAP table, loss and MAP curves, the attention of every iteration over images, queries before and
+    after re-ranking, and failures. Pictures are of ``split``; numbers are those that the run saved, of that split where
+    it was evaluated. Nothing is trained; the split is embedded once. Images are decoded one by one, those shown only.
+    The same run gives the same page.
+
+    Args:
+        run_dir: Folder of ``ipad-train train`` or ``compare``.
+        accelerator: Device and processes; made from the run's configuration when None. The main process writes.
+        split: ``validation`` or ``test``.
+        out: File to write; ``report.html`` in ``run_dir`` when None.
+        overrides: ``KEY=VALUE`` over the run's configuration, e.g. ``data.dir=elsewhere``.
+        examples: Images of each attribute whose attention is shown; fewer where there are many attributes.
+        top: Answers shown of each query.
+        announce: Receives a line for the user.
+
+    Returns:
+        The file.
+
+    Raises:
+        FileNotFoundError: ``run_dir`` holds no run, no model or no results yet.
+        ImportError: the extra ``ipad-train[report]`` is not installed.
+        ValueError: ``split`` is not one of the dataset's with queries, or a damaged file.
+    """
+    jinja = require("jinja2")
+    require("matplotlib")
+    for name, value in (("examples", examples), ("top", top)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    run = read_run_folder(Path(run_dir), split, overrides)
+    if accelerator is None:
+        accelerator = make_accelerator(run.config)
+    with accelerator.main_process_first():
+        data = load_data(run.config.data)
+    if split not in data.splits or split == "train":
+        raise ValueError(
+            f"split must be one of {', '.join(name for name in data.splits if name != 'train')}, got {split!r}"
+        )
+    model = AttributeEmbedder.from_pretrained(run.main / "best").to(accelerator.device)
+    entries = embed_split(model, data.splits[split], run.config.data, accelerator, description=f"embedding {split}")
+    path = Path(run_dir) / "report.html" if out is None else Path(out)
+    if accelerator.is_main_process:
+        retrieval = retrieve(entries.with_role("query"), entries.with_role("gallery"), load_reasoner(run.main), top)
+        pictures = SplitPictures(data.splits[split])
+        detail = run.config.data.detail_size
+        content = {
+            **_numbers(run, model, data.schema, split),
+            **_curves(run),
+            **_queries(retrieval, pictures, data.schema),
+            "attention": attention_examples(
+                model, pictures, retrieval.query, data.schema, detail, run.config.seed, examples
+            ),
+            "misses": attention_misses(model, pictures, entries, data.schema, detail),
+        }
+        environment = jinja.Environment(
+            loader=jinja.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True,
+            lstrip_blocks=True, undefined=jinja.StrictUndefined,
+        )  # fmt: skip
+        _write(path, environment.get_template(_TEMPLATE).render(content))
+        announce(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    accelerator.wait_for_everyone()
+    return path
+
+
+def _numbers(run: RunFolder, model: AttributeEmbedder, schema: AttributeSchema, split: str) -> dict[str, Any]:
+    """The table, and the facts that stand above it."""
+    results = run.results
+    final = results["rows"][-1]
+    beta = results.get("beta", getattr(model, "beta", None) if getattr(model, "semantic", None) is not None else None)
+    facts = {
+        f"{results['split']} MAP of {final['name']}": f"{final['overall']:.2f} %",
+        "random ranking": f"{results['rows'][0]['overall']:.2f} %",
+    }
+    if located := results.get("localization"):
+        facts["attention peak in the true box"] = f"{located['overall']:.1f} %"
+    facts["queries"] = str(results["queries"])
+    if beta is not None:
+        facts["beta (share of IP-SP)"] = f"{beta:.1f}"
+    facts["seed"] = str(results.get("seed", run.config.seed))
+    facts["device"] = results.get("device", "not recorded")
+    facts["duration"] = _duration(results.get("seconds"))
+    return {
+        "title": run.dir.resolve().name, "dataset": run.config.data.name, "network": run.config.model.name,
+        "split": split, "facts": facts, "table": results_table(results), "results_split": results["split"],
+        "results_file": run.results_file.name, "final": final["name"], "attributes": list(schema.attributes),
+        "stuck": stuck_attributes(results, final), "configuration": (run.main / "config.yaml").read_text("utf-8"),
+    }  # fmt: skip
+
+
+def _curves(run: RunFolder) -> dict[str, Any]:
+    metrics = {name: read_metrics(path) for name, path in run.methods.items()}
+    return {
+        "curves": run_curves(read_metrics(run.main)),
+        "method_curves": method_curves(metrics) if len(metrics) > 1 else [],
+    }
+
+
+def _queries(retrieval: Retrieval, pictures: SplitPictures, schema: AttributeSchema) -> dict[str, Any]:
+    """Rows of pictures, and how many queries re-ranking helped and hurt."""
+    gain = retrieval.gain
+    return {
+        "reranked": retrieval.reranked,
+        "queries": [query_row(why, i, retrieval, pictures, schema) for why, i in choose_queries(retrieval, schema)],
+        "worst": [query_row(why, i, retrieval, pictures, schema) for why, i in worst_queries(retrieval, schema)],
+        "confusions": confusions(retrieval, schema),
+        "helped": int((gain > 0).sum()), "hurt": int((gain < 0).sum()), "same": int((gain == 0).sum()),
+        "map_before": 100 * float(retrieval.precision.mean()) if len(gain) else 0.0,
+        "map_after": 100 * float(retrieval.precision_after.mean()) if len(gain) else 0.0,
+    }  # fmt: skip
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not recorded"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
