@@ -40,6 +40,11 @@ class Judged:
         """``(B, k)`` bool: relevant and among the first ``at`` places."""
         return self.relevant & (self.position <= at)
 
+    def head(self, at: int) -> Judged:
+        """The same, cut behind the last column that any query has among its first ``at`` places."""
+        width = int((self.position <= at).sum(1).max()) if self.position.numel() else 0
+        return Judged(self.relevant[:, :width], self.position[:, :width], self.total)
+
 
 class Judge:
     """Checks labels once and judges a ranking in chunks.

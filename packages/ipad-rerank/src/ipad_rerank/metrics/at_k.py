@@ -107,5 +107,5 @@ def _per_query(
     judge = Judge(*labels, len(ranking))
     values = torch.empty(len(ranking), dtype=torch.float64, device=ranking.tensors()[0].device)
     for rows, judged in judge.chunks(ranking):
-        values[rows] = without_relevant(measure(judged, k), judged.total, no_relevant)
+        values[rows] = without_relevant(measure(judged.head(k), k), judged.total, no_relevant)
     return in_kind(ranking, values)

@@ -69,8 +69,9 @@ def evaluate(
     values = {(name, k): torch.empty_like(precise) for name in measures for k in cuts}
     for rows, judged in judge.chunks(ranking):
         precise[rows] = without_relevant(average_precision_of(judged, ranking.k), judged.total, no_relevant)
+        head = judged.head(max(cuts, default=1))
         for (name, k), column in values.items():
-            column[rows] = without_relevant(measures[name](judged, k), judged.total, no_relevant)
+            column[rows] = without_relevant(measures[name](head, k), head.total, no_relevant)
     groups = [0] * len(ranking) if query_groups is None else query_groups
     return Evaluation(
         map=average(precise),

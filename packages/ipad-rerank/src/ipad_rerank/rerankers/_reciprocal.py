@@ -47,7 +47,7 @@ def encode(around: Neighborhoods, k1: int) -> RaggedRows:
     for start in range(0, count, step):
         rows = slice(start, min(start + step, count))
         owner, columns = _expanded(full[rows], in_full[rows], half, in_half, member, table)
-        weights = torch.exp(-_distance(around, owner + start, columns)).double()
+        weights = quantize(torch.exp(-_distance(around, owner + start, columns)))
         weights /= segment_sum(owner, weights, rows.stop - start)[owner]
         for piece, part in zip(
             pieces,
