@@ -79,6 +79,8 @@ def quickstart(session: nox.Session) -> None:
     """Train, evaluate and re-rank every method on the rendered dataset, and write a report (about ten minutes)."""
     install(session, ALL, {"ipad-train": "[report]"})
     session.run("accelerate", "launch", "-m", "ipad_train", "compare", *session.posargs)
+    if not session.posargs:
+        session.run("python", "-m", "ipad_train", "report", "quickstart")
 
 
 @nox.session(default=False)

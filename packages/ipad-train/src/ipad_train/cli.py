@@ -82,6 +82,19 @@ def embed(run_dir: Path, split: str, branch: str, out: Path, overrides: tuple[st
 
 
 @main.command()
+@_run_dir
+@click.option("--split", default="test", show_default=True, help="validation or test")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: report.html in RUN_DIR.")
+@_overrides
+def report(run_dir: Path, split: str, out: Path | None, overrides: tuple[str, ...]) -> None:
+    """Write one HTML page on a run, or on a comparison of several: MAP, curves, attention, re-ranking, failures."""
+    from ipad_train.report import write_report
+
+    with _user_errors(ConfigError, ImportError):
+        click.echo(write_report(run_dir, split=split, out=out, overrides=overrides, announce=click.echo))
+
+
+@main.command()
 @click.option("--config", "source", default="quickstart", show_default=True, metavar="FILE|PRESET")
 @click.option("--methods", default="triplet_tiny,csn_tiny", show_default=True, help="Networks to train beside it.")
 @click.option("--split", default="test", show_default=True, help="validation or test")

@@ -49,7 +49,7 @@ def run_curves(metrics: list[dict[str, Any]]) -> list[Curve]:
     if validation:
         shown = {"overall": validation.pop(_MAP), **validation} if _MAP in validation else validation
         shown = {name.removeprefix("validation/").replace("_", " "): line for name, line in shown.items()}
-        starts = [start for start in _stage_starts(metrics)[1:]]
+        starts = _stage_starts(metrics)
         note = "Dotted lines: a stage begins, with its own embedding, so the MAP may jump." if starts else ""
         curves.append(Curve("Validation MAP", plot(shown, "validation MAP", "MAP, %", starts), note))
     return curves
@@ -85,14 +85,14 @@ def plot(series: Series, description: str, label: str, marks: list[int] | tuple[
     """
     matplotlib, figures = require("matplotlib"), require("matplotlib.figure")
     settings = {
-        "svg.fonttype": "none", "svg.hashsalt": description, "font.family": "sans-serif", "font.size": 9,
+        "svg.fonttype": "none", "svg.hashsalt": description, "font.family": "sans-serif", "font.size": 10,
         "text.color": _TEXT, "axes.labelcolor": _TEXT, "axes.edgecolor": _TEXT, "xtick.color": _TEXT,
         "ytick.color": _TEXT, "axes.spines.top": False, "axes.spines.right": False,
     }  # fmt: skip
     buffer = io.StringIO()
     with matplotlib.rc_context(settings):
         rows = math.ceil(len(series) / 3)
-        figure = figures.Figure(figsize=(5.2, 2.9 + 0.2 * rows), layout="constrained")
+        figure = figures.Figure(figsize=(4.6, 2.6 + 0.18 * rows), layout="constrained")
         axes = figure.add_subplot()
         for i, (name, (steps, values)) in enumerate(series.items()):
             drawn = [math.nan if value is None else value for value in values]
@@ -105,7 +105,7 @@ def plot(series: Series, description: str, label: str, marks: list[int] | tuple[
         axes.grid(color="#888888", alpha=0.25, linewidth=0.6)
         axes.set_xlabel("step")
         axes.set_ylabel(label)
-        figure.legend(loc="outside lower center", ncols=min(3, len(series)), frameon=False, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=min(3, len(series)), frameon=False, fontsize=9)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     last = ", ".join(f"{name} {_last(values)}" for name, (_, values) in series.items())
     return _inline(buffer.getvalue(), f"{description}; last: {last}")
@@ -128,12 +128,12 @@ def _series(rows: list[dict[str, Any]], wanted: Callable[[str], bool]) -> Series
 
 
 def _stage_starts(metrics: list[dict[str, Any]]) -> list[int]:
-    """Last step before each stage."""
+    """Last step before each stage but the first."""
     last = {
         stage: max((row["step"] for row in metrics if row["stage"] == stage), default=None) for stage in STAGE_NAMES
     }
     ends = [step for step in last.values() if step is not None]
-    return [0, *ends[:-1]]
+    return ends[:-1]
 
 
 def _last(values: list[float | None]) -> str:

@@ -81,7 +81,11 @@ def write_report(
     entries = embed_split(model, data.splits[split], run.config.data, accelerator, description=f"embedding {split}")
     path = Path(run_dir) / "report.html" if out is None else Path(out)
     if accelerator.is_main_process:
-        retrieval = retrieve(entries.with_role("query"), entries.with_role("gallery"), load_reasoner(run.main), top)
+        reasoner = load_reasoner(run.main)
+        identity = reasoner is not None and reasoner.is_identity
+        retrieval = retrieve(
+            entries.with_role("query"), entries.with_role("gallery"), None if identity else reasoner, top
+        )
         pictures = SplitPictures(data.splits[split])
         detail = run.config.data.detail_size
         content = {
@@ -91,6 +95,7 @@ def write_report(
             "attention": attention_examples(
                 model, pictures, retrieval.query, data.schema, detail, run.config.seed, examples
             ),
+            "identity": identity,
             "misses": attention_misses(model, pictures, entries, data.schema, detail),
         }
         environment = jinja.Environment(
@@ -118,8 +123,10 @@ def _numbers(run: RunFolder, model: AttributeEmbedder, schema: AttributeSchema, 
     if beta is not None:
         facts["beta (share of IP-SP)"] = f"{beta:.1f}"
     facts["seed"] = str(results.get("seed", run.config.seed))
-    facts["device"] = results.get("device", "not recorded")
-    facts["duration"] = _duration(results.get("seconds"))
+    if "device" in results:
+        facts["device"] = results["device"]
+    if "seconds" in results:
+        facts["duration"] = _duration(results["seconds"])
     return {
         "title": run.dir.resolve().name, "dataset": run.config.data.name, "network": run.config.model.name,
         "split": split, "facts": facts, "table": results_table(results), "results_split": results["split"],
@@ -150,9 +157,7 @@ def _queries(retrieval: Retrieval, pictures: SplitPictures, schema: AttributeSch
     }  # fmt: skip
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "not recorded"
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 

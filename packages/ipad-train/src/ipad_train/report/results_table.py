@@ -57,4 +57,4 @@ def stuck_attributes(results: dict[str, Any], row: dict[str, Any]) -> list[str]:
 
 
 def _percent(number: float | None, digits: int = 2) -> str:
-    return "–" if number is None else f"{number:.{digits}f}"
+    return "" if number is None else f"{number:.{digits}f}"
