@@ -29,7 +29,8 @@ def list_presets() -> list[str]:
 def load_config(source: str | Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
     """Configuration from a preset's name or a YAML file, with overrides on top.
 
-    A file may start from another one: ``base: tiny`` (a preset, or a path relative to the file).
+    A file may start from another one: ``base: tiny`` (a preset, or a path relative to the file). Its keys are merged into
+    that one's; ``options`` and ``augmentation`` are replaced whole.
 
     Args:
         source: Preset name or path; None for the preset ``tiny``.
@@ -117,10 +118,14 @@ def _read_tree(source: str, relative_to: Path) -> dict[str, Any]:
     return _merge(_read_tree(str(base), folder), tree) if base else tree
 
 
+# Arguments of other packages' functions: taken whole, since those of one dataset or network mean nothing to another.
+_TAKEN_WHOLE = ("options", "augmentation")
+
+
 def _merge(base: dict[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in tree.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and key not in _TAKEN_WHOLE
         merged[key] = _merge(merged[key], value) if both else value
     return merged
 

@@ -48,4 +48,4 @@ class EntryTriplets(nn.Module):
         """Scalar loss of ``(B, D)`` embeddings."""
         if self.stacked:
             return self.loss(*embeddings.chunk(3))
-        return self.loss(embeddings, batch["attribute_ids"], batch["value_ids"])
+        return self.loss(embeddings, batch["attribute_ids"], batch["value_ids"], batch["image_ids"])
