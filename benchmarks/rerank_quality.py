@@ -1,0 +1,134 @@
+"""What re-ranking brings on real embeddings, over several seeds, as Markdown tables.
+
+Without arguments: the handwritten digits that ship with scikit-learn, made many and hard (each image blends two scans of
+a digit, warped and noisy), embedded by a small CNN trained with the triplet loss. The scans are divided: some train the
+CNN, others tune and fit the re-rankers, others are searched. ``--case instances`` asks for the images of the same scan
+instead, about eight per query: there is little for Feature Reasoning to read. With files (.safetensors, .npz, .parquet
+with embeddings and labels) their rows are used instead.
+
+    python benchmarks/rerank_quality.py
+    python benchmarks/rerank_quality.py --case instances --seeds 1
+    python benchmarks/rerank_quality.py my_embeddings.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ipad_rerank import EmbeddingSet, read_embeddings
+from ipad_rerank.compare import compare, split_roles
+
+PEERS = ("alpha_query_expansion", "k_reciprocal", "diffusion")
+SIZE = 20
+
+
+def warp(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Turned, shifted, scaled, sheared, occluded by a square and noisy: ``(N, 8, 8)`` -> ``(N, 1, 20, 20)``."""
+    count = len(images)
+
+    def spread(width: float) -> Tensor:
+        return (torch.rand(count, generator=generator) * 2 - 1) * width
+
+    angle, scale, shear = spread(0.4), 1.1 * torch.exp(spread(0.2)), spread(0.2)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    first = torch.stack([cos * scale, (shear * cos - sin) * scale, spread(0.14)], 1)
+    second = torch.stack([sin * scale, (shear * sin + cos) * scale, spread(0.14)], 1)
+    grid = F.affine_grid(torch.stack([first, second], 1), (count, 1, SIZE, SIZE), align_corners=False)
+    out = F.grid_sample(images[:, None], grid, align_corners=False) * torch.exp(spread(0.4))[:, None, None, None]
+    corner = torch.randint(0, SIZE - 6, (count, 2, 1), generator=generator)
+    inside = (torch.arange(SIZE) >= corner) & (torch.arange(SIZE) < corner + 6)  # (N, 2, 20)
+    hidden = inside[:, 0, :, None] & inside[:, 1, None, :]
+    return out.masked_fill(hidden[:, None], 0.0) + 0.25 * torch.randn(out.shape, generator=generator)
+
+
+def triplet_loss(embedding: Tensor, labels: Tensor, margin: float = 0.2) -> Tensor:
+    """Mean over the active ones of all triplets of a batch."""
+    embedding = F.normalize(embedding, dim=1)
+    similarity = embedding @ embedding.T
+    same = labels[:, None] == labels[None]
+    other = ~torch.eye(len(labels), dtype=torch.bool)
+    valid = (same & other)[:, :, None] & ~same[:, None]
+    losses = F.relu(margin - similarity[:, :, None] + similarity[:, None])[valid]
+    return losses.sum() / (losses > 0).sum().clamp_min(1)
+
+
+def digits(seed: int, instances: bool) -> tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet]:
+    """(train, query, gallery) of 8,000, 1,000 and 4,000 embeddings."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    scans, labels = torch.tensor(data.images, dtype=torch.float32) / 16, torch.tensor(data.target)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(scans), generator=generator)
+
+    def make(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        first = rows[torch.randint(len(rows), (count,), generator=generator)]
+        if instances:
+            return warp(scans[first], generator), first
+        alike = (labels[first][:, None] == labels[rows][None]).float()
+        second = rows[torch.multinomial(alike, 1, generator=generator)[:, 0]]
+        share = 0.3 + 0.4 * torch.rand(count, 1, 1, 1, generator=generator)
+        mixed = share * warp(scans[first], generator) + (1 - share) * warp(scans[second], generator)
+        return mixed, first
+
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for before, after in ((1, 16), (16, 32), (32, 64)):
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
+    network = nn.Sequential(*layers[:-1], nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 64))
+    images, rows = make(order[:500], 2000)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    for _ in range(10):
+        for batch in torch.randperm(len(images), generator=generator).split(64):
+            optimizer.zero_grad()
+            triplet_loss(network(images[batch]), labels[rows[batch]]).backward()
+            optimizer.step()
+    network.eval()
+    sets = []
+    for rows, count in ((order[500:1150], 8000), (order[1150:], 5000)):
+        images, made = make(rows, count)
+        with torch.no_grad():
+            vectors = torch.cat([network(part) for part in images.split(500)]).numpy()
+        sets.append(EmbeddingSet(vectors, labels=(made if instances else labels[made]).numpy()))
+    train, test = sets
+    return train, test.select(slice(0, 1000)), test.select(slice(1000, None))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--case", choices=("classes", "instances"), default="classes")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--n-r", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--peers", nargs="*", default=PEERS)
+    arguments = parser.parse_args()
+    for source in arguments.files or [None]:
+        gains: dict[str, list[float]] = {}
+        for seed in range(arguments.seeds):
+            start = time.process_time()
+            if source is None:
+                parts = digits(seed, arguments.case == "instances")
+            else:
+                parts = split_roles(read_embeddings(source), seed)
+            table = compare(*parts, n_r=arguments.n_r, steps=arguments.steps, seed=seed, peers=tuple(arguments.peers))
+            sizes = ", ".join(f"{len(part):,}" for part in parts)
+            cpu = time.process_time() - start
+            print(f"\n### {source or arguments.case}, seed {seed} (train, query, gallery: {sizes}; {cpu:.0f} CPU s)\n")
+            print(table, flush=True)
+            for row in table.rows:
+                gains.setdefault(row.name.split(" (")[0], []).append(row.map if row.name == "none" else row.gain)
+        print("\n| mean over seeds | MAP or gain | per seed |\n|---|---|---|")
+        for name, values in gains.items():
+            print(f"| {name} | {np.mean(values):+.2f} | {' '.join(f'{value:+.2f}' for value in values)} |")
+
+
+if __name__ == "__main__":
+    main()
