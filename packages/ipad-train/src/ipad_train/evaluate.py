@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def evaluate_split(
     *,
     reasoner: FeatureReasoning | None = None,
     max_queries: int | None = None,
+    embedded: EntryEmbeddings | None = None,
 ) -> dict[str, Any]:
     """MAP in percent of every branch of a model, per attribute and over all queries.
 
@@ -40,6 +42,7 @@ def evaluate_split(
     Args:
         reasoner: Adds the row ``fused + FR``.
         max_queries: Evaluate so many queries, the first in a seeded order; the gallery stays whole.
+        embedded: The split's embeddings by this model, where they are at hand.
 
     Returns:
         ``{"split", "rows": [{"name", "overall", "macro", "attributes", "stuck"}], "queries", "localization"}``, equal on
@@ -52,7 +55,8 @@ def evaluate_split(
     if split not in data.splits:
         raise ValueError(f"split must be one of {', '.join(data.splits)}, got {split!r}")
     dataset = data.splits[split]
-    embedded = embed_split(model, dataset, config.data, accelerator, description=f"embedding {split}")
+    if embedded is None:
+        embedded = embed_split(model, dataset, config.data, accelerator, description=f"embedding {split}")
     query, gallery = embedded.with_role("query"), embedded.with_role("gallery")
     if max_queries is not None and len(query.value_ids) > max_queries:
         query = query.select(np.random.default_rng(0).permutation(len(query.value_ids))[:max_queries])
@@ -73,30 +77,34 @@ def evaluate_split(
 
 
 def reasoned_precisions(reasoner: FeatureReasoning, query: EntryEmbeddings, gallery: EntryEmbeddings) -> np.ndarray:
-    """``(Q,)`` AP after re-ranking, attribute by attribute, over the full ranking."""
+    """``(Q,)`` AP after re-ranking, attribute by attribute, over the full ranking.
+
+    Galleries unlike any that the reasoner was fitted on keep their ranking, with a warning.
+    """
     precisions = np.zeros(len(query.value_ids))
     for attribute in np.unique(query.attribute_ids):
         mine, theirs = query.attribute_ids == attribute, gallery.attribute_ids == attribute
         ranking = reasoner.rerank(
             query.fused[mine], gallery.fused[theirs], rank(query.fused[mine], gallery.fused[theirs]), progress=False,
-            on_unfamiliar="ignore",
+            on_unfamiliar="fallback",
         )  # fmt: skip
         precisions[mine] = average_precision(ranking, query.value_ids[mine], gallery.value_ids[theirs])
     return precisions
 
 
-def choose_beta(model: IPAD, data: RunData, config: RunConfig, accelerator: Accelerator) -> float:
-    """The fusion weight of Eq. 21 with the best validation MAP, over 0, 0.1, ..., 1."""
-    embedded = embed_split(model, data.splits["validation"], config.data, accelerator, description="choosing beta")
-    query, gallery = embedded.with_role("query"), embedded.with_role("gallery")
+def choose_beta(model: IPAD, embedded: EntryEmbeddings) -> float:
+    """The fusion weight of Eq. 21 with the best MAP on these (validation) entries, over 0, 0.1, ..., 1."""
     scores = {}
     for beta in (step / 10 for step in range(11)):
-        fused = [
-            model.fuse(torch.from_numpy(part.spatial), torch.from_numpy(part.semantic), beta).numpy()
-            for part in (query, gallery)
-        ]
-        scores[beta] = _mean_precision(*fused, query, gallery)
+        fused = with_beta(model, embedded, beta)
+        scores[beta] = float(_precisions(fused.with_role("query"), fused.with_role("gallery"), "fused").mean())
     return max(scores, key=scores.get)
+
+
+def with_beta(model: IPAD, embedded: EntryEmbeddings, beta: float) -> EntryEmbeddings:
+    """The same entries fused with another weight."""
+    spatial, semantic = torch.from_numpy(embedded.spatial), torch.from_numpy(embedded.semantic)
+    return replace(embedded, fused=model.fuse(spatial, semantic, beta).numpy())
 
 
 def localization(embedded: EntryEmbeddings, dataset, schema: AttributeSchema) -> dict[str, float] | None:
@@ -150,16 +158,6 @@ def _precisions(query: EntryEmbeddings, gallery: EntryEmbeddings, name: str) -> 
             gallery.attribute_ids, progress=False,
         )
     )  # fmt: skip
-
-
-def _mean_precision(
-    query_vectors: np.ndarray, gallery_vectors: np.ndarray, query: EntryEmbeddings, gallery: EntryEmbeddings
-) -> float:
-    precisions = retrieval_average_precision(
-        query_vectors, gallery_vectors, query.value_ids, gallery.value_ids, query.attribute_ids, gallery.attribute_ids,
-        progress=False,
-    )  # fmt: skip
-    return float(np.mean(np.asarray(precisions)))
 
 
 def _row(name: str, precisions: np.ndarray, query: EntryEmbeddings, schema: AttributeSchema) -> dict[str, Any]:

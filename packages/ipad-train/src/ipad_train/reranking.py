@@ -11,22 +11,29 @@ from ipad_core import AttributeEmbedder
 from ipad_rerank import FeatureReasoning
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData
-from ipad_train.embed import embed_split
+from ipad_train.embed import EntryEmbeddings, embed_split
 
 
 def fit_reasoner(
-    model: AttributeEmbedder, data: RunData, config: RunConfig, accelerator: Accelerator
+    model: AttributeEmbedder,
+    data: RunData,
+    config: RunConfig,
+    accelerator: Accelerator,
+    validation: EntryEmbeddings | None = None,
 ) -> FeatureReasoning:
     """Reasoner fitted on the fused embeddings of (at most ``rerank.max_embeddings``) entries of ``rerank.fit_split``.
 
     Labels are values within attributes. Where held-out MAP does not rise, the answer is the identity, with a warning.
+    ``validation`` are the embeddings of that split by this model, where they are at hand.
     """
     split = config.rerank.fit_split
     roles = ("train",) if split == "train" else ("query", "gallery")
-    embedded = embed_split(
-        model, data.splits[split], config.data, accelerator, roles=roles, on_error=config.data.on_error,
-        description=f"embedding {split} for re-ranking",
-    )  # fmt: skip
+    embedded = validation
+    if split == "train" or embedded is None:
+        embedded = embed_split(
+            model, data.splits[split], config.data, accelerator, roles=roles, on_error=config.data.on_error,
+            description=f"embedding {split} for re-ranking",
+        )  # fmt: skip
     count = len(embedded.value_ids)
     if count > config.rerank.max_embeddings:
         kept = np.random.default_rng(config.seed).permutation(count)[: config.rerank.max_embeddings]

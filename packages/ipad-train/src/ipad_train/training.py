@@ -28,7 +28,8 @@ from ipad_train.config import RunConfig
 from ipad_train.config_files import load_config, save_config
 from ipad_train.data import RunData, load_data, stage_batches
 from ipad_train.distributed import average_buffers
-from ipad_train.evaluate import choose_beta, evaluate_split, map_table
+from ipad_train.embed import embed_split
+from ipad_train.evaluate import choose_beta, evaluate_split, map_table, with_beta
 from ipad_train.launch import make_accelerator
 from ipad_train.loop import StageRun, run_stage
 from ipad_train.networks import make_model, make_objective
@@ -150,18 +151,22 @@ class Training:
         """Choose beta on validation where there are two branches, and write ``results.json``."""
         path = self.dir / "best"
         model = AttributeEmbedder.from_pretrained(path).to(self.accelerator.device)
-        if getattr(model, "semantic", None) is not None:
-            model.beta = choose_beta(model, self.data, self.config, self.accelerator)
+        validation = embed_split(model, self.data.splits["validation"], self.config.data, self.accelerator)
+        if validation.semantic is not None:
+            model.beta = choose_beta(model, validation)
+            validation = with_beta(model, validation, model.beta)
             self.announce(f"beta = {model.beta:.1f}, chosen on validation")
             if self.is_main:
                 replace_folder(path, model.save_pretrained)
         self.accelerator.wait_for_everyone()
         reasoner = None
         if self.config.rerank.enabled:
-            reasoner = fit_reasoner(model, self.data, self.config, self.accelerator)
+            reasoner = fit_reasoner(model, self.data, self.config, self.accelerator, validation)
             if self.is_main:
                 replace_folder(self.dir / "reasoner", reasoner.save_pretrained)
-        results = evaluate_split(model, self.data, "validation", self.config, self.accelerator, reasoner=reasoner)
+        results = evaluate_split(
+            model, self.data, "validation", self.config, self.accelerator, reasoner=reasoner, embedded=validation
+        )
         if self.is_main:
             write_json(self.dir / "validation.json", results)
         self.announce(map_table(results, title="validation MAP, %"))
