@@ -39,10 +39,11 @@ class Miss:
 
 def confusions(retrieval: Retrieval, schema: AttributeSchema, count: int = 10) -> list[Confusion]:
     """The most frequent wrong values at the first place, after re-ranking."""
-    found = retrieval.gallery.value_ids[retrieval.top_after[:, 0]]
-    true = retrieval.query.value_ids
+    answered = np.flatnonzero(retrieval.top_after[:, 0] >= 0)
+    true = retrieval.query.value_ids[answered]
+    found = retrieval.gallery.value_ids[retrieval.top_after[answered, 0]]
     queries = Counter(true.tolist())
-    wrong = (found != true) & (retrieval.top_after[:, 0] >= 0)
+    wrong = found != true
     pairs = Counter(zip(true[wrong].tolist(), found[wrong].tolist(), strict=True))
     ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:count]
     return [

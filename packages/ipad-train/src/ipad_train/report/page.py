@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from ipad_core import AttributeEmbedder
 from ipad_data import AttributeSchema
+from ipad_data.roles import SPLITS
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
 from ipad_train.launch import make_accelerator
@@ -61,22 +62,22 @@ def write_report(
     Raises:
         FileNotFoundError: ``run_dir`` holds no run, no model or no results yet.
         ImportError: the extra ``ipad-train[report]`` is not installed.
-        ValueError: ``split`` is not one of the dataset's with queries, or a damaged file.
+        ValueError: ``split`` is neither of the two or not in the dataset, or results are damaged.
     """
     jinja = require("jinja2")
     require("matplotlib")
     for name, value in (("examples", examples), ("top", top)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if split not in SPLITS[1:]:
+        raise ValueError(f"split must be one of {', '.join(SPLITS[1:])}, got {split!r}")
     run = read_run_folder(Path(run_dir), split, overrides)
     if accelerator is None:
         accelerator = make_accelerator(run.config)
     with accelerator.main_process_first():
         data = load_data(run.config.data)
-    if split not in data.splits or split == "train":
-        raise ValueError(
-            f"split must be one of {', '.join(name for name in data.splits if name != 'train')}, got {split!r}"
-        )
+    if split not in data.splits:
+        raise ValueError(f"the dataset has no split {split!r}, only {', '.join(data.splits)}")
     model = AttributeEmbedder.from_pretrained(run.main / "best").to(accelerator.device)
     entries = embed_split(model, data.splits[split], run.config.data, accelerator, description=f"embedding {split}")
     path = Path(run_dir) / "report.html" if out is None else Path(out)

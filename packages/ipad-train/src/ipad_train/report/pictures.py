@@ -24,7 +24,7 @@ class SplitPictures:
 
     def __init__(self, dataset: Dataset) -> None:
         self._images = dataset.select_columns(["image"]).with_format(None)
-        self._rows = {int(i): row for row, i in enumerate(dataset.with_format("numpy")["image_id"])}
+        self._rows = {int(i): row for row, i in enumerate(dataset.with_format("numpy")["image_id"][:])}
         self._boxes = None
         if "boxes" in dataset.column_names:
             self._boxes = dataset.select_columns(["attribute_ids", "boxes"]).with_format(None)

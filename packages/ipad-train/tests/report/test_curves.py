@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from ipad_train.report.curves import method_curves, plot, run_curves
+
+
+def rows(stage, first, values, key="loss"):
+    return [{"step": first + i, "stage": stage, key: value} for i, value in enumerate(values)]
+
+
+def test_a_plot_is_well_formed_and_takes_the_pages_colour():
+    svg = plot({"loss": ([1, 2, 3], [1.0, None, float("nan")])}, 'a "quoted" loss', "loss", [2])
+    element = ElementTree.fromstring(svg)
+    assert element.get("role") == "img"
+    assert element.get("aria-label") == 'a "quoted" loss; last: loss 1'
+    assert "currentColor" in svg
+    assert "#010203" not in svg
+    assert "http" not in svg
+    assert "width=" not in svg[: svg.index(">")]
+
+
+def test_equal_input_gives_an_equal_plot_and_ids_differ_between_plots():
+    line = {"loss": ([1, 2], [1.0, 0.5])}
+    assert plot(line, "first", "loss") == plot(line, "first", "loss")
+    ids = [set(re.findall(r'id="([mp][0-9a-f]{8,})"', plot(line, name, "loss"))) for name in ("first", "second")]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_every_stage_has_its_losses_and_its_own_marks():
+    metrics = [
+        *rows("stage0", 1, [2.0, 1.0]),
+        *rows("stage0", 1, [0.1, 0.2], "accuracy"),
+        *rows("stage1", 3, [0.5]),
+        {"step": 3, "stage": "stage1", "event": "something <began>"},
+        *rows("stage1", 3, [40.0], "validation/MAP"),
+        *rows("stage1", 3, [30.0], "validation/neck_line"),
+    ]
+    curves = {curve.title: curve for curve in run_curves(metrics)}
+    assert list(curves) == ["Losses of stage0", "Accuracy of stage0", "Losses of stage1", "Validation MAP"]
+    assert "step 3 (dotted line): something <began>" in curves["Losses of stage1"].note
+    assert "overall 40, neck line 30" in curves["Validation MAP"].svg
+    assert "last: training batches 20" in curves["Accuracy of stage0"].svg
+
+
+@pytest.mark.parametrize("metrics", [[], [{"step": 1, "stage": "stage1", "event": "only words"}]])
+def test_nothing_measured_nothing_drawn(metrics):
+    assert run_curves(metrics) == []
+    assert method_curves({"a": metrics, "b": metrics}) == []
+
+
+def test_methods_are_laid_over_each_other_from_the_start_of_stage_1():
+    metrics = {
+        "both": [*rows("stage0", 1, [2.0] * 40), *rows("stage1", 41, [0.5, 0.4])],
+        "mask": rows("stage1", 1, [0.6, 0.3]),
+    }
+    (curve,) = method_curves(metrics)
+    assert "both 0.4, mask 0.3" in curve.svg
+    ticks = [float(text) for text in re.findall(r">([0-9.]+)</text>", curve.svg)]
+    assert max(ticks) <= 2.0

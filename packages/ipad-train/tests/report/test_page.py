@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+import sys
+
+import pytest
+from PIL import Image
+
+from ipad_data import AttributeSchema
+from ipad_train.config_files import load_config
+from ipad_train.data import load_data
+from ipad_train.report import write_report
+
+from .conftest import RENDERED, TINY, Page, make_run
+
+
+def test_page_is_whole_and_balanced(page):
+    assert page.open == []  # every element was closed, in order
+    assert page.source.startswith("<!DOCTYPE html>")
+    assert [found["id"] for found in page.find("section")] == [
+        "map", "curves", "attention", "rankings", "failures", "configuration",
+    ]  # fmt: skip
+    links = [found["href"].lstrip("#") for found in page.find("a")]
+    assert set(links) == {found["id"] for found in page.find("section")}
+
+
+def test_page_refers_to_nothing_outside(page):
+    assert "http" not in page.source
+    assert "//" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page.source)
+    for name, attributes in page.tags:
+        assert name not in ("script", "link", "iframe", "object")
+        for key in ("src", "href", "xlink:href", "srcset"):
+            assert attributes.get(key, "#").startswith(("#", "data:image/jpeg;base64,"))
+    assert len(re.findall(r"url\((?!#)", page.source)) == 0
+
+
+def test_pictures_decode_and_are_described(page):
+    pictures = page.find("img")
+    assert len(pictures) > 60
+    for picture in pictures:
+        assert len(picture["alt"]) > 10
+        with Image.open(io.BytesIO(base64.b64decode(picture["src"].partition(",")[2]))) as image:
+            assert max(image.size) <= 192
+    assert all(len(svg["aria-label"]) > 10 for svg in page.find("svg"))
+    assert len(page.source) < 6_000_000
+
+
+def test_table_holds_every_row_attribute_and_number(page, single):
+    for row in single[1]["rows"]:
+        assert f'<th scope="row">{row["name"]}</th>' in page.source
+        for number in [*row["attributes"].values(), row["overall"], row["macro"]]:
+            assert f"{number:.2f}" in page.text["map"]
+    for attribute in single[1]["rows"][0]["attributes"]:
+        assert f'<th scope="col">{attribute.replace("_", " ")}</th>' in page.source
+        assert f"<h3>{attribute.replace('_', ' ')}</h3>" in page.source
+    assert f"{single[1]['localization']['overall']:.1f}" in page.text["map"]
+
+
+def test_frames_say_what_the_labels_say(page, single):
+    config = load_config("tiny", RENDERED)
+    split = load_data(config.data).splits["test"]
+    schema = AttributeSchema.from_features(split.features)
+    truth = {}
+    for row in split.select_columns(["image_id", "attribute_ids", "value_ids"]).with_format(None):
+        for attribute, value in zip(row["attribute_ids"], row["value_ids"], strict=True):
+            name = schema.value_names[value].partition("/")[2].replace("_", " ")
+            truth[row["image_id"], schema.attributes[attribute].replace("_", " ")] = name
+    frames, query = [], None
+    for tag, attributes in page.tags:
+        if tag == "li" and attributes.get("class") in ("right", "wrong"):
+            frames.append(attributes["class"])
+        alt = attributes.get("alt", "")
+        if asked := re.fullmatch(r"query image (\d+), (.*): (.*)", alt):
+            query = asked.groups()
+            assert truth[int(query[0]), query[1]] == query[2]
+        if answer := re.fullmatch(r"place (\d+), (right|wrong): (.*), image (\d+)", alt):
+            _, verdict, value, image_id = answer.groups()
+            assert truth[int(image_id), query[1]] == value
+            assert verdict == frames[-1] == ("right" if value == query[2] else "wrong")
+    assert set(frames) == {"right", "wrong"}
+    assert re.search(r"li\.right img { border-color: var\(--right\)", page.source)
+
+
+def test_notes_and_configuration_are_escaped(page):
+    assert "cluster loss starts &lt;here&gt;" in page.source
+    assert "detail_size: 64" in page.text["configuration"]
+
+
+def test_same_run_gives_the_same_page(page, single, tmp_path):
+    again = write_report(single[0], out=tmp_path / "again" / "page.html", announce=lambda line: None)
+    assert again == tmp_path / "again" / "page.html"
+    assert again.read_text(encoding="utf-8") == page.source
+
+
+def test_comparison_shows_all_methods_and_facts(comparison):
+    folder, rows = comparison
+    said = []
+    shown = Page(write_report(folder, announce=said.append))
+    assert (folder / "report.html").is_file()
+    assert "report.html" in said[0]
+    for row in rows:
+        assert f'<th scope="row">{row["name"]}</th>' in shown.source
+    for text in ("CPU, 2 threads", "7 min", "beta"):
+        assert text in shown.text["header"]
+    assert "csn_tiny" in shown.source
+    assert "Validation MAP of all methods" in shown.text["curves"]
+
+
+def test_network_without_attention(comparison):
+    shown = Page(write_report(comparison[0] / "csn_tiny", announce=lambda line: None))
+    assert "no attention maps" in shown.text["attention"]
+    assert "has no re-ranking" in shown.text["rankings"]
+    assert "after re-ranking" not in shown.source
+
+
+def test_dataset_without_boxes_and_numbers_of_another_split(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    lines = ["image,color,shape"]
+    for i in range(40):
+        color = (250, 30, 30) if i % 2 else (30, 30, 250)
+        Image.new("RGB", (40, 64), color).save(photos / f"{i}.png")
+        lines.append(f"{i}.png,{'red' if i % 2 else 'blue'},{'tall' if i % 4 < 2 else 'wide'}")
+    (photos / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    overrides = [f"data.dir={photos}", "data.detail_size=48", "data.num_workers=0"]
+    options = {"semantic": False, "latent_dim": 16, **TINY}
+    run, _ = make_run(
+        tmp_path / "run", "ipad_tiny", options, overrides, reasoner=False, split="validation", base="photos"
+    )
+    shown = Page(write_report(run, announce=lambda line: None))
+    assert "of the split validation, the pictures below of test" in shown.text["map"].replace("\n", " ")
+    assert "the true box" not in shown.text["header"]
+    assert "farthest from the true box" not in shown.text["failures"]
+    assert len(shown.find("div", class_="maps")) == 8  # four of each attribute
+
+
+def test_missing_folder():
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        write_report("nowhere")
+
+
+def test_folder_without_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"neither a run .* nor a comparison"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"), [("best", "holds no model yet"), ("evaluation-test.json", "has no results yet.*evaluate")]
+)
+def test_unfinished_run(single, tmp_path, missing, message):
+    shutil.copytree(single[0], tmp_path / "run", ignore=shutil.ignore_patterns(missing))
+    with pytest.raises(FileNotFoundError, match=message):
+        write_report(tmp_path / "run")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"rows": [], "split": "test"}', '{"split": "test"}'])
+def test_damaged_results(single, tmp_path, text):
+    shutil.copytree(single[0], tmp_path / "run")
+    (tmp_path / "run" / "evaluation-test.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"evaluation-test\.json is not the JSON of an evaluation"):
+        write_report(tmp_path / "run")
+
+
+@pytest.mark.parametrize("split", ["train", "tests"])
+def test_unknown_split(single, split):
+    with pytest.raises(ValueError, match=f"split must be one of validation, test, got '{split}'"):
+        write_report(single[0], split=split)
+
+
+@pytest.mark.parametrize("module", ["jinja2", "matplotlib"])
+def test_missing_extra_is_named(single, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"{module}.*ipad-train\[report\]"):
+        write_report(single[0])
