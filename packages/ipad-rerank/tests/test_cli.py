@@ -54,9 +54,9 @@ def test_rerank_writes_indices_scores_and_ids(files, reasoner):
         "--output", files / "best.npz", "--on-unfamiliar", "ignore",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    best = np.load(files / "best.npz")
-    assert best["indices"].shape == (7, 60)
-    np.testing.assert_array_equal(best["ids"], best["indices"] + 1000)
+    with np.load(files / "best.npz") as best:
+        assert best["indices"].shape == (7, 60)
+        np.testing.assert_array_equal(best["ids"], best["indices"] + 1000)
 
 
 @pytest.mark.filterwarnings("ignore::ipad_rerank.UnfamiliarDensityWarning")
