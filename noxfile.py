@@ -43,12 +43,12 @@ if importlib.util.find_spec("torchvision"):
 
 def declare_torchvision_operators(session: nox.Session) -> None:
     """Where torchvision does not import beside this torch (CPU-only), declare its operators; tools/ says how."""
-    site = session.run("python", "-c", TORCHVISION_CHECK, silent=True, log=False).strip()
+    site = session.run_install("python", "-c", TORCHVISION_CHECK, silent=True, log=False).strip()
     if site:
         module = ROOT / "tools" / "declare_torchvision_operators.py"
         shutil.copy(module, site)
         (Path(site) / f"{module.stem}.pth").write_text(f"import {module.stem}\n")
-        session.run("python", "-c", "import torchvision", log=False)
+        session.run_install("python", "-c", "import torchvision", log=False)
 
 
 @nox.session
