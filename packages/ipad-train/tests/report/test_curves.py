@@ -58,7 +58,7 @@ def test_methods_are_laid_over_each_other_from_the_start_of_stage_1():
         "both": [*rows("stage0", 1, [2.0] * 40), *rows("stage1", 41, [0.5, 0.4])],
         "mask": rows("stage1", 1, [0.6, 0.3]),
     }
-    (curve,) = method_curves(metrics)
+    (curve,) = method_curves(metrics | {"point": rows("stage1", 1, [30.0], "validation/MAP")})
     assert "both 0.4, mask 0.3" in curve.svg
     ticks = [float(text) for text in re.findall(r">([0-9.]+)</text>", curve.svg)]
     assert max(ticks) <= 2.0

@@ -14,7 +14,7 @@ from ipad_train.config import STAGE_NAMES
 from ipad_train.report.extras import require
 
 _TEXT = "#010203"  # stands for the page's text colour while matplotlib draws
-_COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#888888", "#b8860b")
+_COLORS = ("#1f83cf", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#888888", "#b8860b")
 _DASHES = ("-", "--", ":")
 _NOT_A_LOSS = ("step", "stage", "event", "learning_rate", "accuracy")
 _MAP = "validation/MAP"
@@ -67,7 +67,7 @@ def method_curves(metrics: dict[str, list[dict[str, Any]]]) -> list[Curve]:
     curves = []
     if losses:
         curves.append(Curve("Stage-1 loss of all methods", plot(losses, "stage-1 loss of all methods", "loss")))
-    if maps:
+    if any(len(steps) > 1 for steps, _ in maps.values()):  # single points are in the table
         curves.append(
             Curve("Validation MAP of all methods", plot(maps, "validation MAP of all methods in stage 1", "MAP, %"))
         )

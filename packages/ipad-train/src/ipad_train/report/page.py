@@ -93,9 +93,7 @@ def write_report(
             **_numbers(run, model, data.schema, split),
             **_curves(run),
             **_queries(retrieval, pictures, data.schema),
-            "attention": attention_examples(
-                model, pictures, retrieval.query, data.schema, detail, run.config.seed, examples
-            ),
+            "attention": attention_examples(model, pictures, entries, data.schema, detail, run.config.seed, examples),
             "identity": identity,
             "misses": attention_misses(model, pictures, entries, data.schema, detail),
         }
