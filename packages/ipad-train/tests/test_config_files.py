@@ -27,6 +27,10 @@ def test_overrides_are_typed_by_the_field():
     assert config.clusters.enabled is False
 
 
+def test_the_word_no_is_a_precision_though_yaml_reads_it_as_false():
+    assert load_config(None, ["loop.mixed_precision=no"]).loop.mixed_precision == "no"
+
+
 def test_every_field_can_be_set_from_the_command_line():
     config = load_config()
 

@@ -47,11 +47,11 @@ def test_queues_are_equal_on_all_ranks(run_process, tmp_path):
         "others = [torch.empty_like(queue.storage) for _ in range(2)]\n"
         "dist.all_gather(others, queue.storage)\n"
         "assert torch.equal(others[0], others[1])\n"
-        "print('equal on rank', rank)\n"
+        "import sys; sys.stdout.write(f'equal on rank {rank};')\n"
     )
     result = run_process(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)])
-    assert "equal on rank 0" in result.stdout
-    assert "equal on rank 1" in result.stdout
+    assert "equal on rank 0;" in result.stdout
+    assert "equal on rank 1;" in result.stdout
 
 
 def test_deepspeed_zero_2_trains_a_few_steps_and_resumes(small_config, run_process, tmp_path):

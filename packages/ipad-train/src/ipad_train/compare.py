@@ -20,6 +20,8 @@ from ipad_train.launch import make_accelerator
 from ipad_train.reranking import load_reasoner
 from ipad_train.training import Training
 
+# Options of the configured network that every method takes, so that they share its trunk and size.
+SHARED_OPTIONS = ("image_size", "backbone", "backbone_stage", "backbone_options", "embed_dim", "position_channels")
 STUCK_BELOW = 1.25  # an attribute below this multiple of the random MAP counts as never having left chance
 
 
@@ -45,13 +47,14 @@ def compare(
     out = Path(config.output_dir)
     main = _train(dataclasses.replace(config, output_dir=str(out / config.model.name)), announce)
     trunk = config.model.trunk_weights or str(main / "stages" / "stage0")
+    shared = {key: value for key, value in config.model.options.items() if key in SHARED_OPTIONS}
     runs = []
     for method in methods:
         runs.append(
             _train(
                 dataclasses.replace(
                     config, output_dir=str(out / method), stage0=StageConfig(), stage2=StageConfig(),
-                    model=ModelConfig(name=method, trunk_weights=trunk), rerank=RerankConfig(enabled=False),
+                    model=ModelConfig(name=method, options=shared, trunk_weights=trunk), rerank=RerankConfig(enabled=False),
                 ),
                 announce,
             )

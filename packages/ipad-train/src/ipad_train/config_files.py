@@ -92,6 +92,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
             return float(value)  # YAML reads 1e-3 as text
         except ValueError:
             pass
+    if value is False and bool not in kinds and str in kinds:
+        return "no"  # YAML reads the word no as false
     if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
         expected = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in kinds)
         raise ConfigError(f"{name} must be of type {expected}, got {value!r}")

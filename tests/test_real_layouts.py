@@ -1,0 +1,47 @@
+"""FashionAI, DARN and DeepFashion trees, generated with their exact headers and quirks, train two steps and evaluate."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+_spec = importlib.util.spec_from_file_location("real_trees", ROOT / "packages/ipad-data/tests/real/conftest.py")
+_trees = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = _trees  # its dataclasses look themselves up
+_spec.loader.exec_module(_trees)
+fashionai_raw, darn_tree, deepfashion_tree = _trees.fashionai_raw, _trees.darn_tree, _trees.deepfashion_tree
+
+pytestmark = pytest.mark.multiprocess
+SMALL = [
+    "data.detail_size=48", "data.num_workers=0", "model.name=ipad_tiny",
+    "model.options={image_size: 32, embed_dim: 16, latent_dim: 16, crop_size: 32}",
+    "stage1.steps=2", "stage1.batch_size=4", "stage2.steps=2", "stage2.batch_size=4", "clusters.queue_length=2",
+    "rerank.enabled=false", "loop.mixed_precision=no",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "fixture", "size", "options"),
+    [
+        ("fashionai", "fashionai_raw", {"counts": {"": 1600}}, "{protocol: random}"),
+        ("darn", "darn_tree", {"count": 800}, "{protocol: random, missing_images: skip}"),
+        ("deepfashion", "deepfashion_tree", {"count": 600}, "{protocol: random}"),
+    ],
+)
+def test_the_preset_trains_and_evaluates_on_the_real_layout(
+    request, run_process, tmp_path, name, fixture, size, options
+):
+    tree = request.getfixturevalue(fixture)(**size)
+    run = tmp_path / "run"
+    overrides = [f"data.dir={tree.folder}", f"data.options={options}", f"output_dir={run}", *SMALL]
+    run_process(["-m", "accelerate.commands.launch", "--cpu", "-m", "ipad_train", "--config", name, *overrides])
+    run_process(["-m", "ipad_train", "evaluate", str(run)])
+    results = json.loads((run / "evaluation-test.json").read_text(encoding="utf-8"))
+    assert [row["name"] for row in results["rows"]] == ["random", "IP-SP", "IP-SE", "fused"]
+    assert all(0 <= row["overall"] <= 100 for row in results["rows"])
+    assert results["queries"] > 0
