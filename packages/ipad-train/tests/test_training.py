@@ -170,3 +170,25 @@ def test_a_second_stage_of_a_network_with_one_branch_is_an_error(small_config):
 def test_a_batch_larger_than_the_dataset_is_an_error(small_config):
     with pytest.raises(ValueError, match="batch_size must be at most"):
         Training(small_config("stage0.batch_size=100"), None, quiet).run()
+
+
+def test_unreadable_photos_are_counted_under_skip_and_named_under_raise(small_config, tmp_path):
+    from ipad_data.render import render_image
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    lines = ["file_name,sleeve"]
+    for index in range(60):
+        render_image(index, 3, 64, "easy").image.save(photos / f"{index}.jpg")
+        lines.append(f"{index}.jpg,{'long' if index % 2 else 'short'}")
+    (photos / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    shared = ["data.name=table", "data.options={}", f"data.dir={photos}", "stage0.steps=3", "stage1.steps=0"]
+    config = small_config(*shared, "stage2.steps=0", "data.on_error=skip")
+    training_run = Training(config, None, quiet)
+    broken = _path(training_run.data.splits["train"].with_format(None)[0]["image"]["path"])
+    broken.write_bytes(b"<html>not found</html>")
+    training_run.run()
+    rows = read_metrics(_path(config.output_dir))
+    assert sum(row.get("skipped_images", 0) for row in rows) >= 1
+    with pytest.raises(ValueError, match=broken.name):
+        Training(small_config(*shared, "stage2.steps=0", output="other"), None, quiet).run()

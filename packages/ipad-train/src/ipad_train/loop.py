@@ -77,6 +77,8 @@ def run_stage(
                 accelerator.clip_grad_norm_(run.objective.parameters(), run.stage.gradient_clip)
             run.optimizer.step()
             run.optimizer.zero_grad()
+            if "skipped" in batch:
+                losses = {**losses, "skipped_images": batch["skipped"]}  # unreadable ones, data.on_error=skip
             watch.add(losses, run.step)
             for message in objective.after_step(batch, run.step):
                 if tracker is not None:
