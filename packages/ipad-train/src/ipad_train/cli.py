@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -109,15 +111,10 @@ def compare(source: str, methods: str, split: str, overrides: tuple[str, ...]) -
         run(load_config(source, overrides), [name for name in methods.split(",") if name], split, click.echo)
 
 
-def _user_errors(*types: type[Exception]):
+@contextmanager
+def _user_errors(*types: type[Exception]) -> Iterator[None]:
     """Turn errors that the user can mend into one line and exit code 1, without a traceback."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def manager():
-        try:
-            yield
-        except (*types, FileNotFoundError, FileExistsError, ValueError) as error:
-            raise click.ClickException(str(error)) from error
-
-    return manager()
+    try:
+        yield
+    except (*types, FileNotFoundError, FileExistsError, ValueError) as error:
+        raise click.ClickException(str(error)) from error

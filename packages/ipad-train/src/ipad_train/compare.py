@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +90,6 @@ def _train(config: RunConfig, announce: Callable[[str], None]) -> Path:
     run_dir = Path(config.output_dir)
     if (run_dir / "validation.json").exists():
         announce(f"{run_dir}: trained already")
-        json.loads((run_dir / "validation.json").read_text(encoding="utf-8"))
     else:
         announce(f"== {config.model.name} ==")
         Training(config, "auto", announce).run()

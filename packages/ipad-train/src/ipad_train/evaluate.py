@@ -45,7 +45,7 @@ def evaluate_split(
         embedded: The split's embeddings by this model, where they are at hand.
 
     Returns:
-        ``{"split", "rows": [{"name", "overall", "macro", "attributes", "stuck"}], "queries", "localization"}``, equal on
+        ``{"split", "rows": [{"name", "overall", "macro", "attributes"}], "queries", "localization"}``, equal on
         all processes; ``localization`` is the share of entries whose attention peak lies in the attribute's true box,
         where the dataset has boxes.
 
