@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ipad_rerank._stable_order import stable_order
-from ipad_rerank._wide_topk import wide_topk
+from ipad_rerank._topk import stable_topk
 
 
 @pytest.fixture(params=[0, 1, 3, None], ids=lambda decimals: f"decimals={decimals}")
@@ -27,12 +27,12 @@ def test_stable_order_of_extremes():
 
 
 @pytest.mark.parametrize("k", [1, 5, 19, 5003, 9999])
-def test_wide_topk_is_the_start_of_a_stable_sort(scores, k):
+def test_stable_topk_is_the_start_of_a_stable_sort(scores, k):
     values, columns = torch.sort(scores, dim=1, descending=True, stable=True)
-    found, where = wide_topk(scores, k)
+    found, where = stable_topk(scores, k)
     torch.testing.assert_close(where, columns[:, :k], rtol=0, atol=0)
     torch.testing.assert_close(found, values[:, :k], rtol=0, atol=0)
 
 
-def test_wide_topk_of_equal_scores_keeps_the_first():
-    assert wide_topk(torch.zeros(2, 5000), 4)[1].tolist() == [[0, 1, 2, 3]] * 2
+def test_stable_topk_of_equal_scores_keeps_the_first():
+    assert stable_topk(torch.zeros(2, 5000), 4)[1].tolist() == [[0, 1, 2, 3]] * 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ipad_rerank import Ranking, rank
-from ipad_rerank.ranking import stable_topk
+from ipad_rerank._topk import stable_topk
 
 
 def naive_order(query: np.ndarray, gallery: np.ndarray) -> list[list[int]]:
@@ -44,6 +44,23 @@ def test_small_chunks_agree_with_one_chunk(vectors, monkeypatch):
     whole = rank(*vectors, k=30)
     monkeypatch.setattr("ipad_rerank.ranking.work_budget", lambda device: 1)
     np.testing.assert_array_equal(rank(*vectors, k=30).indices, whole.indices)
+
+
+@pytest.mark.parametrize("order", ["random", "worst last", "best last"])
+@pytest.mark.parametrize("k", [1, 9, 70, 700, 1999, 2000])
+def test_chunks_of_any_size_keep_ties_in_the_gallerys_order(monkeypatch, order, k):
+    rng = np.random.default_rng(0)  # cosines of these are halves, whatever the order of summation
+    query, gallery = rng.choice([-1.0, 1.0], size=(7, 4)), rng.choice([-1.0, 1.0], size=(2000, 4))
+    gallery[::97] = 0
+    if order != "random":
+        gallery = gallery[np.argsort(gallery @ query[0] * (1 if order == "best last" else -1), kind="stable")]
+    cosine = np.where(gallery.any(1), query @ gallery.T / 4, -2)
+    expected = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
+    for budget in (1, 1 << 15, 1 << 17, 1 << 30):
+        monkeypatch.setattr("ipad_rerank.ranking.work_budget", lambda device, budget=budget: budget)
+        ranking = rank(query.astype(np.float32), gallery, k=k)
+        np.testing.assert_array_equal(ranking.indices, expected)
+        np.testing.assert_array_equal(ranking.scores, np.take_along_axis(cosine, expected, axis=1))
 
 
 def test_k_above_the_gallery_gives_the_gallery(vectors):
@@ -117,6 +134,8 @@ def test_stable_topk_breaks_ties_at_the_edge_by_column():
     [
         ([[0, 1]], [[0.1, 0.2]], ValueError),  # ascending
         ([[0, 0]], [[0.2, 0.1]], ValueError),  # repeated
+        ([[0, 1], [900, 900]], [[0.2, 0.1]] * 2, ValueError),
+        ([[0, 1, 2], [2, 0, 2]], [[0.3, 0.2, 0.1]] * 2, ValueError),
         ([[-1, 0]], [[0.2, 0.1]], ValueError),
         ([[0, 1]], [[np.nan, 0.1]], ValueError),
         ([[0, 1]], [[0.2]], ValueError),

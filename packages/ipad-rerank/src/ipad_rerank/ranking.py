@@ -10,6 +10,7 @@ import torch
 
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors, compute_dtype, positive_int
 from ipad_rerank._memory import work_budget
+from ipad_rerank._topk import stable_topk, topk_above
 
 _ALIGN = 64  # chunks are padded to it, so that equal vectors get bit-equal scores from the matrix product
 
@@ -64,12 +65,9 @@ class Ranking:
             return
         if not bool((scores[:, :-1] >= scores[:, 1:]).all()) or bool(torch.isnan(scores[:, 0]).any()):
             raise ValueError("scores must descend within each row and hold no NaN")
-        ordered = (
-            torch.sort(indices, dim=1).values if indices.is_cuda else torch.from_numpy(np.sort(indices.numpy(), 1))
-        )
-        if bool((ordered[:, 0] < 0).any()):
-            raise ValueError(f"indices must be rows of the gallery (0 or more), got {int(ordered.min())}")
-        if bool((ordered[:, 1:] == ordered[:, :-1]).any()):
+        if int(indices.min()) < 0:
+            raise ValueError(f"indices must be rows of the gallery (0 or more), got {int(indices.min())}")
+        if _repeats(indices):
             raise ValueError("indices must not repeat within a row")
 
     def __len__(self) -> int:
@@ -148,30 +146,8 @@ def rank(query: Any, gallery: Any, k: int | None = None, batch_size: int | None 
     return Ranking(queries.in_kind(indices), queries.in_kind(scores))
 
 
-def stable_topk(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Top k of each row of ``(Q, N)``, best first; ties keep the lowest column, also at the edge of the k."""
-    k = min(k, scores.shape[1])
-    if k == scores.shape[1]:
-        values, columns = torch.sort(scores, dim=1, descending=True, stable=True)
-        return values, columns
-    values, columns = torch.topk(scores, k, dim=1)
-    threshold = values[:, -1:]
-    crowded = (scores >= threshold).sum(1) > k  # more ties at the edge than places
-    if bool(crowded.any()):
-        rows = crowded.nonzero()[:, 0]
-        above = scores[rows] > threshold[rows]
-        equal = scores[rows] == threshold[rows]
-        places = k - above.sum(1, keepdim=True)
-        keep = above | (equal & (equal.cumsum(1) <= places))
-        columns[rows] = keep.nonzero()[:, 1].reshape(len(rows), k)
-    columns = columns.sort(dim=1).values
-    values, order = torch.sort(scores.gather(1, columns), dim=1, descending=True, stable=True)
-    return values, columns.gather(1, order)
-
-
 def _search(query: torch.Tensor, items: Vectors, k: int, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
-    best_scores = query.new_empty(len(query), 0)
-    best_indices = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)
+    best_scores = best_indices = None
     for start in range(0, len(items), chunk):
         stop = min(start + chunk, len(items))
         block = items.unit(start, stop, query.dtype, query.device)
@@ -182,17 +158,30 @@ def _search(query: torch.Tensor, items: Vectors, k: int, chunk: int) -> tuple[to
         scores = (query @ block.T)[:, : stop - start].clamp_(-1, 1)
         if bool(zero.any()):
             scores[:, zero] = ZERO_VECTOR_SCORE
-        scores, columns = stable_topk(scores, k)
+        if best_scores is None:
+            best_scores, best_indices = stable_topk(scores, k)
+            continue
+        full = best_scores.shape[1] == k  # then what is not above the k-th best cannot come in
+        scores, indices = topk_above(scores, best_scores[:, -1:], k) if full else stable_topk(scores, k)
         # The kept ones stand first and have lower rows, so a stable merge keeps the gallery's order among ties.
-        scores = torch.cat([best_scores, scores], dim=1)
-        indices = torch.cat([best_indices, columns + start], dim=1)
-        best_scores, kept = stable_topk(scores, k)
-        best_indices = indices.gather(1, kept)
+        best_scores, kept = stable_topk(torch.cat([best_scores, scores], dim=1), k)
+        best_indices = torch.cat([best_indices, indices + start], dim=1).gather(1, kept)
     return best_scores, best_indices
 
 
-def _is_whole(tensor: torch.Tensor) -> bool:
-    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+def _repeats(indices: torch.Tensor) -> bool:
+    """Does any row of ``(Q, k)`` hold a number twice?"""
+    span = int(indices.max()) + 1
+    if span > 8 * indices.shape[1]:  # few of many
+        ordered = np.sort(indices.cpu().numpy(), axis=1)
+        return bool((ordered[:, 1:] == ordered[:, :-1]).any())
+    step = max(1, (4 << 20) // span)
+    seen = torch.empty(min(step, len(indices)), span, dtype=torch.bool, device=indices.device)
+    for part in indices.split(step):
+        marks = seen[: len(part)].zero_().scatter_(1, part, True)
+        if int(marks.sum()) != part.numel():
+            return True
+    return False
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ipad_rerank.ranking import stable_topk
+from ipad_rerank._topk import stable_topk
 from ipad_rerank.rerankers._reciprocal import half_of
 
 _TIE_BREAK = 2.0**-20

@@ -10,7 +10,7 @@ from torch import Tensor
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors, compute_dtype
 from ipad_rerank._memory import work_budget
 from ipad_rerank._progress import progress_over
-from ipad_rerank._wide_topk import wide_topk
+from ipad_rerank._topk import stable_topk
 from ipad_rerank.rerankers._refine import work_device
 
 _ALIGN = 64  # as in rank: equal vectors get equal scores
@@ -64,7 +64,7 @@ def find_neighborhoods(
             cosine[:, zero] = ZERO_VECTOR_SCORE
         own = torch.arange(rows.start, rows.stop, device=unit.device)
         cosine[own - start, own] = 3.0  # itself first
-        nearest[rows] = wide_topk(cosine, k)[1]
+        nearest[rows] = stable_topk(cosine, k)[1]
         largest[rows] = torch.where(distance > 0, distance, 1.0)
     if any_zero:
         nearest[zero] = zero.nonzero()

@@ -13,7 +13,7 @@ from torch import Tensor
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE
 from ipad_rerank._progress import progress_over
 from ipad_rerank._stable_order import stable_order
-from ipad_rerank.ranking import stable_topk
+from ipad_rerank._topk import stable_topk
 from ipad_rerank.rerankers._neighborhoods import Neighborhoods, block_budget
 from ipad_rerank.rerankers._overlap import QueryEncodings, overlap
 from ipad_rerank.rerankers._ragged import RaggedRows

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipad_rerank._arrays import Vectors, compute_dtype, positive_int
-from ipad_rerank.ranking import Ranking, rank, stable_topk
+from ipad_rerank._topk import stable_topk
+from ipad_rerank.ranking import Ranking, rank
 from ipad_rerank.rerankers._neighbors import Neighbors, gallery_neighbors
 from ipad_rerank.rerankers._refine import batches, refine_candidates, refine_ranking, vectors_of
 

@@ -16,7 +16,8 @@ from ipad_rerank._arrays import ZERO_VECTOR_SCORE, compute_dtype, positive_int
 from ipad_rerank._cosine import padded_cosine
 from ipad_rerank._memory import work_budget
 from ipad_rerank._progress import progress_over
-from ipad_rerank.ranking import Ranking, stable_topk
+from ipad_rerank._topk import stable_topk
+from ipad_rerank.ranking import Ranking
 from ipad_rerank.rerankers._affinity import Affinity, dense_affinity, sparse_affinity
 from ipad_rerank.rerankers._conjugate_gradient import conjugate_gradient
 from ipad_rerank.rerankers._neighbors import Neighbors, gallery_neighbors
