@@ -9,7 +9,16 @@ from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors
 from ipad_rerank._memory import work_budget
 
 ALIGN = 64
-"""Chunks are padded to it, so that equal vectors get bit-equal scores from the matrix product."""
+
+
+def aligned(unit: Tensor) -> Tensor:
+    """``(N, D)`` with rows of zeros behind it up to a multiple of 64.
+
+    A matrix product treats a last, incomplete tile otherwise than the rest: without them, equal vectors would not
+    always get bit-equal scores.
+    """
+    missing = -len(unit) % ALIGN
+    return torch.cat([unit, unit.new_zeros(missing, unit.shape[1])]) if missing else unit
 
 
 def padded_cosine(unit_query: Tensor, items: Vectors, rows: Tensor | None = None) -> Tensor:
@@ -21,8 +30,7 @@ def padded_cosine(unit_query: Tensor, items: Vectors, rows: Tensor | None = None
         stop = min(start + step, count)
         block = _unit(items, rows, start, stop, unit_query)
         zero = (block == 0).all(1)
-        padded = torch.cat([block, block.new_zeros(-len(block) % ALIGN, block.shape[1])])
-        scores[:, start:stop] = (unit_query @ padded.T)[:, : stop - start].clamp_(-1, 1)
+        scores[:, start:stop] = (unit_query @ aligned(block).T)[:, : stop - start].clamp_(-1, 1)
         if bool(zero.any()):
             scores[:, start:stop][:, zero] = ZERO_VECTOR_SCORE
     return scores

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors, compute_dtype, positive_int
+from ipad_rerank._cosine import ALIGN, aligned
 from ipad_rerank._memory import work_budget
 from ipad_rerank._topk import stable_topk, topk_above
-
-_ALIGN = 64  # chunks are padded to it, so that equal vectors get bit-equal scores from the matrix product
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +134,8 @@ def rank(query: Any, gallery: Any, k: int | None = None, batch_size: int | None 
         batch_size = max(1, min(len(queries), 1024, budget // (4 * (size + 8) * max(k, 1))))
     batch_size = min(positive_int(batch_size, "batch_size"), len(queries))
     per_row = size * (3 * items.dim + 6 * batch_size)  # a chunk of vectors with its copies, and its scores
-    chunk = max(_ALIGN, min(len(items), max(budget // per_row, 2 * k if 2 * k * per_row < 4 * budget else 0)))
-    chunk = -(-chunk // _ALIGN) * _ALIGN
+    chunk = max(ALIGN, min(len(items), max(budget // per_row, 2 * k if 2 * k * per_row < 4 * budget else 0)))
+    chunk = -(-chunk // ALIGN) * ALIGN
     indices = torch.empty(len(queries), k, dtype=torch.int64, device=device)
     scores = torch.empty(len(queries), k, dtype=dtype, device=device)
     for start in range(0, len(queries), batch_size):
@@ -152,10 +151,7 @@ def _search(query: torch.Tensor, items: Vectors, k: int, chunk: int) -> tuple[to
         stop = min(start + chunk, len(items))
         block = items.unit(start, stop, query.dtype, query.device)
         zero = (block == 0).all(1)
-        pad = -len(block) % _ALIGN
-        if pad:
-            block = torch.cat([block, block.new_zeros(pad, block.shape[1])])
-        scores = (query @ block.T)[:, : stop - start].clamp_(-1, 1)
+        scores = (query @ aligned(block).T)[:, : stop - start].clamp_(-1, 1)
         if bool(zero.any()):
             scores[:, zero] = ZERO_VECTOR_SCORE
         if best_scores is None:

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors, compute_dtype
+from ipad_rerank._cosine import aligned
 from ipad_rerank._memory import work_budget
 from ipad_rerank._progress import progress_over
 from ipad_rerank._topk import stable_topk
 from ipad_rerank.rerankers._refine import work_device
-
-_ALIGN = 64  # as in rank: equal vectors get equal scores
 
 
 def block_budget(device: torch.device) -> int:
@@ -48,7 +47,7 @@ def find_neighborhoods(
     k = min(k, len(unit))
     zero = (unit == 0).all(1)
     any_zero = bool(zero.any())
-    padded = torch.cat([unit, unit.new_zeros(-len(unit) % _ALIGN, unit.shape[1])])
+    padded = aligned(unit)
     nearest = torch.empty(len(unit), k, dtype=torch.int64, device=unit.device)
     largest = torch.empty(len(unit), dtype=unit.dtype, device=unit.device)
     step = batch_size or max(1, min(1024, block_budget(unit.device) // (2 * unit.element_size() * len(padded))))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE
+from ipad_rerank._cosine import aligned
 from ipad_rerank._progress import progress_over
 from ipad_rerank._stable_order import stable_order
 from ipad_rerank._topk import stable_topk
@@ -21,7 +22,6 @@ from ipad_rerank.rerankers._reciprocal import average_over_neighbors
 
 _TIE_BREAK = 2.0**-30
 _BLOCK = 1 << 22  # larger blocks of scores are slower: their memory is mapped anew each time
-_ALIGN = 64  # as in rank: equal vectors get equal scores
 
 
 def search_reciprocal(
@@ -115,8 +115,7 @@ def _likeness_order(encoded: RaggedRows, rows: Tensor) -> Tensor:
 def _blend(around: Neighborhoods, shared: Tensor, rows: slice, items: slice, lambda_value: float) -> Tensor:
     """``1 - d*`` in float64, in place of ``shared``; the encodings sum to 1, so the union of two is 2 less their overlap."""
     unit = around.unit[items]
-    padded = torch.cat([unit, unit.new_zeros(-len(unit) % _ALIGN, unit.shape[1])])
-    cosine = (around.unit[rows] @ padded.T)[:, : len(unit)].clamp_(-1, 1).double()
+    cosine = (around.unit[rows] @ aligned(unit).T)[:, : len(unit)].clamp_(-1, 1).double()
     score = shared.div_(2 - shared).mul_(1 - lambda_value)
     if lambda_value > 0:  # 1 - (2 - 2 cos) / largest, in two steps without further blocks
         slope = 2 * lambda_value / around.largest[rows, None].double()
