@@ -30,6 +30,9 @@ class QueryExpander(Protocol):
     def expand(self, query: Any, gallery: Any, ranking: Ranking) -> Any:
         """New unit queries ``(Q, D)`` of the query's kind."""
 
+    def expand_candidates(self, query: Any, candidates: Any) -> Any:
+        """The same where each query has a gallery of its own, ``candidates (Q, k, D)``."""
+
 
 @runtime_checkable
 class GalleryAugmenter(Protocol):

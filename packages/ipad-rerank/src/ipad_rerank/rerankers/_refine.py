@@ -47,20 +47,14 @@ def refine_candidates(
     refine: Refine, query: Any, candidates: Any, cost: int, batch_size: int | None = None
 ) -> Ranking:
     """Order the columns of ``candidates (Q, k, D)`` by ``refine``, which sees them sorted by cosine."""
-    queries = Vectors(query, "query")
-    items = Vectors(candidates, "candidates", dim=queries.dim, ndim=3)
-    if len(items) != len(queries):
-        raise ValueError(f"candidates has {len(items)} rows, query has {len(queries)}; they must be equal")
+    queries, items = candidates_of(query, candidates)
     dtype, device = compute_dtype(queries, items), work_device(queries, items)
     count = items.shape[1]
     indices = torch.empty(len(queries), count, dtype=torch.int64, device=device)
     scores = torch.empty(len(queries), count, dtype=dtype, device=device)
     for rows in batches(len(queries), count, items.dim, cost, dtype, device, batch_size):
-        unit = items.unit(rows.start, rows.stop, dtype, device)
-        own = queries.unit(rows.start, rows.stop, dtype, device)
-        cosine = (unit * own[:, None]).sum(-1).masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
-        first = torch.sort(cosine, dim=1, descending=True, stable=True).indices
-        refined = _scores(refine, own, unit.take_along_dim(first[:, :, None], dim=1))
+        own, unit, first = by_cosine(queries, items, rows, dtype, device)
+        refined = _scores(refine, own, unit)
         scores[rows], order = torch.sort(refined, dim=1, descending=True, stable=True)
         indices[rows] = first.gather(1, order)
     return Ranking(queries.in_kind(indices), queries.in_kind(scores))
@@ -70,6 +64,26 @@ def vectors_of(query: Any, gallery: Any) -> tuple[Vectors, Vectors]:
     """Both arguments, checked."""
     queries = Vectors(query, "query")
     return queries, Vectors(gallery, "gallery", dim=queries.dim)
+
+
+def candidates_of(query: Any, candidates: Any) -> tuple[Vectors, Vectors]:
+    """``query (Q, D)`` and ``candidates (Q, k, D)``, checked."""
+    queries = Vectors(query, "query")
+    items = Vectors(candidates, "candidates", dim=queries.dim, ndim=3)
+    if len(items) != len(queries):
+        raise ValueError(f"candidates has {len(items)} rows, query has {len(queries)}; they must be equal")
+    return queries, items
+
+
+def by_cosine(
+    queries: Vectors, items: Vectors, rows: slice, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit queries ``(B, D)``, their candidates ``(B, k, D)`` best first, and the columns ``(B, k)`` these came from."""
+    own = queries.unit(rows.start, rows.stop, dtype, device)
+    unit = items.unit(rows.start, rows.stop, dtype, device)
+    cosine = (unit * own[:, None]).sum(-1).masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
+    columns = torch.sort(cosine, dim=1, descending=True, stable=True).indices
+    return own, unit.take_along_dim(columns[:, :, None], dim=1), columns
 
 
 def work_device(queries: Vectors, items: Vectors) -> torch.device:

@@ -7,9 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ipad_rerank._arrays import Vectors, compute_dtype
 from ipad_rerank.ranking import Ranking, rank
 from ipad_rerank.rerankers._protocol import GalleryAugmenter, QueryExpander, Reranker
 from ipad_rerank.rerankers._registry import RERANKERS
@@ -62,48 +59,74 @@ class Chain:
         fitted = FeatureReasoning.fit(embeddings, labels, group_ids, expanders=before, **start | options)
         return Chain(*before, fitted)
 
-    def rerank(self, query: Any, gallery: Any, ranking: Ranking) -> Ranking:
-        """The last step's ranking; indices are rows of ``gallery`` as it came, in ``ranking``'s kind."""
+    def rerank(
+        self,
+        query: Any,
+        gallery: Any,
+        ranking: Ranking,
+        batch_size: int | None = None,
+        on_unfamiliar: str = "warn",
+    ) -> Ranking:
+        """The last step's ranking; indices are rows of ``gallery`` as it came, in ``ranking``'s kind.
+
+        Args:
+            query: ``(Q, D)``.
+            gallery: ``(G, D)``.
+            ranking: Of these queries over this gallery.
+            batch_size: Queries at a time; by default from free memory.
+            on_unfamiliar: "warn", "fallback" or "ignore", see :meth:`FeatureReasoning.rerank`; with "fallback" the
+                steps before it still count.
+        """
         first = ranking
         for step in self.rerankers:
             if _moves_queries(step):
-                query = step.expand(query, gallery, ranking)
-                ranking = rank(query, gallery, k=first.k)
-            elif isinstance(step, GalleryAugmenter):
+                query = step.expand(query, gallery, ranking, **_batch(batch_size))
+                ranking = rank(query, gallery, first.k, batch_size)
+            elif isinstance(step, GalleryAugmenter) and getattr(step, "restrict_to", None) is None:
                 gallery = step.augment(gallery)
-                ranking = rank(query, gallery, k=first.k)
+                ranking = rank(query, gallery, first.k, batch_size)
             else:
-                ranking = step.rerank(query, gallery, ranking)
+                ranking = step.rerank(query, gallery, ranking, **_batch(batch_size), **_density(step, on_unfamiliar))
         return first.like(*ranking.tensors())
 
-    def rerank_candidates(self, query: Any, candidates: Any, gallery_size: int | None = None) -> Ranking:
+    def rerank_candidates(
+        self,
+        query: Any,
+        candidates: Any,
+        gallery_size: int | None = None,
+        batch_size: int | None = None,
+        on_unfamiliar: str = "warn",
+    ) -> Ranking:
         """Order the columns of ``candidates (Q, k, D)``; queries move towards the best of the candidates only.
+
+        Arguments as those of :meth:`FeatureReasoning.rerank_candidates`.
 
         Raises:
             TypeError: a step moves the gallery, which is not at hand here.
         """
-        queries = Vectors(query, "query")
-        moved: Any = query
         for step in self.rerankers[:-1]:
             if not isinstance(step, QueryExpander):
                 raise TypeError(f"rerank_candidates works behind query expansion only, got {step!r}")
-            moved = _expand_candidates(step, moved, candidates, queries.dim)
-        return self.rerankers[-1].rerank_candidates(moved, candidates, gallery_size)
+            query = step.expand_candidates(query, candidates, **_batch(batch_size))
+        last = self.rerankers[-1]
+        options = _batch(batch_size) | _density(last, on_unfamiliar)
+        return last.rerank_candidates(query, candidates, gallery_size, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``chain.json`` and one folder a fitted step."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         names = {cls: name for name, cls in RERANKERS.items()}
+        unknown = [step for step in self.rerankers if type(step) not in (*names, FeatureReasoning)]
+        if unknown:
+            raise TypeError(f"cannot save {unknown[0]!r}; known are FeatureReasoning, {', '.join(RERANKERS)}")
+        folder.mkdir(parents=True, exist_ok=True)
         steps: list[dict[str, Any]] = []
         for place, step in enumerate(self.rerankers):
             if isinstance(step, FeatureReasoning):
                 step.save_pretrained(folder / f"step-{place}")
                 steps.append({"folder": f"step-{place}"})
-            elif type(step) in names:
-                steps.append({"name": names[type(step)], "settings": asdict(step)})
             else:
-                raise TypeError(f"cannot save {step!r}; known are FeatureReasoning, {', '.join(RERANKERS)}")
+                steps.append({"name": names[type(step)], "settings": asdict(step)})
         part = folder / "chain.json.part"
         part.write_text(
             json.dumps({"format": FORMAT, "version": 1, "steps": steps}, indent=2) + "\n", encoding="utf-8"
@@ -135,19 +158,14 @@ def _restore(folder: Path, place: int, step: dict[str, Any]) -> Any:
     return RERANKERS[step["name"]](**step["settings"])
 
 
+def _batch(batch_size: int | None) -> dict[str, Any]:
+    """Re-rankers of others need not know the option, where it is not used."""
+    return {} if batch_size is None else {"batch_size": batch_size}
+
+
+def _density(step: Any, on_unfamiliar: str) -> dict[str, Any]:
+    return {"on_unfamiliar": on_unfamiliar} if isinstance(step, (FeatureReasoning, Chain)) else {}
+
+
 def _moves_queries(step: Any) -> bool:
     return isinstance(step, QueryExpander) and getattr(step, "restrict_to", None) is None
-
-
-def _expand_candidates(step: Any, query: Any, candidates: Any, dim: int) -> Any:
-    """Each query expanded over its own candidates, a gallery of k rows."""
-    items = Vectors(candidates, "candidates", dim=dim, ndim=3)
-    queries = Vectors(query, "query")
-    dtype = compute_dtype(queries, items)
-    moved = [
-        step.expand(own, pool, rank(own, pool))
-        for own, pool in (
-            (queries.unit(row, row + 1, dtype), items.unit(row, row + 1, dtype)[0]) for row in range(len(items))
-        )
-    ]
-    return queries.in_kind(torch.cat(moved))

@@ -16,7 +16,15 @@ from torch import Tensor
 
 from ipad_rerank._arrays import compute_dtype, positive_int
 from ipad_rerank.ranking import Ranking, rank
-from ipad_rerank.rerankers._refine import batches, refine_candidates, refine_ranking, vectors_of, work_device
+from ipad_rerank.rerankers._refine import (
+    batches,
+    by_cosine,
+    candidates_of,
+    refine_candidates,
+    refine_ranking,
+    vectors_of,
+    work_device,
+)
 
 
 class QueryExpansion:
@@ -40,6 +48,16 @@ class QueryExpansion:
         for rows in batches(len(queries), head.shape[1], queries.dim, 0, dtype, device, batch_size):
             own = queries.unit(rows.start, rows.stop, dtype, device)
             moved[rows] = self._move(own, items.take(head[rows], dtype, device))
+        return queries.in_kind(moved)
+
+    def expand_candidates(self, query: Any, candidates: Any, batch_size: int | None = None) -> Any:
+        """As :meth:`expand` where each query has a gallery of its own, ``candidates (Q, k, D)`` in any order."""
+        queries, items = candidates_of(query, candidates)
+        dtype, device = compute_dtype(queries, items), work_device(queries, items)
+        moved = torch.empty(len(queries), queries.dim, dtype=dtype, device=device)
+        for rows in batches(len(queries), items.shape[1], queries.dim, 0, dtype, device, batch_size):
+            own, best, _ = by_cosine(queries, items, rows, dtype, device)
+            moved[rows] = self._move(own, best[:, : self.k])
         return queries.in_kind(moved)
 
     def rerank(self, query: Any, gallery: Any, ranking: Ranking, batch_size: int | None = None) -> Ranking:

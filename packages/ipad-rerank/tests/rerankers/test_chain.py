@@ -1,0 +1,171 @@
+"""Re-rankers one after the other."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from ipad_rerank import (
+    AlphaQueryExpansion,
+    AverageQueryExpansion,
+    Chain,
+    DatabaseAugmentation,
+    FeatureReasoning,
+    KReciprocal,
+    UnfamiliarDensityWarning,
+    rank,
+)
+from ipad_rerank.rerankers._density import Density
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(6, 12))[rng.integers(6, size=100)] + rng.normal(size=(100, 12))
+    return vectors[:9].astype(np.float32), vectors[9:].astype(np.float32)
+
+
+@pytest.fixture
+def reasoner():
+    reasoner = FeatureReasoning(n_r=20)
+    with torch.no_grad():
+        reasoner.network.last.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))
+    return reasoner.eval()
+
+
+def test_each_step_works_on_what_the_one_before_left(data, reasoner):
+    query, gallery = data
+    expansion, augmentation = AlphaQueryExpansion(k=5), DatabaseAugmentation(k=3)
+    found = Chain(expansion, augmentation, reasoner).rerank(query, gallery, rank(query, gallery, k=40))
+    moved = expansion.expand(query, gallery, rank(query, gallery, k=40))
+    others = augmentation.augment(gallery)
+    expected = reasoner.rerank(moved, others, rank(moved, others, k=40))
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert (found.indices != rank(query, gallery, k=40).indices).any()
+
+
+def test_a_chain_of_one_is_that_one(data):
+    ranking = rank(*data, k=30)
+    for step in (KReciprocal(k1=8), AlphaQueryExpansion(k=4), DatabaseAugmentation(k=4, restrict_to=20)):
+        found, expected = Chain(step).rerank(*data, ranking), step.rerank(*data, ranking)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 4])
+def test_candidates_that_are_the_whole_gallery_give_what_rerank_gives(data, reasoner, batch_size):
+    query, gallery = data
+    chain = Chain(AverageQueryExpansion(k=3), AlphaQueryExpansion(k=6), reasoner)
+    expected = chain.rerank(query, gallery, rank(query, gallery))
+    shuffle = np.random.default_rng(1).permutation(len(gallery))
+    candidates = np.broadcast_to(gallery[shuffle], (len(query), *gallery.shape))
+    found = chain.rerank_candidates(query, candidates, gallery_size=len(gallery), batch_size=batch_size)
+    np.testing.assert_array_equal(shuffle[found.indices], expected.indices)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("step", [AverageQueryExpansion(k=4), AlphaQueryExpansion(k=4, alpha=2.0)])
+def test_candidates_expand_query_by_query(data, step):
+    query, gallery = (part.astype(np.float64) for part in data)
+    own = np.random.default_rng(0).integers(len(gallery), size=(len(query), 15))
+    pools = gallery[own]
+    pools[2, 3:9] = 0
+    moved = step.expand_candidates(query, pools)
+    for row, pool in enumerate(pools):
+        single = query[row : row + 1]
+        np.testing.assert_allclose(moved[row], step.expand(single, pool, rank(single, pool))[0], atol=1e-12)
+
+
+def test_answers_in_kind(data, reasoner):
+    chain = Chain(AlphaQueryExpansion(k=5), reasoner)
+    expected = chain.rerank(*data, rank(*data, k=40))
+    tensors = [torch.from_numpy(part) for part in data]
+    found = chain.rerank(*tensors, rank(*tensors, k=40))
+    assert isinstance(found.indices, torch.Tensor)
+    np.testing.assert_array_equal(found.indices.numpy(), expected.indices)
+    candidates = tensors[1].expand(9, -1, -1)
+    assert isinstance(chain.rerank_candidates(tensors[0], candidates).indices, torch.Tensor)
+
+
+def test_unfamiliar_density_reaches_the_reasoner(data, reasoner):
+    reasoner.density = Density((1000, 4000), 0.5, (0.0, 1.0))
+    chain, ranking = Chain(AlphaQueryExpansion(k=5), reasoner), rank(*data, k=40)
+    with pytest.warns(UnfamiliarDensityWarning):
+        better = chain.rerank(*data, ranking)
+    with pytest.warns(UnfamiliarDensityWarning):
+        same = chain.rerank(*data, ranking, on_unfamiliar="fallback")
+    np.testing.assert_array_equal(same.indices, AlphaQueryExpansion(k=5).rerank(*data, ranking).indices)
+    assert (better.indices != same.indices).any()
+    candidates = data[1][ranking.indices]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chain.rerank(*data, ranking, on_unfamiliar="ignore")
+        chain.rerank_candidates(data[0], candidates, gallery_size=91, on_unfamiliar="ignore")
+    with pytest.warns(UnfamiliarDensityWarning):
+        chain.rerank_candidates(data[0], candidates, gallery_size=91)
+
+
+def test_saved_and_loaded_is_the_same(data, reasoner, tmp_path):
+    chain = Chain(AlphaQueryExpansion(k=5, alpha=1.5), DatabaseAugmentation(k=2), reasoner)
+    chain.save_pretrained(tmp_path / "chain")
+    loaded = Chain.from_pretrained(tmp_path / "chain")
+    assert loaded.rerankers[:2] == chain.rerankers[:2]
+    ranking = rank(*data, k=40)
+    np.testing.assert_array_equal(loaded.rerank(*data, ranking).scores, chain.rerank(*data, ranking).scores)
+
+
+class TestDamagedFolders:
+    def write(self, folder, content):
+        (folder / "chain.json").write_text(content if isinstance(content, str) else json.dumps(content))
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"holds no chain\.json"):
+            Chain.from_pretrained(tmp_path)
+
+    @pytest.mark.parametrize(
+        "content", ["{", "[]", {"format": "other"}, {"format": "ipad-rerank chain", "version": 2}]
+    )
+    def test_foreign(self, tmp_path, content):
+        self.write(tmp_path, content)
+        with pytest.raises(ValueError, match=r"chain\.json"):
+            Chain.from_pretrained(tmp_path)
+
+    @pytest.mark.parametrize(
+        "steps",
+        [
+            None,
+            [{"name": "os.system", "settings": {}}],
+            [{"name": "k_reciprocal", "settings": {"k9": 1}}],
+            ["x"],
+            [{}],
+        ],
+    )
+    def test_damaged(self, tmp_path, steps):
+        self.write(tmp_path, {"format": "ipad-rerank chain", "version": 1, "steps": steps})
+        with pytest.raises(ValueError, match="is damaged"):
+            Chain.from_pretrained(tmp_path)
+
+    def test_a_step_is_missing(self, tmp_path, reasoner):
+        Chain(reasoner).save_pretrained(tmp_path)
+        (tmp_path / "step-0" / "model.safetensors").unlink()
+        with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors"):
+            Chain.from_pretrained(tmp_path)
+
+
+def test_bad_input(data, reasoner, tmp_path):
+    chain = Chain(AlphaQueryExpansion(k=5), reasoner)
+    with pytest.raises(ValueError, match="candidates has 9 rows, query has 3"):
+        chain.rerank_candidates(data[0][:3], np.ones((9, 5, 12)))
+    with pytest.raises(ValueError, match="candidates has 5 dimensions, query has 12"):
+        chain.rerank_candidates(data[0], np.ones((9, 5, 5)))
+    with pytest.raises(TypeError, match="behind query expansion only"):
+        Chain(DatabaseAugmentation(), reasoner).rerank_candidates(data[0], np.ones((9, 5, 12)))
+    with pytest.raises(TypeError, match="behind query expansion over the whole gallery"):
+        Chain(DatabaseAugmentation(), reasoner).fit(np.ones((300, 4)), np.arange(300))
+    with pytest.raises(TypeError, match="cannot save"):
+        Chain(Chain(reasoner)).save_pretrained(tmp_path / "c")
+    assert not (tmp_path / "c").exists()
