@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors, compute_dtype, positive_int
 from ipad_rerank._memory import rows_that_fit
+from ipad_rerank._topk import stable_topk
 from ipad_rerank.ranking import Ranking
 from ipad_rerank.rerankers._splice import splice
 
@@ -76,13 +77,13 @@ def candidates_of(query: Any, candidates: Any) -> tuple[Vectors, Vectors]:
 
 
 def by_cosine(
-    queries: Vectors, items: Vectors, rows: slice, dtype: torch.dtype, device: torch.device
+    queries: Vectors, items: Vectors, rows: slice, dtype: torch.dtype, device: torch.device, k: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit queries ``(B, D)``, their candidates ``(B, k, D)`` best first, and the columns ``(B, k)`` these came from."""
+    """Unit queries ``(B, D)``, their best (all) k candidates ``(B, k, D)`` in order, and the columns these came from."""
     own = queries.unit(rows.start, rows.stop, dtype, device)
     unit = items.unit(rows.start, rows.stop, dtype, device)
     cosine = (unit * own[:, None]).sum(-1).masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
-    columns = torch.sort(cosine, dim=1, descending=True, stable=True).indices
+    columns = stable_topk(cosine, k or cosine.shape[1])[1]
     return own, unit.take_along_dim(columns[:, :, None], dim=1), columns
 
 

@@ -56,8 +56,8 @@ class QueryExpansion:
         dtype, device = compute_dtype(queries, items), work_device(queries, items)
         moved = torch.empty(len(queries), queries.dim, dtype=dtype, device=device)
         for rows in batches(len(queries), items.shape[1], queries.dim, 0, dtype, device, batch_size):
-            own, best, _ = by_cosine(queries, items, rows, dtype, device)
-            moved[rows] = self._move(own, best[:, : self.k])
+            own, best, _ = by_cosine(queries, items, rows, dtype, device, self.k)
+            moved[rows] = self._move(own, best)
         return queries.in_kind(moved)
 
     def rerank(self, query: Any, gallery: Any, ranking: Ranking, batch_size: int | None = None) -> Ranking:
