@@ -32,9 +32,71 @@ def test_npz_with_other_names(tmp_path, name):
     assert data.labels.dtype == np.int64
 
 
-def test_npy_is_memory_mapped(tmp_path):
+def test_npy_is_memory_mapped_and_takes_labels_from_beside_it(tmp_path):
     np.save(tmp_path / "a.npy", VECTORS)
-    assert isinstance(read_embeddings(tmp_path / "a.npy").embeddings, np.memmap)
+    data = read_embeddings(tmp_path / "a.npy")
+    assert isinstance(data.embeddings, np.memmap)
+    assert data.labels is None
+    np.save(tmp_path / "a.labels.npy", np.array([3, 1, 1, 0]))
+    assert read_embeddings(tmp_path / "a.npy").labels.tolist() == [3, 1, 1, 0]
+    np.save(tmp_path / "a.labels.npy", np.array([3, 1]))
+    with pytest.raises(ValueError, match=r"a\.npy: labels must have shape \(4,\)"):
+        read_embeddings(tmp_path / "a.npy")
+
+
+def test_words_as_labels_ids_and_roles(tmp_path):
+    words, roles = np.array(["red", "blue", "red", "g\u00fcn"]), np.array(["train", "gallery", "query", "train"])
+    np.savez(tmp_path / "a.npz", embeddings=VECTORS, labels=words, ids=words, roles=roles)
+    np.savez(tmp_path / "b.npz", embeddings=VECTORS, labels=words[::-1])
+    first, second = read_embeddings(tmp_path / "a.npz"), read_embeddings(tmp_path / "b.npz")
+    np.testing.assert_array_equal(first.labels, second.labels[::-1])  # the same number in every file
+    assert len(set(first.labels.tolist())) == 3
+    assert first.labels.dtype == np.int64
+    assert first.ids.tolist() == words.tolist()
+    assert first.roles.tolist() == [0, 2, 1, 0]
+    with pytest.raises(ValueError, match=r"roles must be train, query, gallery .* got nobody"):
+        EmbeddingSet(VECTORS, roles=["nobody"] * 4)
+    with pytest.raises(ValueError, match="ids must be whole numbers here"):
+        write_embeddings(tmp_path / "c.safetensors", VECTORS, ids=words)
+
+
+@pytest.mark.parametrize("kind", ["list_", "large_list", "fixed"])
+def test_parquet_list_types(tmp_path, kind):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    number = pyarrow.float32()
+    column = pyarrow.list_(number, 3) if kind == "fixed" else getattr(pyarrow, kind)(number)
+    label = pyarrow.array(["a", "b", "a", "a"]).dictionary_encode()
+    table = pyarrow.table({"embedding": pyarrow.array(VECTORS.tolist(), column), "label": label})
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=3)
+    data = read_embeddings(tmp_path / "a.parquet")
+    np.testing.assert_array_equal(data.embeddings, VECTORS)
+    assert (data.labels == data.labels[0]).tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([[1.0], [1.0, 2.0]], "vectors of different lengths"),
+        ([[1.0], None], "embedding has empty rows"),
+        ([[1], [2]], "embeddings must be floats"),
+        ([1.0, 2.0], r"shape \(N, D\)"),
+    ],
+)
+def test_parquet_that_does_not_fit(tmp_path, column, message):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"embedding": column}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=message):
+        read_embeddings(tmp_path / "a.parquet")
+
+
+def test_only_what_is_asked_for_is_read(tmp_path):
+    np.savez(tmp_path / "a.npz", embeddings=VECTORS, other=np.array([Bomb()], dtype=object), kind=np.arange(4))
+    assert read_embeddings(tmp_path / "a.npz").labels is None
+    assert read_embeddings(tmp_path / "a.npz", label_column="kind").labels.tolist() == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="has no sort; it holds embeddings, other, kind"):
+        read_embeddings(tmp_path / "a.npz", label_column="sort")
 
 
 def test_parquet(tmp_path):
@@ -45,7 +107,7 @@ def test_parquet(tmp_path):
     data = read_embeddings(tmp_path / "a.parquet", column="vec")
     np.testing.assert_array_equal(data.embeddings, VECTORS)
     assert data.labels.tolist() == [1, 2, 3, 4]
-    with pytest.raises(ValueError, match="has no embeddings; it holds vec, label"):
+    with pytest.raises(ValueError, match="has no embeddings; it holds name, vec, label"):
         read_embeddings(tmp_path / "a.parquet")
 
 

@@ -6,15 +6,16 @@ The format: a safetensors file with ``embeddings (N, D)`` and optionally ``label
 
 from __future__ import annotations
 
+import hashlib
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from ipad_rerank._readers import read_arrays
 
 ROLES = ("train", "query", "gallery")
 COLUMNS = ("labels", "group_ids", "ids", "roles")
@@ -33,7 +34,9 @@ class EmbeddingSet:
 
     Args:
         embeddings: ``(N, D)`` floats, as read (maybe a memory map).
-        labels, group_ids, ids, roles: ``(N,)`` int64 or None.
+        labels, group_ids: ``(N,)`` whole numbers, or words, which become numbers (the same ones in every file).
+        ids: ``(N,)`` whole numbers or words.
+        roles: ``(N,)`` 0, 1, 2 or "train", "query", "gallery".
         metadata: Any JSON values by name.
 
     Raises:
@@ -84,6 +87,8 @@ def write_embeddings(
 ) -> None:
     """Write a safetensors file; ``columns`` are labels, group_ids, ids and roles, each ``(N,)`` or None."""
     data = EmbeddingSet(embeddings, metadata=metadata or {}, **columns)
+    if data.ids is not None and data.ids.dtype.kind == "U":
+        raise ValueError("ids must be whole numbers here: safetensors files hold no words")
     tensors = {"embeddings": data.embeddings} | {name: getattr(data, name) for name in COLUMNS}
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items() if value is not None}
     path = Path(path)
@@ -92,96 +97,59 @@ def write_embeddings(
     part.replace(path)
 
 
-def read_embeddings(path: str | Path, column: str | None = None) -> EmbeddingSet:
-    """Read a ``.safetensors``, ``.npz``, ``.npy`` (vectors only, memory-mapped) or ``.parquet`` file.
+def read_embeddings(path: str | Path, column: str | None = None, label_column: str | None = None) -> EmbeddingSet:
+    """Read a ``.safetensors``, ``.npz``, ``.npy`` or ``.parquet`` file.
+
+    A ``.npy`` holds vectors only and is memory-mapped; beside ``v.npy``, ``v.labels.npy`` and the like are read too.
 
     Args:
         path: The file.
         column: Name of the vectors in it; by default embeddings, embedding, vectors, vector or features.
+        label_column: Name of the labels in it; by default labels or label.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another ending, a damaged file, a pickle in disguise, no vectors in it.
+        ValueError: another ending, a damaged file, a pickle in disguise, no vectors in it, no such column.
         ImportError: parquet without pyarrow.
     """
     path = Path(path)
-    readers = {".safetensors": _safetensors, ".npz": _npz, ".npy": _npy, ".parquet": _parquet}
-    if path.suffix not in readers:
-        raise ValueError(f"{path}: cannot read {path.suffix!r} files; {', '.join(readers)} are known")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+    names = dict(_ALIASES)
+    if column is not None:
+        names["embeddings"] = (column,)
+    if label_column is not None:
+        names["labels"] = (label_column,)
+    content = read_arrays(path, {alias for aliases in names.values() for alias in aliases})
+    found = {
+        name: next((content.arrays[alias] for alias in aliases if alias in content.arrays), None)
+        for name, aliases in names.items()
+    }
+    for name, asked in (("embeddings", column or "embeddings"), ("labels", label_column)):
+        if found[name] is None and asked is not None:
+            raise ValueError(f"{path} has no {asked}; it holds {', '.join(content.names) or 'nothing'}")
     try:
-        tensors, metadata = readers[path.suffix](path)
-    except (SafetensorError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable {path.suffix} file (or holds pickled objects): {error}") from error
-    found: dict[str, Any] = {}
-    for name, aliases in _ALIASES.items():
-        names = (column,) if name == "embeddings" and column else aliases
-        found[name] = next((tensors[alias] for alias in names if alias in tensors), None)
-    if found["embeddings"] is None:
-        raise ValueError(f"{path} has no {column or 'embeddings'}; it holds {', '.join(tensors) or 'nothing'}")
-    try:
-        return EmbeddingSet(**found, metadata=metadata)
+        return EmbeddingSet(**found, metadata=content.metadata)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    with safe_open(path, framework="pt") as file:
-        # torch reads bfloat16, which numpy lacks
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata() or {}
-    arrays = {k: (v.float() if v.is_floating_point() and v.element_size() == 2 else v) for k, v in tensors.items()}
-    return {name: tensor.numpy() for name, tensor in arrays.items()}, {k: _json(v) for k, v in metadata.items()}
-
-
-def _npz(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    with np.load(path, allow_pickle=False) as file:
-        if not hasattr(file, "files"):
-            raise ValueError("it is no archive of arrays")
-        return {name: file[name] for name in file.files}, {}
-
-
-def _npy(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {"embeddings": np.load(path, mmap_mode="r", allow_pickle=False)}, {}
-
-
-def _parquet(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ImportError("parquet files need pyarrow: pip install ipad-rerank[parquet]") from error
-    try:
-        table = parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise ValueError(str(error)) from error
-    arrays = {}
-    for name in table.column_names:
-        column = table[name].combine_chunks()
-        if pyarrow.types.is_fixed_size_list(column.type) or pyarrow.types.is_list(column.type):
-            if column.null_count or not len(column):
-                raise ValueError(f"column {name} has empty rows")
-            lengths = np.diff(column.offsets.to_numpy()) if pyarrow.types.is_list(column.type) else None
-            if lengths is not None and (lengths != lengths[0]).any():
-                raise ValueError(f"column {name} has vectors of different lengths")
-            arrays[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-        elif pyarrow.types.is_integer(column.type):
-            arrays[name] = column.to_numpy(zero_copy_only=False)
-    return arrays, {}
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
 
 
 def _whole(value: Any, name: str, length: int) -> np.ndarray:
     array = np.asarray(value)
     if array.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},), one for each embedding, got {array.shape}")
+    if array.dtype.kind == "U":
+        return array if name == "ids" else _number_words(array, name)
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name} must be whole numbers, got {array.dtype}")
     return array.astype(np.int64)
+
+
+def _number_words(words: np.ndarray, name: str) -> np.ndarray:
+    """A role's number; for other words 64 bits of their hash, so that a word has the same number in every file."""
+    known, places = np.unique(words, return_inverse=True)
+    if name == "roles":
+        unknown = [str(word) for word in known if word not in ROLES]
+        if unknown:
+            raise ValueError(f"roles must be {', '.join(ROLES)} (or 0, 1, 2), got {', '.join(unknown[:3])}")
+        return np.array([ROLES.index(word) for word in known], dtype=np.int64)[places]
+    digests = b"".join(hashlib.blake2b(str(word).encode(), digest_size=8).digest() for word in known)
+    return np.frombuffer(digests, dtype="<i8").astype(np.int64)[places]
