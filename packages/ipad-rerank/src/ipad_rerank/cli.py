@@ -9,17 +9,16 @@ from typing import Any
 import click
 import numpy as np
 
-from ipad_rerank.compare import Comparison, compare, split_roles
+from ipad_rerank._options import FILE, FOLDER, OneLineErrors, device, labelled_columns, vectors_column
+from ipad_rerank._retrievals import rank_groups, split_queries
+from ipad_rerank.compare import compare, split_roles
 from ipad_rerank.embeddings import EmbeddingSet, read_embeddings
 from ipad_rerank.metrics import evaluate as evaluate_ranking
 from ipad_rerank.metrics import paired_bootstrap
-from ipad_rerank.ranking import Ranking, rank
+from ipad_rerank.ranking import rank
 from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.feature_reasoning import ON_UNFAMILIAR, VARIANTS, FeatureReasoning
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion
-
-FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
 
 EXAMPLE = """\b
 A worked example, on vectors with labels in two .npz files (arrays "embeddings" and "labels"):
@@ -31,22 +30,17 @@ A worked example, on vectors with labels in two .npz files (arrays "embeddings" 
   ipad-rerank rerank --query q.npy --gallery g.npy --reasoner reasoner --output best.npz
 
 \b
-Files: .safetensors, .npz, .parquet with embeddings and optional labels, group_ids, ids, roles (0 train, 1 query,
-2 gallery), or .npy with vectors only. Labels count within a group where there are group_ids.
+Files: .safetensors, .npz or .parquet with embeddings and, where known, labels, group_ids, ids and roles
+(train, query, gallery, or 0, 1, 2). Labels, groups and ids are whole numbers or words. Beside a .npy of vectors,
+v.npy, the labels are read from v.labels.npy. Labels count within a group where there are group_ids.
 """
 
 
-class _Group(click.Group):
-    """Errors in the user's files and options are one line, not a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (ValueError, TypeError, FileNotFoundError, ImportError) as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Group, help=f"Re-rank search results of any embeddings.\n\n{EXAMPLE}")
+@click.group(
+    cls=OneLineErrors,
+    help=f"Re-rank search results of any embeddings.\n\n{EXAMPLE}",
+    context_settings={"max_content_width": 110},
+)
 @click.version_option(package_name="ipad-rerank")
 def main() -> None:
     pass
@@ -55,44 +49,38 @@ def main() -> None:
 @main.command()
 @click.argument("file", type=FILE)
 @click.option("--output", type=FOLDER, required=True, help="Folder to write.")
-@click.option("--n-r", default=500, show_default=True, help="Candidates looked at, and the query.")
-@click.option("--n-t", default=1, show_default=True, help="Rounds.")
-@click.option("--variant", type=click.Choice(VARIANTS), default="full", show_default=True)
+@click.option("--n-r", type=int, help="Candidates looked at, and the query.  [default: 500]")
+@click.option("--n-t", type=int, help="Rounds.  [default: 1]")
+@click.option("--variant", type=click.Choice(VARIANTS), help='What moves; "full" is the default.')
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--expand", type=int, help="Put alpha query expansion with this k before it.")
 @click.option("--init", type=FOLDER, help="A fitted reasoner to start from; it keeps its own n-r, n-t and variant.")
+@click.option("--device", callback=device, help="Where to train, such as cuda.  [default: cpu]")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--keep-without-gain", is_flag=True, help="Keep it even if held-out MAP does not rise.")
+@labelled_columns
 def fit(
     file: Path,
     output: Path,
-    n_r: int,
-    n_t: int,
-    variant: str,
-    steps: int,
     expand: int | None,
     init: Path | None,
-    seed: int,
-    keep_without_gain: bool,
+    column: str | None,
+    label_column: str | None,
+    **options: Any,
 ) -> None:
     """Train Feature Reasoning on FILE (its rows of role train, or all) and save it."""
-    data = read_embeddings(file)
+    data = _read(file, column, label_column)
     if data.roles is not None and bool((data.roles == 0).any()):
         data = data.role("train")
-    _need_labels(data, file)
-    options: dict[str, Any] = {"steps": steps, "seed": seed, "keep_without_gain": keep_without_gain}
+    options = {name: value for name, value in options.items() if value is not None}
     if init is not None:
-        last = FeatureReasoning.from_pretrained(init)
-        options["init"] = last
-    else:
-        last = FeatureReasoning(n_r=n_r, n_t=n_t, variant=variant)
-        options |= {"n_r": n_r, "n_t": n_t, "variant": variant}
-    if expand is None:
-        fitted: Any = FeatureReasoning.fit(data.embeddings, data.labels, data.group_ids, **options)
-    else:
-        chain = Chain(AlphaQueryExpansion(k=expand), last)
-        options = {key: value for key, value in options.items() if key not in ("n_r", "n_t", "variant", "init")}
-        fitted = chain.fit(data.embeddings, data.labels, data.group_ids, **options)
+        options["init"] = FeatureReasoning.from_pretrained(init)
+    if expand is not None:
+        options["expanders"] = [AlphaQueryExpansion(k=expand)]
+    output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    fitted: Any = FeatureReasoning.fit(data.embeddings, data.labels, data.group_ids, **options)
+    if expand is not None:
+        fitted = Chain(*options["expanders"], fitted)
     fitted.save_pretrained(output)
     click.echo(f"Saved to {output}")
 
@@ -104,18 +92,24 @@ def fit(
 @click.option("--k", default=500, show_default=True, help="Results per query.")
 @click.option("--output", type=FILE, required=True, help="An .npz to write: indices, scores, and ids if known.")
 @click.option("--on-unfamiliar", type=click.Choice(ON_UNFAMILIAR), default="warn", show_default=True)
-def rerank(query: Path, gallery: Path, reasoner: Path, k: int, output: Path, on_unfamiliar: str) -> None:
+@vectors_column
+def rerank(
+    query: Path, gallery: Path, reasoner: Path, k: int, output: Path, on_unfamiliar: str, column: str | None
+) -> None:
     """Search, re-rank and write the result."""
-    asked, items = read_embeddings(query), read_embeddings(gallery)
-    first = rank(asked.embeddings, items.embeddings, k=k)
     step = _load(reasoner)
-    options = {"on_unfamiliar": on_unfamiliar} if isinstance(step, FeatureReasoning) else {}
-    better = step.rerank(asked.embeddings, items.embeddings, first, **options)
+    asked, items = read_embeddings(query, column), read_embeddings(gallery, column)
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"{output.parent}: no such folder")
+    first = rank(asked.embeddings, items.embeddings, k=k)
+    better = step.rerank(asked.embeddings, items.embeddings, first, on_unfamiliar=on_unfamiliar)
     arrays = {"indices": better.indices, "scores": better.scores}
     if items.ids is not None:
         arrays["ids"] = items.ids[better.indices]
-    with open(output, "wb") as file:
+    part = output.with_name(output.name + ".part")
+    with part.open("wb") as file:
         np.savez(file, **arrays)
+    part.replace(output)
     click.echo(f"{len(better)} queries, {better.k} results each: {output}")
 
 
@@ -123,12 +117,25 @@ def rerank(query: Path, gallery: Path, reasoner: Path, k: int, output: Path, on_
 @click.argument("file", type=FILE)
 @click.option("--gallery", type=FILE, help="Search this file; otherwise FILE's own roles, or a split of it.")
 @click.option("--reasoner", type=FOLDER, help="Compare this with no re-ranking.")
+@click.option("--k", type=int, help="Look at the first k results only.  [default: the whole gallery]")
 @click.option("--seed", default=0, show_default=True, help="Of the split, where FILE has no roles.")
 @click.option("--json", "as_json", is_flag=True)
-def evaluate(file: Path, gallery: Path | None, reasoner: Path | None, seed: int, as_json: bool) -> None:
+@labelled_columns
+def evaluate(
+    file: Path,
+    gallery: Path | None,
+    reasoner: Path | None,
+    k: int | None,
+    seed: int,
+    as_json: bool,
+    column: str | None,
+    label_column: str | None,
+) -> None:
     """MAP and more of FILE's queries, without and with a reasoner."""
-    query, items = _queries_and_gallery(file, gallery, seed)
-    before, after = _rank_groups(query, items, _load(reasoner) if reasoner else None)
+    step = _load(reasoner) if reasoner else None
+    data = _read(file, column, label_column)
+    query, items = (data, _read(gallery, column, label_column)) if gallery else split_queries(data, seed)
+    before, after = rank_groups(query, items, step, k)
     labels = (query.labels, items.labels, query.group_ids, items.group_ids)
     results = {"none": evaluate_ranking(before, *labels)}
     if after is not None:
@@ -137,11 +144,9 @@ def evaluate(file: Path, gallery: Path | None, reasoner: Path | None, seed: int,
         click.echo(json.dumps({name: result.to_dict() for name, result in results.items()}))
         return
     for name, result in results.items():
-        at = ", ".join(f"P@{k} {100 * value:.2f}" for k, value in result.precision.items())
-        click.echo(f"{name:10} MAP {100 * result.map:.2f}  {at}")
+        click.echo(f"{name:10} {result}")
     if after is not None:
-        first, second = results["none"].average_precision, results["reasoner"].average_precision
-        gain = paired_bootstrap(first, second)
+        gain = paired_bootstrap(*(result.average_precision for result in results.values()))
         click.echo(f"gain {100 * gain.difference:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]")
 
 
@@ -153,71 +158,42 @@ def evaluate(file: Path, gallery: Path | None, reasoner: Path | None, seed: int,
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
+@labelled_columns
 def compare_command(
-    file: Path, gallery: Path | None, train: Path | None, n_r: int, steps: int, seed: int, as_json: bool
+    file: Path,
+    gallery: Path | None,
+    train: Path | None,
+    as_json: bool,
+    column: str | None,
+    label_column: str | None,
+    **options: Any,
 ) -> None:
     """One table of what each re-ranker brings on FILE, and which to use.
 
     FILE's rows are used by role (train, query, gallery); without roles half of it trains and tunes, the other half is
     searched, one query to four gallery rows.
     """
-    if (gallery is None) != (train is None):
-        raise ValueError("--gallery and --train go together: FILE, --gallery and --train are three files")
-    data = read_embeddings(file)
+    data = _read(file, column, label_column)
     if gallery is not None and train is not None:
-        parts = (read_embeddings(train), data, read_embeddings(gallery))
+        parts = (_read(train, column, label_column), data, _read(gallery, column, label_column))
+    elif gallery is None and train is None:
+        parts = split_roles(data, options["seed"])
     else:
-        parts = split_roles(data, seed)
-    for part, name in zip(parts, (train or file, file, gallery or file), strict=True):
-        _need_labels(part, name)
-    result: Comparison = compare(*parts, n_r=n_r, steps=steps, seed=seed)
+        raise ValueError("--gallery and --train go together: FILE, --gallery and --train are three files")
+    result = compare(*parts, **options)
     click.echo(json.dumps(result.to_dict()) if as_json else str(result))
 
 
-def _load(folder: Path) -> Any:
-    return (Chain if (folder / "chain.json").is_file() else FeatureReasoning).from_pretrained(folder)
+def _load(folder: Path) -> Chain:
+    """What fit wrote, as a chain in any case."""
+    if (folder / "chain.json").is_file():
+        return Chain.from_pretrained(folder)
+    return Chain(FeatureReasoning.from_pretrained(folder))
 
 
-def _need_labels(data: EmbeddingSet, file: Path) -> None:
+def _read(file: Path, column: str | None, label_column: str | None) -> EmbeddingSet:
+    data = read_embeddings(file, column, label_column)
     if data.labels is None:
-        raise ValueError(f"{file} has no labels")
-
-
-def _queries_and_gallery(file: Path, gallery: Path | None, seed: int) -> tuple[EmbeddingSet, EmbeddingSet]:
-    data = read_embeddings(file)
-    _need_labels(data, file)
-    if gallery is not None:
-        items = read_embeddings(gallery)
-        _need_labels(items, gallery)
-        return data, items
-    if data.roles is not None:
-        return data.role("query"), data.role("gallery")
-    order = np.random.default_rng(seed).permutation(len(data))
-    cut = max(1, len(data) // 5)
-    return data.select(order[:cut]), data.select(order[cut:])
-
-
-def _rank_groups(query: EmbeddingSet, items: EmbeddingSet, step: Any) -> tuple[Ranking, Ranking | None]:
-    """Rankings of each query over its group's gallery rows, and the rows of other groups after them."""
-    if (query.group_ids is None) != (items.group_ids is None):
-        raise ValueError("queries and gallery must both have group_ids, or neither")
-    if query.group_ids is None:
-        before = rank(query.embeddings, items.embeddings)
-        return before, step.rerank(query.embeddings, items.embeddings, before) if step else None
-    shape = (len(query), len(items))
-    tables = [(np.empty(shape, np.int64), np.empty(shape, np.float32)) for _ in range(2 if step else 1)]
-    for group in np.unique(query.group_ids):
-        own = np.flatnonzero(query.group_ids == group)
-        met = np.flatnonzero(items.group_ids == group)
-        others = np.flatnonzero(items.group_ids != group)
-        rankings: list[Ranking | None] = [None] * len(tables)
-        if len(met):
-            rankings[0] = rank(query.embeddings[own], items.embeddings[met])
-            if step:
-                rankings[1] = step.rerank(query.embeddings[own], items.embeddings[met], rankings[0])
-        for (indices, scores), ranking in zip(tables, rankings, strict=True):
-            indices[own, len(met) :], scores[own, len(met) :] = others, -np.inf
-            if ranking is not None:
-                indices[own, : len(met)], scores[own, : len(met)] = met[ranking.indices], ranking.scores
-    made = [Ranking(*table) for table in tables]
-    return made[0], made[1] if step else None
+        beside = f"; put them into {file.with_suffix('.labels.npy')}" if file.suffix == ".npy" else ""
+        raise ValueError(f"{file} has no labels{beside}")
+    return data

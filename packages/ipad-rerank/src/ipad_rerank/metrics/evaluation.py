@@ -41,6 +41,10 @@ class Evaluation:
     average_precision: Any
     queries: int
 
+    def __str__(self) -> str:
+        at = ", ".join(f"P@{k} {100 * value:.2f}" for k, value in self.precision.items())
+        return f"MAP {100 * self.map:.2f}  {at}"
+
     def to_dict(self) -> dict[str, Any]:
         """All but the per-query values, ready for JSON."""
         names = ("map", "macro_map", "label_map", "per_group", "precision", "recall", "hit_rate", "ndcg", "queries")
