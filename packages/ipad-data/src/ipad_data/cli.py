@@ -98,7 +98,9 @@ def prepare_command(
     Example: ipad-data prepare fashionai data/FashionAI --out prepared --size 512 -o missing_images=skip
     """
     dataset = load(name, folder, **options)
-    report = prepare(dataset, out, size, quality, unreadable, workers=workers, progress=True)
+    report = prepare(
+        dataset, out, size, quality, unreadable, workers=workers, progress=True, name=name, options=options
+    )
     click.echo(str(report))
     for problem in report.unreadable[:20]:
         click.echo(f"  {problem}", err=True)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.nn import functional as F
 
 from ipad_data.errors import ImageDecodeError
 
@@ -40,7 +42,15 @@ def decode_image(source: str | Path | bytes, size: int, fit: Fit = "squash", nam
         ImageDecodeError: missing, empty, truncated or no image, or so many pixels that Pillow takes it for a
             decompression bomb (``PIL.Image.MAX_IMAGE_PIXELS``).
     """
-    return np.asarray(_resize(open_image(source, size, name), size, fit))
+    image = open_image(source, size, name)
+    if fit == "squash":
+        return _resize(image, size, size)
+    shrink = size / max(image.size)
+    width, height = (max(1, round(side * shrink)) for side in image.size)
+    square = np.full((size, size, 3), _WHITE, dtype=np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = _resize(image, width, height)
+    return square
 
 
 def open_image(source: str | Path | bytes, size: int | None = None, name: str | None = None) -> Image.Image:
@@ -98,12 +108,19 @@ def _deep_gray_to_rgb(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8)).convert("RGB")
 
 
-def _resize(image: Image.Image, size: int, fit: Fit) -> Image.Image:
-    if image.size == (size, size):
-        return image
-    if fit == "letterbox":
-        return ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR, color=_WHITE)
-    return image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
+def _resize(image: Image.Image, width: int, height: int) -> np.ndarray:
+    """Pixels at another size, ``(height, width, 3)``: bilinear with a filter as wide as the reduction.
+
+    torch's uint8 kernel gives Pillow's result to within one level, in a third of the time, which is more than reading a
+    small JPEG takes. Before that, large images are averaged over whole pixels down to twice the size.
+    """
+    factors = [max(1, int(have / want / 2)) for have, want in zip(image.size, (width, height), strict=True)]
+    pixels = np.array(image.reduce(tuple(factors)) if max(factors) > 1 else image)
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, 3, H, W), channels last in memory
+    resized = F.interpolate(planes, (height, width), mode="bilinear", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
 
 
 def _first_bytes(source: str | Path | bytes) -> str:

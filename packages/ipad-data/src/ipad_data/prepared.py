@@ -1,0 +1,177 @@
+"""Prepared folders: what `ipad-data prepare` made of a dataset, and reading it back.
+
+``OUT/prepared.json`` says what was prepared and lists the shards, ``OUT/data/{split}-00000-of-00004.parquet``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+
+from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
+from ipad_data.shards import Shard
+
+MANIFEST = "prepared.json"
+_FORMAT = 1
+_AGAIN = "Copy the folder again, or prepare it anew: `ipad-data prepare NAME DIR --out FOLDER`."
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a prepared folder holds.
+
+    Attributes:
+        dataset: Name under which ``load`` read the originals; None where that is not known.
+        options: Options that ``load`` was given; None where they are not known.
+        size: Shorter side of the images in pixels, at most.
+        quality: JPEG quality.
+        shards: Split -> its files.
+    """
+
+    dataset: str | None
+    options: dict[str, Any] | None
+    size: int
+    quality: int
+    shards: dict[str, list[Shard]]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Split -> number of rows."""
+        return {split: sum(shard.rows for shard in shards) for split, shards in self.shards.items()}
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all shards."""
+        return sum(shard.bytes for shards in self.shards.values() for shard in shards)
+
+    def to_json(self) -> str:
+        """Text of ``prepared.json``."""
+        shards = {split: [shard._asdict() for shard in shards] for split, shards in self.shards.items()}
+        fields = {"format": _FORMAT, **asdict(self), "shards": shards}
+        return json.dumps(fields, ensure_ascii=False, indent=1, default=str) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, path: str) -> Manifest:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            LabelFileError: not a manifest of this format.
+        """
+        try:
+            fields = json.loads(text)
+            if fields.pop("format") != _FORMAT:
+                raise LabelFileError.at(path, None, f"format must be {_FORMAT}; prepare the folder anew")
+            shards = {split: [Shard(**shard) for shard in shards] for split, shards in fields.pop("shards").items()}
+            return cls(**fields, shards=shards)
+        except json.JSONDecodeError as error:
+            raise LabelFileError.at(path, error.lineno, f"not JSON: {error.msg}") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise LabelFileError.at(path, None, f"not what `ipad-data prepare` writes: {error}") from None
+
+    def check(self, name: str, options: Mapping[str, Any], defaults: Mapping[str, Any], folder: str) -> None:
+        """Raise ``ValueError`` where ``load(name, folder, **options)`` asks for something else than was prepared."""
+        if self.dataset not in (None, name):
+            raise ValueError(f"{folder} was prepared from {self.dataset!r}, got {name!r}; load it under its own name")
+        for option, value in options.items():
+            if self.options is None:
+                raise ValueError(f"{folder} does not say with which {option} it was prepared; leave {option} out")
+            prepared = self.options.get(option, defaults.get(option))
+            if json.loads(json.dumps(value, default=str)) != prepared:
+                raise ValueError(
+                    f"{folder} was prepared with {option}={prepared!r}, got {value!r}; "
+                    f"leave {option} out, or prepare the originals anew"
+                )
+
+
+def is_prepared(folder: str | PathLike[str]) -> bool:
+    """Whether a folder is a prepared one, or what is left of one. A URL is taken for one: nothing else is read there."""
+    if "://" in str(folder):
+        return True
+    path = Path(folder).expanduser()
+    return (path / MANIFEST).is_file() or any((path / "data").glob("*-of-*.parquet"))
+
+
+def read_manifest(folder: str | PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Manifest:
+    """Manifest of a prepared folder.
+
+    Raises:
+        DatasetFilesNotFoundError: there is none.
+        LabelFileError: it is not one.
+    """
+    filesystem, root = _open_folder(folder, storage_options)
+    path = f"{root}/{MANIFEST}"
+    try:
+        text = filesystem.read_text(path, encoding="utf-8")
+    except FileNotFoundError:
+        raise DatasetFilesNotFoundError.explain(f"{MANIFEST} of a prepared folder", [path], _AGAIN) from None
+    return Manifest.from_json(text, path)
+
+
+def load_prepared(
+    folder: str | PathLike[str],
+    split: str | None = None,
+    streaming: bool = False,
+    cache_dir: str | PathLike[str] | None = None,
+    num_proc: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Dataset | DatasetDict | IterableDataset | IterableDatasetDict:
+    """Load what :func:`~ipad_data.prepare.prepare` wrote: the same columns and schema as ``ipad_data.load``.
+
+    Args:
+        folder: The folder, or the URL of its copy in an object storage that ``fsspec`` knows, e.g. ``s3://...``.
+        split: ``train``, ``validation`` or ``test``; all of them when None.
+        streaming: Read shard by shard without building a table. Shuffle before dividing over ranks.
+        cache_dir: Where built tables are kept; the cache of ``datasets`` when None.
+        num_proc: Processes that build the table; one when None.
+        storage_options: Credentials and the like for ``fsspec``.
+
+    Raises:
+        DatasetFilesNotFoundError: no prepared folder, or shards are missing or cut off.
+        ValueError: no such split.
+    """
+    manifest = read_manifest(folder, storage_options)
+    if split is not None and split not in manifest.shards:
+        raise ValueError(f"split must be one of {', '.join(manifest.shards)}, got {split!r}")
+    filesystem, root = _open_folder(folder, storage_options)
+    files = {name: [f"{root}/{shard.file}" for shard in shards] for name, shards in manifest.shards.items()}
+    for name, shards in manifest.shards.items():
+        wrong = [
+            path for path, shard in zip(files[name], shards, strict=True) if _size(filesystem, path) != shard.bytes
+        ]
+        if wrong:
+            what = f"{len(wrong)} of {len(shards)} shards of {name} (or a part of them)"
+            raise DatasetFilesNotFoundError.explain(what, wrong[:3], _AGAIN)
+    if "://" in str(folder):
+        files = {name: [filesystem.unstrip_protocol(path) for path in paths] for name, paths in files.items()}
+    return load_dataset(
+        "parquet",
+        data_files=files,
+        split=split,
+        streaming=streaming,
+        cache_dir=None if cache_dir is None else str(cache_dir),
+        num_proc=None if streaming else num_proc,
+        storage_options=None if storage_options is None else dict(storage_options),
+    )
+
+
+def _open_folder(
+    folder: str | PathLike[str], storage_options: Mapping[str, Any] | None
+) -> tuple[AbstractFileSystem, str]:
+    url = str(folder) if "://" in str(folder) else str(Path(folder).expanduser().absolute())
+    filesystem, root = url_to_fs(url, **(storage_options or {}))
+    return filesystem, root.rstrip("/")
+
+
+def _size(filesystem: AbstractFileSystem, path: str) -> int | None:
+    try:
+        return filesystem.size(path)
+    except FileNotFoundError:
+        return None
