@@ -85,6 +85,22 @@ def test_rerank_writes_indices_scores_and_ids(files, reasoner):
     assert not list(files.glob("*.part"))
 
 
+def test_rerank_searches_by_role_and_within_groups(files, reasoner):
+    result = run(
+        "rerank", "--query", files / "all.safetensors", "--gallery", files / "all.safetensors", "--reasoner", reasoner,
+        "--k", 200, "--output", files / "own.npz", "--on-unfamiliar", "ignore",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    data = read_embeddings(files / "all.safetensors")
+    with np.load(files / "own.npz") as own:
+        np.testing.assert_array_equal(own["queries"], np.arange(500, 580))
+        for row, indices, scores in zip(own["queries"], own["indices"], own["scores"], strict=True):
+            met = 580 + np.flatnonzero(data.group_ids[580:] == data.group_ids[row])
+            found = indices[indices >= 0]
+            assert np.isneginf(scores[len(found) :]).all()
+            np.testing.assert_array_equal(np.sort(found), met[:200] if len(met) > 200 else met)
+
+
 def test_rerank_falls_back_when_told_to(files, reasoner):
     result = run(
         "rerank", "--query", files / "q.npy", "--gallery", files / "q.npy", "--reasoner", reasoner,
@@ -222,7 +238,7 @@ def test_every_kind_of_file_gives_the_same_parts(files, monkeypatch, name, optio
         (["rerank", "--query", "q.npy", "--gallery", "q.npy", "--reasoner", "x", "--output", "y"], "holds no config.json"),
         (["rerank", "--query", "q.npy", "--gallery", "g.npz", "--reasoner", "r", "--output", "o", "--k", "0"], "k must be"),
         (["rerank", "--query", "q.npy", "--gallery", "g.npz", "--reasoner", "r", "--output", "no/y"], "no: no such folder"),
-        (["compare", "plain.npz", "--train", "plain.npz"], "--gallery and --train go together"),
+        (["compare", "plain.npz", "--gallery", "plain.npz"], "--gallery needs --train"),
         (["compare", "few.npz"], "5 rows are too few to split"),
     ],
 )  # fmt: skip

@@ -10,12 +10,11 @@ import click
 import numpy as np
 
 from ipad_rerank._options import FILE, FOLDER, OneLineErrors, device, labelled_columns, vectors_column
-from ipad_rerank._retrievals import rank_groups, split_queries
+from ipad_rerank._retrievals import part_of, rank_groups, split_queries
 from ipad_rerank.compare import compare, split_roles
 from ipad_rerank.embeddings import EmbeddingSet, read_embeddings
 from ipad_rerank.metrics import evaluate as evaluate_ranking
 from ipad_rerank.metrics import paired_bootstrap
-from ipad_rerank.ranking import rank
 from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.feature_reasoning import ON_UNFAMILIAR, VARIANTS, FeatureReasoning
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion
@@ -90,22 +89,29 @@ def fit(
 @click.option("--gallery", type=FILE, required=True)
 @click.option("--reasoner", type=FOLDER, required=True, help="Folder written by fit.")
 @click.option("--k", default=500, show_default=True, help="Results per query.")
-@click.option("--output", type=FILE, required=True, help="An .npz to write: indices, scores, and ids if known.")
+@click.option("--output", type=FILE, required=True, help="An .npz to write.")
 @click.option("--on-unfamiliar", type=click.Choice(ON_UNFAMILIAR), default="warn", show_default=True)
 @vectors_column
 def rerank(
     query: Path, gallery: Path, reasoner: Path, k: int, output: Path, on_unfamiliar: str, column: str | None
 ) -> None:
-    """Search, re-rank and write the result."""
+    """Search, re-rank and write the result.
+
+    Of files with roles, the rows of role query search those of role gallery; with group_ids, each its own group's.
+    What is written: "queries" (rows of the query file), "indices" (rows of the gallery file, best first),
+    "scores" and, where the gallery has them, "ids". Where a group has less than k, the rest is -1, -inf and -1 (or "").
+    """
     step = _load(reasoner)
-    asked, items = read_embeddings(query, column), read_embeddings(gallery, column)
+    own, asked = part_of(read_embeddings(query, column), "query")
+    met, items = part_of(read_embeddings(gallery, column), "gallery")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: no such folder")
-    first = rank(asked.embeddings, items.embeddings, k=k)
-    better = step.rerank(asked.embeddings, items.embeddings, first, on_unfamiliar=on_unfamiliar)
-    arrays = {"indices": better.indices, "scores": better.scores}
+    _, better = rank_groups(asked, items, step, k, on_unfamiliar=on_unfamiliar)
+    none = np.isneginf(better.scores)
+    arrays = {"queries": own, "indices": np.where(none, -1, met[better.indices]), "scores": better.scores}
     if items.ids is not None:
-        arrays["ids"] = items.ids[better.indices]
+        words = items.ids.dtype.kind == "U"
+        arrays["ids"] = np.where(none, "" if words else -1, items.ids[better.indices])
     part = output.with_name(output.name + ".part")
     with part.open("wb") as file:
         np.savez(file, **arrays)
@@ -153,7 +159,7 @@ def evaluate(
 @main.command(name="compare")
 @click.argument("file", type=FILE)
 @click.option("--gallery", type=FILE, help="With --train: FILE holds the queries, this the gallery.")
-@click.option("--train", type=FILE, help="Vectors to tune and fit on.")
+@click.option("--train", type=FILE, help="Vectors to tune and fit on; FILE is then only searched.")
 @click.option("--n-r", default=500, show_default=True)
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -173,13 +179,14 @@ def compare_command(
     FILE's rows are used by role (train, query, gallery); without roles half of it trains and tunes, the other half is
     searched, one query to four gallery rows.
     """
+    if gallery is not None and train is None:
+        raise ValueError("--gallery needs --train: FILE, --gallery and --train are three files")
     data = _read(file, column, label_column)
-    if gallery is not None and train is not None:
-        parts = (_read(train, column, label_column), data, _read(gallery, column, label_column))
-    elif gallery is None and train is None:
+    if train is None:
         parts = split_roles(data, options["seed"])
     else:
-        raise ValueError("--gallery and --train go together: FILE, --gallery and --train are three files")
+        searched = (data, _read(gallery, column, label_column)) if gallery else split_queries(data, options["seed"])
+        parts = (_read(train, column, label_column), *searched)
     result = compare(*parts, **options)
     click.echo(json.dumps(result.to_dict()) if as_json else str(result))
 
