@@ -36,7 +36,7 @@ def workplace(tmp_path_factory):
     photos = folder / "my-photos"
     photos.mkdir()
     rows = []
-    for index in range(120):
+    for index in range(160):
         rendered = render_image(index, seed=5, size=64, difficulty="easy")
         rendered.image.save(photos / f"photo-{index}.jpg", quality=90)
         labels = {key: rendered.labels.get(key) for key in ("sleeve_length", "collar_design")}

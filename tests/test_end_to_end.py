@@ -6,21 +6,65 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from ipad_rerank import read_embeddings
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.multiprocess
 
 
-def test_evaluate_embed_and_rerank_follow_each_other(trained, run_process):
+@pytest.fixture(scope="session")
+def embedded(trained, run_process):
+    """``train.safetensors`` and ``test.safetensors`` in the workplace: what the trained model makes of its splits."""
+    for split in ("train", "test"):
+        run_process(["-m", "ipad_train", "embed", "runs/tiny", "--split", split, "--out", f"{split}.safetensors"])
+    return trained.parents[1]
+
+
+@pytest.fixture(scope="session")
+def rerank_command(run_process):
+    """``rerank_command(*arguments) -> output`` of the real ``ipad-rerank`` command."""
+    start = "import sys; from ipad_rerank.cli import main; sys.argv[0] = 'ipad-rerank'; main()"
+    return lambda *arguments: run_process(["-c", start, *arguments])
+
+
+def test_evaluate_and_embed_see_the_same_entries(trained, embedded, run_process, rerank_command):
     output = run_process(["-m", "ipad_train", "evaluate", "runs/tiny"])
     assert "| fused" in output
-    rows = json.loads((trained / "evaluation-test.json").read_text(encoding="utf-8"))["rows"]
-    assert {row["name"] for row in rows} >= {"random", "IP-SP", "IP-SE", "fused"}
-    run_process(["-m", "ipad_train", "embed", "runs/tiny", "--split", "train", "--out", "train.safetensors"])
-    run_process(["-m", "ipad_rerank.cli", "--help"])
-    assert (trained.parents[1] / "train.safetensors").is_file()
+    results = json.loads((trained / "evaluation-test.json").read_text(encoding="utf-8"))
+    maps = {row["name"]: row["overall"] for row in results["rows"]}
+    assert set(maps) >= {"random", "IP-SP", "IP-SE", "fused"}
+    found = json.loads(rerank_command("evaluate", "test.safetensors", "--json"))["none"]
+    assert found["queries"] == results["queries"]
+    assert 100 * found["map"] == pytest.approx(maps["fused"], abs=0.05)  # the same search, from a file
+
+
+def test_embeddings_of_a_run_are_fitted_reranked_and_compared(embedded, rerank_command):
+    query, gallery = (read_embeddings(embedded / "test.safetensors").role(name) for name in ("query", "gallery"))
+    output = rerank_command(
+        "fit", "train.safetensors", "--output", "reasoner", "--n-r", "20", "--steps", "20", "--keep-without-gain"
+    )
+    assert "Saved to reasoner" in output
+    rerank_command(
+        "rerank", "--query", "test.safetensors", "--gallery", "test.safetensors", "--reasoner", "reasoner",
+        "--k", "9", "--output", "best.npz",
+    )  # fmt: skip
+    with np.load(embedded / "best.npz") as best:
+        assert best["indices"].shape == (len(query), 9)
+        found = best["indices"] >= 0
+        met = read_embeddings(embedded / "test.safetensors")
+        same_group = met.group_ids[best["indices"]] == query.group_ids[:, None]
+        assert same_group[found].all()
+        assert np.isin(best["ids"][found], gallery.ids).all()
+    assert "gain " in rerank_command("evaluate", "test.safetensors", "--reasoner", "reasoner")
+    table = rerank_command(
+        "compare", "test.safetensors", "--train", "train.safetensors", "--n-r", "20", "--steps", "5"
+    )
+    for words in ("| none", "k_reciprocal", "feature reasoning", "expansion, then", "Oracle of the first", "Use: "):
+        assert words in table
 
 
 def test_the_report_is_one_page_without_anything_external(trained, run_process):
