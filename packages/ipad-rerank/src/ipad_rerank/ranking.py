@@ -11,6 +11,7 @@ import torch
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors, compute_dtype, positive_int
 from ipad_rerank._cosine import ALIGN, aligned
 from ipad_rerank._memory import work_budget
+from ipad_rerank._progress import progress_over
 from ipad_rerank._topk import stable_topk, topk_above
 
 
@@ -101,7 +102,9 @@ class Ranking:
             raise ValueError(f"ranking has index {int(self.indices.max())}, gallery has {num_gallery} rows only")
 
 
-def rank(query: Any, gallery: Any, k: int | None = None, batch_size: int | None = None) -> Ranking:
+def rank(
+    query: Any, gallery: Any, k: int | None = None, batch_size: int | None = None, progress: bool | None = None
+) -> Ranking:
     """The k gallery rows of highest cosine similarity for each query, exactly, in chunks.
 
     Equal scores keep the gallery's order (lowest row first). A zero vector in the gallery ranks last with score -2;
@@ -112,6 +115,7 @@ def rank(query: Any, gallery: Any, k: int | None = None, batch_size: int | None 
         gallery: ``(G, D)``.
         k: How many to keep; None keeps all, and a k above G gives G.
         batch_size: Queries at a time; by default from free memory.
+        progress: Show a bar; by default on a terminal.
 
     Returns:
         Ranking of ``query``'s kind; scores are cosines in float64 where both inputs are float64, else float32.
@@ -138,31 +142,33 @@ def rank(query: Any, gallery: Any, k: int | None = None, batch_size: int | None 
     chunk = -(-chunk // ALIGN) * ALIGN
     indices = torch.empty(len(queries), k, dtype=torch.int64, device=device)
     scores = torch.empty(len(queries), k, dtype=dtype, device=device)
-    for start in range(0, len(queries), batch_size):
-        stop = min(start + batch_size, len(queries))
-        part = queries.unit(start, stop, dtype, device)
-        scores[start:stop], indices[start:stop] = _search(part, items, k, chunk)
+    pieces = [(start, first) for start in range(0, len(queries), batch_size) for first in range(0, len(items), chunk)]
+    for start, first in progress_over(pieces, len(pieces), "Searching", progress):
+        rows = slice(start, min(start + batch_size, len(queries)))
+        if first == 0:
+            part, best = queries.unit(rows.start, rows.stop, dtype, device), None
+        best = _search(part, items, slice(first, min(first + chunk, len(items))), k, best)
+        if first + chunk >= len(items):
+            scores[rows], indices[rows] = best
     return Ranking(queries.in_kind(indices), queries.in_kind(scores))
 
 
-def _search(query: torch.Tensor, items: Vectors, k: int, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
-    best_scores = best_indices = None
-    for start in range(0, len(items), chunk):
-        stop = min(start + chunk, len(items))
-        block = items.unit(start, stop, query.dtype, query.device)
-        zero = (block == 0).all(1)
-        scores = (query @ aligned(block).T)[:, : stop - start].clamp_(-1, 1)
-        if bool(zero.any()):
-            scores[:, zero] = ZERO_VECTOR_SCORE
-        if best_scores is None:
-            best_scores, best_indices = stable_topk(scores, k)
-            continue
-        full = best_scores.shape[1] == k  # then what is not above the k-th best cannot come in
-        scores, indices = topk_above(scores, best_scores[:, -1:], k) if full else stable_topk(scores, k)
-        # The kept ones stand first and have lower rows, so a stable merge keeps the gallery's order among ties.
-        best_scores, kept = stable_topk(torch.cat([best_scores, scores], dim=1), k)
-        best_indices = torch.cat([best_indices, indices + start], dim=1).gather(1, kept)
-    return best_scores, best_indices
+def _search(
+    query: torch.Tensor, items: Vectors, rows: slice, k: int, best: tuple[torch.Tensor, torch.Tensor] | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The top k of ``rows`` and of the ``best`` of the rows before them: scores and gallery rows."""
+    block = items.unit(rows.start, rows.stop, query.dtype, query.device)
+    zero = (block == 0).all(1)
+    scores = (query @ aligned(block).T)[:, : len(block)].clamp_(-1, 1)
+    if bool(zero.any()):
+        scores[:, zero] = ZERO_VECTOR_SCORE
+    if best is None:
+        return stable_topk(scores, k)
+    full = best[0].shape[1] == k  # then what is not above the k-th best cannot come in
+    scores, columns = topk_above(scores, best[0][:, -1:], k) if full else stable_topk(scores, k)
+    # The best ones stand first and have lower rows, so a stable merge keeps the gallery's order among ties.
+    scores, kept = stable_topk(torch.cat([best[0], scores], dim=1), k)
+    return scores, torch.cat([best[1], columns + rows.start], dim=1).gather(1, kept)
 
 
 def _repeats(indices: torch.Tensor) -> bool:

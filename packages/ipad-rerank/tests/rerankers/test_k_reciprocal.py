@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ipad_rerank import rank
 from ipad_rerank.rerankers import _overlap
@@ -140,39 +138,27 @@ def test_zero_vectors_do_not_disturb_the_others():
     np.testing.assert_allclose(found.scores[:, :70], expected.scores, atol=1e-12)
 
 
-class LargestStorage(TorchDispatchMode):
-    """Remembers the most bytes behind any tensor that an operation returned."""
+@pytest.fixture
+def largest_array(largest_storage, monkeypatch):
+    """Bytes, with blocks held to a budget: else the blocks of a small gallery may hold all of it."""
 
-    def __init__(self):
-        super().__init__()
-        self.bytes = 0
+    def measure(gallery, budget):
+        monkeypatch.setattr("ipad_rerank._memory._CPU_CAP", budget)
+        vectors = clusters(gallery + 20, gallery // 50, 0.5).astype(np.float32)
+        return largest_storage(lambda: k_reciprocal(vectors[:20], vectors[20:], k=100))
 
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        result = operation(*args, **(kwargs or {}))
-        for value in result if isinstance(result, (tuple, list)) else [result]:
-            if isinstance(value, torch.Tensor):
-                self.bytes = max(self.bytes, value.untyped_storage().nbytes())
-        return result
+    return measure
 
 
-def largest_array(monkeypatch, gallery, budget):
-    """Bytes, with blocks held to ``budget``: else the blocks of a small gallery may hold all of it."""
-    monkeypatch.setattr("ipad_rerank._memory._CPU_CAP", budget)
-    vectors = clusters(gallery + 20, gallery // 50, 0.5).astype(np.float32)
-    with LargestStorage() as largest:
-        k_reciprocal(vectors[:20], vectors[20:], k=100)
-    return largest.bytes
-
-
-def test_no_array_grows_with_the_square_of_the_gallery(monkeypatch):
+def test_no_array_grows_with_the_square_of_the_gallery(largest_array):
     gallery = 5000  # a bool matrix would have gallery * gallery bytes
-    assert largest_array(monkeypatch, gallery, 4 << 20) < gallery * gallery / 10
+    assert largest_array(gallery, 4 << 20) < gallery * gallery / 10
 
 
 @pytest.mark.slow
-def test_memory_grows_with_the_gallery_and_not_its_square(monkeypatch):
-    assert largest_array(monkeypatch, 20_000, 64 << 20) < 20_000 * 20_000 / 20
-    assert largest_array(monkeypatch, 40_000, 64 << 20) < 5 * largest_array(monkeypatch, 10_000, 64 << 20)
+def test_memory_grows_with_the_gallery_and_not_its_square(largest_array):
+    assert largest_array(20_000, 64 << 20) < 20_000 * 20_000 / 20
+    assert largest_array(40_000, 64 << 20) < 5 * largest_array(10_000, 64 << 20)
 
 
 @pytest.mark.parametrize(
