@@ -1,0 +1,139 @@
+"""Saved reasoners that were damaged, swapped or made to harm: refused with a message, and nothing in them is run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import struct
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ipad_rerank import FeatureReasoning
+
+
+@pytest.fixture
+def folder(tmp_path):
+    FeatureReasoning(n_r=10, hidden_width=4).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def rewrite_header(path, change):
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+
+def first_tensor(header):
+    return next(value for name, value in header.items() if name != "__metadata__")
+
+
+def beyond_the_end(header):
+    first_tensor(header)["data_offsets"] = [0, 1 << 40]
+
+
+def overlapping(header):
+    for value in header.values():
+        if "data_offsets" in value:
+            begin, end = value["data_offsets"]
+            value["data_offsets"] = [0, end - begin]
+
+
+def other_shape(header):
+    first_tensor(header)["shape"] = [999]
+
+
+def other_type(header):
+    first_tensor(header)["dtype"] = "F64"
+
+
+@pytest.mark.parametrize("change", [beyond_the_end, overlapping, other_shape, other_type])
+def test_headers_that_lie(folder, change):
+    rewrite_header(folder / "model.safetensors", change)
+    with pytest.raises(ValueError, match="is not a readable safetensors file"):
+        FeatureReasoning.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 8, struct.pack("<Q", 1 << 40) + b"{}", struct.pack("<Q", 99) + b"{}"]
+)
+def test_headers_of_impossible_length(folder, content):
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="is not a readable safetensors file"):
+        FeatureReasoning.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: tensors.pop(next(iter(tensors))),
+        lambda tensors: tensors.update(extra=torch.zeros(3)),
+        lambda tensors: tensors.update({next(iter(tensors)): torch.zeros(3, 3)}),
+    ],
+    ids=["missing", "extra", "another shape"],
+)
+def test_tensors_that_do_not_fit(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"is damaged, config\.json and model\.safetensors do not fit"):
+        FeatureReasoning.from_pretrained(folder)
+
+
+class Canary:
+    """Unpickling it would leave a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("write", ["pickle", "torch"])
+def test_pickles_are_refused_and_not_run(folder, tmp_path, name, write):
+    canary = tmp_path / "canary"
+    if write == "pickle":
+        (folder / name).write_bytes(pickle.dumps(Canary(canary)))
+    else:
+        torch.save(Canary(canary), folder / name)
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        FeatureReasoning.from_pretrained(folder)
+    assert not canary.exists()
+
+
+def test_a_pickle_beside_the_files_is_not_looked_at(folder, tmp_path):
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
+    FeatureReasoning.from_pretrained(folder)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_weights_of_another_reasoner(folder, tmp_path):
+    FeatureReasoning(n_r=11, hidden_width=4).save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", folder)
+    with pytest.raises(ValueError, match="do not fit"):
+        FeatureReasoning.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"holds no {name}"):
+        FeatureReasoning.from_pretrained(folder)
+
+
+def test_names_beyond_ascii(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "gew\u00e4hlt \u8863", ignore=shutil.ignore_patterns("gew*"))
+    assert FeatureReasoning.from_pretrained(tmp_path / "gew\u00e4hlt \u8863").n_r == 10
+
+
+def test_saving_into_a_file_is_an_error_of_the_system(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(FileExistsError):
+        FeatureReasoning(n_r=10).save_pretrained(tmp_path / "taken")
