@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ipad_data import EntryTable, load
+
 ROOT = Path(__file__).parents[1]
 _spec = importlib.util.spec_from_file_location("real_trees", ROOT / "packages/ipad-data/tests/real/conftest.py")
 _trees = importlib.util.module_from_spec(_spec)
@@ -17,6 +19,7 @@ _spec.loader.exec_module(_trees)
 fashionai_raw, darn_tree, deepfashion_tree = _trees.fashionai_raw, _trees.darn_tree, _trees.deepfashion_tree
 
 pytestmark = pytest.mark.multiprocess
+PREPARE = "from ipad_data.cli import main; main()"
 SMALL = [
     "data.detail_size=48", "data.num_workers=0", "model.name=ipad_tiny",
     "model.options={image_size: 32, embed_dim: 16, latent_dim: 16, crop_size: 32}",
@@ -37,11 +40,26 @@ def test_the_preset_trains_and_evaluates_on_the_real_layout(
     request, run_process, tmp_path, name, fixture, size, options
 ):
     tree = request.getfixturevalue(fixture)(**size)
-    run = tmp_path / "run"
-    overrides = [f"data.dir={tree.folder}", f"data.options={options}", f"output_dir={run}", *SMALL]
+    train_and_evaluate(run_process, name, tree.folder, tmp_path / "run", f"data.options={options}")
+
+
+def test_the_preset_trains_and_evaluates_on_a_prepared_folder(fashionai_raw, run_process, tmp_path):
+    tree, out = fashionai_raw({"": 1600}), tmp_path / "prepared"
+    run_process(
+        ["-c", PREPARE, "prepare", "fashionai", str(tree.folder), "--out", str(out), "--size", "48", "-o",
+         "protocol=random"]
+    )  # fmt: skip
+    results = train_and_evaluate(run_process, "fashionai", out, tmp_path / "run", "data.num_workers=2")
+    originals = load("fashionai", tree.folder, "test", protocol="random", cache_dir=tmp_path / "cache")
+    assert results["queries"] == len(EntryTable.from_dataset(originals, "query"))
+
+
+def train_and_evaluate(run_process, name: str, folder: Path, run: Path, *more: str) -> dict:
+    overrides = [f"data.dir={folder}", f"output_dir={run}", *SMALL, *more]
     run_process(["-m", "accelerate.commands.launch", "--cpu", "-m", "ipad_train", "--config", name, *overrides])
     run_process(["-m", "ipad_train", "evaluate", str(run)])
     results = json.loads((run / "evaluation-test.json").read_text(encoding="utf-8"))
     assert [row["name"] for row in results["rows"]] == ["random", "IP-SP", "IP-SE", "fused"]
     assert all(0 <= row["overall"] <= 100 for row in results["rows"])
     assert results["queries"] > 0
+    return results

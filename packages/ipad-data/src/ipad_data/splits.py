@@ -1,81 +1,22 @@
-"""Random splits: 8:1:1 into train, validation, test and 1:4 into query, gallery; seeded, stratified by value."""
+"""Random splits: 8:1:1 into train, validation, test, and 1:4 into query, gallery; seeded, stratified by value.
+
+Stratification rounds, and on small data rounding leaves values with a few held-out images without a query, or held-out
+images without any other of their value. Both are mended here, so that what is held out can be used.
+"""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ipad_data.label_files import LabelledImage
-from ipad_data.roles import ROLES, SPLITS
+from ipad_data.roles import GALLERY, QUERY, SPLITS, TRAIN
+from ipad_data.schema import AttributeSchema
+from ipad_data.stratification import stratified_parts
 
-
-def stratified_parts(value_ids: Sequence[Sequence[int]], fractions: Sequence[float], seed: int = 0) -> np.ndarray:
-    """Divide images into parts such that every value is divided in the same proportion, as far as counts allow.
-
-    Iterative stratification: the value with the fewest undivided images is dealt out first, each of its images to
-    the part that wants it most. It serves one label an image as well as many, and tiny data: a value with one image
-    goes to the largest part.
-
-    Args:
-        value_ids: Flat value ids of each image; an image without any goes where images are wanted.
-        fractions: Sizes of the parts relative to each other, e.g. ``(8, 1, 1)``; positive.
-        seed: Same seed, same parts, on any machine.
-
-    Returns:
-        ``(N,)`` int64, the part of each image.
-
-    Raises:
-        ValueError: fractions are not positive numbers.
-
-    References:
-        Sechidis et al. 2011, "On the stratification of multi-label data". Deviation: a part's wish for an image is
-        summed over all of the image's values, each relative to the value's images and the part's share, with half an
-        image taken off as in rounding. On nine attributes an image that divides the largest error by seven.
-    """
-    shares = np.asarray(fractions, dtype=np.float64)
-    if shares.ndim != 1 or not len(shares) or not np.isfinite(shares).all() or (shares <= 0).any():
-        raise ValueError(f"fractions must be positive numbers, got {list(fractions)}")
-    shares /= shares.sum()
-    labels = [tuple(set(values)) for values in value_ids]
-    order = np.random.default_rng(seed).permutation(len(labels)).tolist()
-    images_of: dict[int, list[int]] = {}
-    for image in order:
-        for value in labels[image]:
-            images_of.setdefault(value, []).append(image)
-    remaining = {value: len(images) for value, images in images_of.items()}
-    weights = {value: (1 / (shares * count)).tolist() for value, count in remaining.items()}
-    wanted = {value: (shares * count).tolist() for value, count in remaining.items()}
-    wanted_images = (shares * len(labels)).tolist()
-    parts = [-1] * len(labels)
-
-    def wish(image: int, part: int) -> tuple[float, float]:
-        """How much a part wants an image; rounded, so that equal wishes are equal on every machine."""
-        by_value = sum((wanted[value][part] - 0.5) * weights[value][part] for value in labels[image])
-        return round(by_value, 6), round(wanted_images[part] / shares[part], 6)
-
-    def place(image: int) -> None:
-        part = max(range(len(shares)), key=lambda part: wish(image, part))
-        parts[image] = part
-        wanted_images[part] -= 1
-        for value in labels[image]:
-            wanted[value][part] -= 1
-            remaining[value] -= 1
-            heapq.heappush(queue, (remaining[value], value))
-
-    queue = [(count, value) for value, count in remaining.items()]
-    heapq.heapify(queue)
-    while queue:
-        count, value = heapq.heappop(queue)
-        if count == remaining[value]:  # else a stale entry: the count has changed since
-            for image in images_of[value]:
-                if parts[image] < 0:
-                    place(image)
-    for image in order:
-        if parts[image] < 0:
-            place(image)
-    return np.asarray(parts, dtype=np.int64)
+_KEPT_FOR_TRAINING = 2  # images of a value that training must keep: an anchor and its positive
 
 
 def random_splits(
@@ -110,13 +51,16 @@ def random_splits(
     if not len(names) == len(attribute_ids) == len(value_ids):
         raise ValueError(f"arguments differ in length: {len(names)}, {len(attribute_ids)}, {len(value_ids)}")
     split_of = stratified_parts(value_ids, fractions, seed)
+    parts = _Parts(attribute_ids, value_ids, split_of)
+    for number in range(1, len(SPLITS)):
+        parts.pair_up(number)
     splits = {}
     for number, split in enumerate(SPLITS):
         members = np.flatnonzero(split_of == number).tolist()
-        roles = [ROLES.index("train")] * len(members)
+        roles = [TRAIN] * len(members)
         if split != "train":
-            asked = stratified_parts([value_ids[i] for i in members], query_to_gallery, seed + number)
-            roles = (asked + ROLES.index("query")).tolist()
+            labels = ([ids[i] for i in members] for ids in (attribute_ids, value_ids))
+            roles = held_out_roles(*labels, seed + number, query_to_gallery)
         splits[split] = [
             LabelledImage(
                 names[i], image_id, tuple(attribute_ids[i]), tuple(value_ids[i]), (role,) * len(value_ids[i])
@@ -124,3 +68,131 @@ def random_splits(
             for image_id, (i, role) in enumerate(zip(members, roles, strict=True))
         ]
     return splits
+
+
+def held_out_roles(
+    attribute_ids: Sequence[Sequence[int]],
+    value_ids: Sequence[Sequence[int]],
+    seed: int = 0,
+    query_to_gallery: Sequence[float] = (1, 4),
+) -> list[int]:
+    """Query or gallery for each image of a held-out split, stratified by value.
+
+    Where rounding has made too few queries, gallery images become queries, but only where another image of a value of
+    theirs stays in the gallery: until every attribute has such a query, and until the share of queries is right, of
+    values without a query first.
+
+    Args:
+        attribute_ids: Attributes of each image's entries.
+        value_ids: Flat value ids, parallel to ``attribute_ids``.
+        seed: Same seed, same roles.
+        query_to_gallery: Queries : gallery.
+
+    Returns:
+        ``QUERY`` or ``GALLERY`` for each image.
+    """
+    roles = (stratified_parts(value_ids, query_to_gallery, seed) + QUERY).tolist()
+    attribute_of = {v: a for pair in zip(attribute_ids, value_ids, strict=True) for a, v in zip(*pair, strict=True)}
+    asked, found = Counter(), Counter()
+    for values, role in zip(value_ids, roles, strict=True):
+        (asked if role == QUERY else found).update(set(values))
+    share = query_to_gallery[0] / sum(query_to_gallery)
+    lacking = max(1, round(share * len(roles))) - roles.count(QUERY)
+    unanswered = set(attribute_of.values()) - {attribute_of[value] for value in asked if found[value]}
+    candidates = [i for i in np.random.default_rng(seed).permutation(len(roles)).tolist() if roles[i] == GALLERY]
+    for first_of in ("attribute", "value", None):
+        for image in candidates:
+            if not unanswered and lacking <= 0:
+                return roles
+            values = set(value_ids[image])
+            answered = {value for value in values if found[value] > 1}
+            if first_of == "attribute":
+                answered = {value for value in answered if attribute_of[value] in unanswered}
+            elif lacking <= 0:
+                break
+            elif first_of == "value":
+                answered = {value for value in answered if not asked[value]}
+            last_match = any(found[value] == 1 and asked[value] for value in values)
+            if answered and not last_match and roles[image] == GALLERY:
+                roles[image] = QUERY
+                asked.update(values)
+                found.subtract(values)
+                unanswered -= {attribute_of[value] for value in values if found[value]}
+                lacking -= 1
+    return roles
+
+
+class _Parts:
+    """Images in their splits, with the images of each value counted, so that single images can change places."""
+
+    def __init__(self, attribute_ids, value_ids: Sequence[Sequence[int]], split_of: np.ndarray) -> None:
+        self.attribute_ids, self.value_ids, self.split_of = attribute_ids, value_ids, split_of
+        self.counts = [Counter() for _ in SPLITS]
+        for values, part in zip(value_ids, split_of.tolist(), strict=True):
+            self.counts[part].update(set(values))
+
+    def pair_up(self, number: int) -> None:
+        """Give a held-out split partners from training: for each attribute that has single images of its values only,
+        and for each image that shares no value with another.
+
+        Another image goes to training for each, where one can be spared, so that sizes hardly change. Training keeps
+        two images of every value that it gives from.
+        """
+        held_out = self.counts[number]
+        members = self._members(number)
+        single: dict[int, list[int]] = {}
+        for image in members:
+            for attribute_id, value_id in zip(self.attribute_ids[image], self.value_ids[image], strict=True):
+                single.setdefault(attribute_id, []).append(value_id)
+        for values in single.values():
+            if all(held_out[value] == 1 for value in values):
+                self._exchange(values, number)
+        for image in members:
+            if self.split_of[image] == number and self._is_alone(image, number):
+                self._exchange(self.value_ids[image], number)
+
+    def _exchange(self, values: Sequence[int], number: int) -> None:
+        train, held_out = self.counts[0], self.counts[number]
+        common = sorted(set(values), key=lambda value: (-train[value], value))
+        partner = next((image for value in common for image in self._partners(value)), None)
+        if partner is None:
+            return
+        self._move(partner, number)
+        others = [image for image in self._members(number) if image != partner]
+        spare = [image for image in others if self._is_alone(image, number)]
+        spare += [image for image in others if all(held_out[value] > 2 for value in self.value_ids[image])]
+        if spare:
+            self._move(spare[0], 0)
+
+    def _partners(self, value: int) -> Iterator[int]:
+        train = self.counts[0]
+        for image in self._members(0) if train[value] > _KEPT_FOR_TRAINING else ():
+            if value in self.value_ids[image] and all(train[v] > _KEPT_FOR_TRAINING for v in self.value_ids[image]):
+                yield image
+
+    def _members(self, number: int) -> list[int]:
+        return np.flatnonzero(self.split_of == number).tolist()
+
+    def _is_alone(self, image: int, number: int) -> bool:
+        values = self.value_ids[image]
+        return bool(values) and all(self.counts[number][value] == 1 for value in values)
+
+    def _move(self, image: int, number: int) -> None:
+        self.counts[self.split_of[image]].subtract(set(self.value_ids[image]))
+        self.counts[number].update(set(self.value_ids[image]))
+        self.split_of[image] = number
+
+
+def unanswered_note(splits: Mapping[str, Sequence[LabelledImage]], schema: AttributeSchema) -> str:
+    """Which attributes of held-out splits have no query with a gallery image of its value; empty where all have one."""
+    notes = []
+    for split, images in splits.items():
+        asked, found = set(), set()
+        for image in images if split != "train" else ():
+            for value_id, role in zip(image.value_ids, image.roles, strict=True):
+                (asked if role == QUERY else found).add(value_id)
+        labelled = {schema.locate(value_id)[0] for value_id in asked | found}
+        if lost := sorted(labelled - {schema.locate(value_id)[0] for value_id in asked & found}):
+            names = ", ".join(schema.attributes[attribute_id] for attribute_id in lost)
+            notes.append(f"in {split} no query of {names} has a gallery image of its value")
+    return "; ".join(notes)

@@ -43,8 +43,28 @@ class RunData:
 
 
 def load_data(config: DataConfig) -> RunData:
-    """Load the dataset of a run (and build its cache, once)."""
+    """Load the dataset of a run (and build its cache, once). ``config.dir`` may be a folder that `ipad-data prepare` made.
+
+    Raises:
+        ValueError: the options stream the rows or pick one split; there is nothing to train on, or to choose the best by.
+    """
+    for option in ("streaming", "split"):
+        if config.options.get(option):
+            raise ValueError(
+                f"data.options must not hold {option}, got {config.options[option]!r}: a run draws the rows of all splits "
+                "in an order of its own. Prepared folders are memory-mapped and need no streaming."
+            )
     splits = ipad_data.load(config.name, config.dir, **config.options)
+    if absent := [split for split in ("train", "validation") if split not in splits]:
+        raise ValueError(
+            f"data {config.name!r} in {config.dir} has no {' and no '.join(absent)} split, only {', '.join(splits)}; "
+            "a run needs both: label more images, or give splits of your own"
+        )
+    if not len(EntryTable.from_dataset(splits["validation"], "query")):
+        raise ValueError(
+            f"data {config.name!r} in {config.dir} has no query in validation, which a run chooses its best model by: "
+            "label more images, or give splits of your own"
+        )
     return RunData(splits, AttributeSchema.from_features(splits["train"].features))
 
 

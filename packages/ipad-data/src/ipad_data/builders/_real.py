@@ -18,7 +18,7 @@ from ipad_data.image_tree import ImageTree
 from ipad_data.label_files import LabelledImage, available_splits, read_splits, split_file_paths
 from ipad_data.meta_file import read_meta
 from ipad_data.schema import AttributeSchema
-from ipad_data.splits import random_splits
+from ipad_data.splits import random_splits, unanswered_note
 
 MISSING_IMAGES = ("raise", "skip", "label_only")
 _logger = logging.getLogger(__name__)
@@ -232,6 +232,8 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
         }
         if empty := [split for split in rows if not rows[split]]:
             _logger.warning("%s: no rows for the %s split, which is left out", self.TITLE, " and ".join(empty))
+        if note := unanswered_note({split: [image for image, _ in kept] for split, kept in rows.items()}, self.schema):
+            _logger.warning("%s: %s", self.TITLE, note)
         return [SplitGenerator(name=split, gen_kwargs={"rows": rows[split]}) for split in rows if rows[split]]
 
     def _answer_missing(self, coverage: Mapping[str, SplitCoverage]) -> None:

@@ -117,7 +117,7 @@ class DARN(RealDatasetBuilder):
     """Builder of DARN."""
 
     BUILDER_CONFIG_CLASS = DARNConfig
-    VERSION = Version("1.0.0")  # raise it when the parser changes
+    VERSION = Version("1.1.0")  # raise it when the parser changes
     TITLE = "DARN"
     ANCHOR = "pic"
     SCHEMA = SCHEMA

@@ -18,9 +18,9 @@ from ipad_data.builders._real import RawLabels, RealConfig, RealDatasetBuilder
 from ipad_data.errors import DatasetFilesNotFoundError, ImageDecodeError, LabelFileError
 from ipad_data.label_files import LabelledImage
 from ipad_data.label_text import filled_lines, parse_int, safe_relative_path
-from ipad_data.roles import ROLES, SPLITS
+from ipad_data.roles import SPLITS, TRAIN
 from ipad_data.schema import AttributeSchema
-from ipad_data.splits import stratified_parts
+from ipad_data.splits import held_out_roles
 from ipad_data.transforms.decode import open_image
 
 TYPES = ("texture", "fabric", "shape", "part", "style")
@@ -186,7 +186,7 @@ class DeepFashion(RealDatasetBuilder):
     """Builder of DeepFashion."""
 
     BUILDER_CONFIG_CLASS = DeepFashionConfig
-    VERSION = Version("1.0.0")  # raise it when the parser changes
+    VERSION = Version("1.1.0")  # raise it when the parser changes
     TITLE = "DeepFashion"
     ANCHOR = "img"
     SCHEMA = SCHEMA
@@ -242,10 +242,10 @@ class DeepFashion(RealDatasetBuilder):
         return {split: self._official(raw, split, indices) for split, indices in members.items()}
 
     def _official(self, raw: RawLabels, split: str, indices: list[int]) -> list[LabelledImage]:
-        roles = [ROLES.index("train")] * len(indices)
+        roles = [TRAIN] * len(indices)
         if split != "train":
-            asked = stratified_parts([raw.value_ids[i] for i in indices], (1, 4), self.config.seed + len(split))
-            roles = (asked + ROLES.index("query")).tolist()
+            labels = ([ids[i] for i in indices] for ids in (raw.attribute_ids, raw.value_ids))
+            roles = held_out_roles(*labels, self.config.seed + len(split))
         return [
             LabelledImage(
                 raw.names[i], number, raw.attribute_ids[i], raw.value_ids[i], (role,) * len(raw.value_ids[i])

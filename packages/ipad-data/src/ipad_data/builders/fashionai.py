@@ -124,7 +124,7 @@ class FashionAI(RealDatasetBuilder):
     """Builder of FashionAI."""
 
     BUILDER_CONFIG_CLASS = FashionAIConfig
-    VERSION = Version("1.0.0")  # raise it when the parser changes
+    VERSION = Version("1.1.0")  # raise it when the parser changes
     TITLE = "FashionAI"
     ANCHOR = "Images"
     SCHEMA = SCHEMA

@@ -19,9 +19,9 @@ from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
 from ipad_data.label_files import LabelledImage
 from ipad_data.label_table import LabelTable, TableRow, read_label_table
 from ipad_data.paths import resolve_inside
-from ipad_data.roles import GALLERY, QUERY, ROLES, SPLITS, TRAIN
+from ipad_data.roles import ROLES, SPLITS, TRAIN
 from ipad_data.schema import AttributeSchema
-from ipad_data.splits import random_splits, stratified_parts
+from ipad_data.splits import held_out_roles, random_splits, unanswered_note
 
 _MISSING = ("raise", "skip")
 
@@ -104,7 +104,7 @@ class Table(AttributeDatasetBuilder):
     """
 
     BUILDER_CONFIG_CLASS = TableConfig
-    VERSION = Version("1.0.0")
+    VERSION = Version("1.1.0")
 
     @classmethod
     def annotation_files(cls, config: TableConfig) -> list[Path]:
@@ -149,8 +149,8 @@ class Table(AttributeDatasetBuilder):
             splits = random_splits(names, *pairs, seed=self.config.seed)
         else:
             splits = self._given_splits(rows, entries)
-        if all(row.role is None for row, _ in rows):
-            splits = {split: _with_a_query(split, images) for split, images in splits.items() if images}
+        if note := unanswered_note(splits, self.schema):
+            warnings.warn(f"{self.table.path}: {note}", stacklevel=2)
         return [
             SplitGenerator(name=split, gen_kwargs={"images": images}) for split, images in splits.items() if images
         ]
@@ -200,12 +200,15 @@ class Table(AttributeDatasetBuilder):
         splits = {}
         for split in SPLITS:
             members = [i for i, (row, _) in enumerate(rows) if row.split == split]
-            drawn = stratified_parts([[value for _, value in entries[i]] for i in members], (1, 4), self.config.seed)
+            labels = ([[pair[k] for pair in entries[i]] for i in members] for k in (0, 1))
+            drawn = held_out_roles(*labels, self.config.seed)
             splits[split] = []
-            for image_id, (i, part) in enumerate(zip(members, drawn.tolist(), strict=True)):
+            for image_id, (i, role) in enumerate(zip(members, drawn, strict=True)):
                 row, path = rows[i]
-                role = TRAIN if split == "train" else (QUERY, GALLERY)[part]
-                role = role if row.role is None else ROLES.index(row.role)
+                if split == "train":
+                    role = TRAIN
+                elif row.role is not None:
+                    role = ROLES.index(row.role)
                 attribute_ids, value_ids = zip(*entries[i], strict=True)
                 splits[split].append(
                     LabelledImage(str(path), image_id, attribute_ids, value_ids, (role,) * len(value_ids))
@@ -224,14 +227,3 @@ class Table(AttributeDatasetBuilder):
         ):
             if sum(counts[value] > 0 for value in range(first, first + count)) < 2:
                 warnings.warn(f"attribute {attribute!r} has fewer than two values with images", stacklevel=2)
-
-
-def _with_a_query(split: str, images: list[LabelledImage]) -> list[LabelledImage]:
-    """The images; where a small split drew no query at all, the first image of its commonest value becomes one."""
-    counts = Counter(value for image in images for value in image.value_ids)
-    if split == "train" or any(QUERY in image.roles for image in images) or counts.most_common(1)[0][1] < 2:
-        return images
-    value = counts.most_common(1)[0][0]
-    chosen = next(i for i, image in enumerate(images) if value in image.value_ids)
-    query = images[chosen]._replace(roles=(QUERY,) * len(images[chosen].roles))
-    return [*images[:chosen], query, *images[chosen + 1 :]]
