@@ -85,6 +85,14 @@ def test_tensors_that_do_not_fit(folder, change):
         FeatureReasoning.from_pretrained(folder)
 
 
+def test_weights_that_are_no_numbers(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["network.last.bias"][3] = float("nan")
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"holds NaN or infinite values in network\.last\.bias"):
+        FeatureReasoning.from_pretrained(folder)
+
+
 class Canary:
     """Unpickling it would leave a file behind."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -57,6 +58,9 @@ def load_folder(folder: str | Path, restore: Callable[[dict[str, Any], dict[str,
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise ValueError(f"{path} holds NaN or infinite values in {', '.join(broken)}")
     try:
         return restore(config, tensors)
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
