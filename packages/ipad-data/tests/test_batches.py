@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from ipad_data import (
     AttributeSchema,
     BatchDataset,
+    BatchPlan,
     DenseSampler,
     EntryTable,
     EvaluationPlans,
@@ -97,7 +98,7 @@ def test_skipping_drops_the_images_entries_and_counts(partly_broken):
 
 @pytest.mark.filterwarnings("ignore:left out of triplets")
 def test_skipping_drops_whole_triplets(partly_broken):
-    sampler = TripletSampler(EntryTable.from_dataset(partly_broken), 6)
+    sampler = TripletSampler(EntryTable.from_dataset(partly_broken), 20)
     images = BatchDataset(partly_broken, 8, on_error="skip")
     seen_skip = False
     for step in range(20):
@@ -113,11 +114,34 @@ def test_skipping_drops_whole_triplets(partly_broken):
     assert seen_skip
 
 
-def test_a_batch_may_be_empty(partly_broken):
-    only = partly_broken.select([5])
-    batch = BatchDataset(only, 8, on_error="skip")[next(iter(EvaluationPlans(only, 1, roles=["train"])))]
+def test_a_batch_of_which_nothing_is_left_names_its_files(partly_broken, tmp_path):
+    only = BatchDataset(partly_broken.select([5]), 8, on_error="skip")
+    with pytest.raises(
+        ImageDecodeError, match=r"1 of a batch's 1 images cannot be read, and nothing of it is left:\n"
+    ):
+        only[BatchPlan(*(np.zeros(1, dtype=np.int64) for _ in range(4)))]
+    triplet = BatchPlan(np.array([4, 5, 6]), np.arange(3), np.zeros(3, int), np.array([0, 0, 1]), parts=3)
+    with pytest.raises(ImageDecodeError, match=r"1 of a batch's 3 images cannot be read(.|\n)*5\.png: not an image"):
+        BatchDataset(partly_broken, 8, on_error="skip")[triplet]
+
+
+def test_a_plan_without_rows_gives_an_empty_batch(partly_broken):
+    nothing = np.zeros(0, dtype=np.int64)
+    batch = BatchDataset(partly_broken, 8, on_error="skip")[BatchPlan(nothing, nothing, nothing, nothing)]
     assert batch["images"].shape == (0, 3, 8, 8)
-    assert len(batch["value_ids"]) == 0
+    assert (len(batch["value_ids"]), batch["skipped"]) == (0, 0)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_rows_without_an_image_say_so(fashionai_labels, on_error):
+    with pytest.raises(ImageDecodeError, match=r"row 0: has labels but no image \(missing_images='label_only'\)"):
+        BatchDataset(fashionai_labels, 8, on_error)[BatchPlan(*(np.zeros(1, dtype=np.int64) for _ in range(4)))]
+
+
+@pytest.fixture
+def fashionai_labels(make_dataset):
+    rows = make_dataset(AttributeSchema({"a": ["x", "y"]}), [[(0, 0)], [(0, 1)]])
+    return rows.map(lambda row: {"image": None}, features=rows.features)
 
 
 def test_bytes_without_a_path_are_named_by_row(partly_broken):

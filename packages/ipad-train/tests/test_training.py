@@ -192,3 +192,9 @@ def test_unreadable_photos_are_counted_under_skip_and_named_under_raise(small_co
     assert sum(row.get("skipped_images", 0) for row in rows) >= 1
     with pytest.raises(ValueError, match=broken.name):
         Training(small_config(*shared, "stage2.steps=0", output="other"), None, quiet).run()
+    for photo in photos.glob("*.jpg"):
+        photo.write_bytes(b"<html>not found</html>")
+    with pytest.raises(
+        ValueError, match=r"images cannot be read, and nothing of it is left:(.|\n)*\.jpg: not an image"
+    ):
+        Training(small_config(*shared, "stage2.steps=0", "data.on_error=skip", output="third"), None, quiet).run()

@@ -13,6 +13,7 @@ from ipad_data.samplers.plan import BatchPlan
 from ipad_data.transforms.decode import FITS, Fit, decode_image
 
 ON_ERROR = ("raise", "skip")
+_SHOWN = 5
 
 
 class BatchDataset(data.Dataset):
@@ -22,7 +23,8 @@ class BatchDataset(data.Dataset):
         dataset: Dataset of this package.
         detail_size: Side S of the images in pixels.
         on_error: ``raise`` stops at an image that cannot be decoded; ``skip`` leaves out its entries, in triplet
-            batches the triplets that it is in, and counts it. Where nothing is left, the batch is empty.
+            batches the triplets that it is in, and counts it. A batch of which nothing is left is an error: nothing can
+            be learned from it, and on several processes one that sat it out would leave the others waiting.
         fit: ``squash`` stretches images to the square, ``letterbox`` pads them with white.
 
     Shape:
@@ -31,7 +33,7 @@ class BatchDataset(data.Dataset):
 
     Raises:
         ValueError: an argument outside its choices; when fetched, ``ImageDecodeError`` (a ``ValueError``) naming the
-            file or row.
+            file or row, or the first few where ``skip`` leaves nothing of a batch.
 
     Example:
         >>> batches = BatchDataset(train, 128)  # doctest: +SKIP
@@ -50,9 +52,15 @@ class BatchDataset(data.Dataset):
 
     def __getitem__(self, plan: BatchPlan) -> dict[str, Tensor]:
         stored = self._columns[plan.rows.tolist()]
-        images, broken = self._decode(stored["image"], plan.rows)
+        images, problems = self._decode(stored["image"], plan.rows)
+        broken = np.isin(np.arange(len(images)), list(problems))
         image_ids = np.asarray(stored["image_id"], dtype=np.int64)
         kept = _kept_entries(plan, broken)
+        if problems and not kept.any():
+            shown = "".join(f"\n  {problem}" for problem in list(problems.values())[:_SHOWN])
+            raise ImageDecodeError(
+                f"{len(problems)} of a batch's {len(images)} images cannot be read, and nothing of it is left:{shown}"
+            )
         position = np.cumsum(~broken) - 1
         index = plan.image_index[kept]
         return {
@@ -64,20 +72,22 @@ class BatchDataset(data.Dataset):
             "skipped": torch.tensor(int(broken.sum())),
         }
 
-    def _decode(self, stored: list[dict], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images ``(N, 3, S, S)``, and which of them are broken."""
+    def _decode(self, stored: list[dict], rows: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+        """Images ``(N, 3, S, S)``, and why those at some positions cannot be read."""
         images = np.zeros((len(stored), 3, self.detail_size, self.detail_size), dtype=np.uint8)
-        broken = np.zeros(len(stored), dtype=bool)
+        problems: dict[int, str] = {}
         for i, image in enumerate(stored):
+            if image is None:
+                raise ImageDecodeError(f"row {rows[i]}: has labels but no image (missing_images='label_only')")
             source = image["path"] if image["bytes"] is None else image["bytes"]
             try:
                 name = image["path"] or f"row {rows[i]}"
                 images[i] = decode_image(source, self.detail_size, self.fit, name).transpose(2, 0, 1)
-            except ImageDecodeError:
+            except ImageDecodeError as error:
                 if self.on_error == "raise":
                     raise
-                broken[i] = True
-        return images, broken
+                problems[i] = str(error)
+        return images, problems
 
 
 def _kept_entries(plan: BatchPlan, broken: np.ndarray) -> np.ndarray:
