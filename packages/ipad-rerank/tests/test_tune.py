@@ -124,6 +124,9 @@ def test_tensors(data):
         ("k_reciprocal", {"query_groups": [0] * 60}, "query_groups and gallery_groups go together"),
         ("k_reciprocal", {"max_queries": 0}, "max_queries must be at least 1"),
         ("k_reciprocal", {"gallery_labels": [1]}, "gallery_labels has 1 entries, gallery has 240"),
+        ("diffusion", {"gallery": np.full((240, 12), np.nan)}, "gallery has NaN"),
+        ("diffusion", {"query": np.ones((60, 3))}, "gallery has 12 dimensions, query has 3"),
+        ("diffusion", {"k": 0}, "k must be at least 1"),
         ("k_reciprocal", {"query_labels": [1]}, "query_labels has 1 entries, query has 60"),
     ],
 )

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from ipad_rerank import FeatureReasoning, rank
+from ipad_rerank import Chain, FeatureReasoning, UnfamiliarDensityWarning, rank
 from ipad_rerank.adapters import FaissSearch, Hit
+from ipad_rerank.rerankers._density import Density
 from ipad_rerank.rerankers.k_reciprocal import KReciprocal
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion
 
@@ -48,6 +49,20 @@ def test_other_rerankers(vectors, reranker):
     assert isinstance(found[0][0], Hit)
 
 
+def test_a_chain_knows_the_size_of_the_collection(vectors):
+    reasoner = FeatureReasoning(n_r=10)
+    torch.nn.init.normal_(reasoner.network.last.weight, generator=torch.Generator().manual_seed(0))
+    chain = Chain(AlphaQueryExpansion(k=5), reasoner)
+    search = FaissSearch(build("Flat", vectors))
+    expected = chain.rerank_candidates(vectors[:3], vectors[rank(vectors[:3], vectors, k=20).indices])
+    found = search(vectors[:3], 20, chain)
+    for hits, columns, fetched in zip(found, expected.indices, rank(vectors[:3], vectors, k=20).indices, strict=True):
+        assert [hit.id for hit in hits] == fetched[columns].tolist()
+    reasoner.density = Density((1000, 4000), 0.5, (0.0, 1.0))
+    with pytest.warns(UnfamiliarDensityWarning, match="the gallery has 300 rows"):
+        search(vectors[:3], 20, chain)
+
+
 def test_fewer_hits_than_k(vectors):
     assert [len(hits) for hits in FaissSearch(build("Flat", vectors))(vectors[:2], 999, RERANKER)] == [300, 300]
     lists = FaissSearch(build("IVF8,Flat", vectors))(vectors[:9], 290, RERANKER)  # probes one cell of eight
@@ -75,6 +90,12 @@ def test_bad_input(vectors):
         search(np.full((2, 16), np.nan), 5, RERANKER)
     with pytest.raises(ValueError, match="k must be at least 1"):
         search(vectors[:2], 0, RERANKER)
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        search(vectors[:2], 5, RERANKER, limit=0)
+    with pytest.raises(TypeError, match="k must be a whole number"):
+        search(vectors[:2], 5.0, RERANKER)
+    with pytest.raises(ValueError, match="query is empty"):
+        search(vectors[:0], 5, RERANKER)
     with pytest.raises(TypeError, match="reranker must have a method rerank_candidates"):
         search(vectors[:2], 5, rank)
     with pytest.raises(TypeError, match=r"index must be a faiss\.Index"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ipad_rerank import FeatureReasoning, rank
 from ipad_rerank.adapters import MilvusSearch
@@ -60,6 +61,23 @@ def test_the_same_file_and_client_again(search, vectors):
     assert again(vectors[:2], 9, RERANKER) == search(vectors[:2], 9, RERANKER)
 
 
+def test_a_collection_that_another_program_made(search, vectors):
+    schema = search.client.create_schema(auto_id=False)
+    schema.add_field("sku", pymilvus.DataType.VARCHAR, is_primary=True, max_length=20)
+    schema.add_field("clip", pymilvus.DataType.FLOAT_VECTOR, dim=16)
+    schema.add_field("price", pymilvus.DataType.INT64)
+    index = search.client.prepare_index_params()
+    index.add_index("clip", index_type="FLAT", metric_type="L2")
+    search.client.create_collection("theirs", schema=schema, index_params=index)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = [{"sku": f"s{row}", "clip": unit[row].tolist(), "price": row} for row in range(120)]
+    search.client.insert("theirs", rows)
+    found = MilvusSearch("theirs", client=search.client)(torch.from_numpy(vectors[:3]), 20, RERANKER)
+    expected = RERANKER.rerank(vectors[:3], vectors, rank(vectors[:3], vectors, k=20))
+    assert [[hit.id for hit in hits] for hits in found] == [[f"s{row}" for row in rows] for rows in expected.indices]
+    assert [hit.payload["price"] for hit in found[0]] == expected.indices[0].tolist()
+
+
 def test_names_as_ids(search, vectors):
     named = MilvusSearch("named", client=search.client)
     named.add(vectors, [f"item {row}" for row in range(120)])
@@ -75,5 +93,11 @@ def test_bad_input(search, vectors):
         MilvusSearch("photos", client=search.client, vector_field="price")(vectors[:1], 5, RERANKER)
     with pytest.raises(ValueError, match="ids has 3 entries, vectors has 120 rows"):
         search.add(vectors, [1, 2, 3])
+    with pytest.raises(ValueError, match="query has NaN"):
+        search(np.full((1, 16), np.nan), 5, RERANKER)
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        search(vectors[:1], 5, RERANKER, limit=0)
+    with pytest.raises(TypeError, match="reranker must have a method rerank_candidates"):
+        search(vectors[:1], 5, rank)
     with pytest.raises(ValueError, match="k must be at least 1"):
         search(vectors[:1], 0, RERANKER)
