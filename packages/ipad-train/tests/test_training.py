@@ -13,6 +13,7 @@ from ipad_core import AttributeEmbedder
 from ipad_train import training
 from ipad_train.checkpoint import CheckpointError, find_checkpoint, read_state
 from ipad_train.loop import DivergedError
+from ipad_train.objectives import AttributeDiverging
 from ipad_train.tracking import read_metrics
 from ipad_train.training import Training
 
@@ -170,6 +171,33 @@ def test_a_second_stage_of_a_network_with_one_branch_is_an_error(small_config):
 def test_a_batch_larger_than_the_dataset_is_an_error(small_config):
     with pytest.raises(ValueError, match="batch_size must be at most"):
         Training(small_config("stage0.batch_size=100"), None, quiet).run()
+
+
+def test_two_augmented_anchors_are_part_of_every_triplet_step(small_config, monkeypatch):
+    seen = []
+    original = AttributeDiverging.forward
+
+    def forward(self, batch):
+        seen.append({name: tensor.clone() for name, tensor in batch.items()})
+        return original(self, batch)
+
+    monkeypatch.setattr(AttributeDiverging, "forward", forward)
+    config = small_config(
+        "data.anchor_views=2", "data.anchor_augmentation={perspective: 0.2}", "data.flip=0", "stage0.steps=0",
+        *(f"{stage}.{key}" for stage in ("stage1", "stage2") for key in ("sampler=triplet", "batch_size=4", "steps=2")),
+    )  # fmt: skip
+    Training(config, None, quiet).run()
+    assert len(seen) == 2
+    for batch in seen:
+        assert len(batch["image_index"]) == 5 * 4
+        images = batch["images"][batch["image_index"]]
+        for view in (12, 16):
+            assert batch["image_ids"][view : view + 4].tolist() == batch["image_ids"][:4].tolist()
+            assert batch["value_ids"][view : view + 4].tolist() == batch["value_ids"][:4].tolist()
+            assert all((images[view + i] != images[i]).any() for i in range(4))
+        assert all((images[12 + i] != images[16 + i]).any() for i in range(4))
+    with pytest.raises(ValueError, match=r"data\.anchor_views must be 0 for dense batches.* stage1\.sampler must be"):
+        small_config("data.anchor_views=2")
 
 
 def test_unreadable_photos_are_counted_under_skip_and_named_under_raise(small_config, tmp_path):

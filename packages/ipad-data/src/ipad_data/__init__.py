@@ -15,9 +15,10 @@ from ipad_data.samplers import (
     plans,
 )
 from ipad_data.schema import AttributeSchema
-from ipad_data.transforms import BatchAugmentation
+from ipad_data.transforms import AnchorViews, BatchAugmentation
 
 __all__ = [
+    "AnchorViews",
     "AttributeSchema",
     "BalancedSampler",
     "BatchAugmentation",

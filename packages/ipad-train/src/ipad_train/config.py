@@ -29,12 +29,15 @@ class DataConfig:
     on_error: str = "raise"  # an unreadable image: raise, or skip (and count)
     flip: float = 0.5  # probability of a horizontal flip, per image
     augmentation: dict[str, Any] = field(default_factory=dict)  # further arguments of ipad_data's BatchAugmentation
+    anchor_views: int = 0  # triplet batches: augmented views of each anchor, as further anchors (the paper's code: 2)
+    anchor_augmentation: dict[str, Any] = field(default_factory=dict)  # arguments of the views' BatchAugmentation
 
     def __post_init__(self) -> None:
         _require(self.detail_size > 0, "data.detail_size", self.detail_size, "positive")
         _require(self.num_workers >= 0, "data.num_workers", self.num_workers, "zero or more")
         _require(self.on_error in ("raise", "skip"), "data.on_error", self.on_error, "'raise' or 'skip'")
         _require(0 <= self.flip <= 1, "data.flip", self.flip, "within [0, 1]")
+        _require(self.anchor_views >= 0, "data.anchor_views", self.anchor_views, "zero or more")
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,14 @@ class RunConfig:
     clusters: ClusterConfig = field(default_factory=ClusterConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        dense = [name for name, stage in self.stages() if name != "stage0" and stage.sampler != "triplet"]
+        if self.data.anchor_views and dense:
+            raise ValueError(
+                f"data.anchor_views must be 0 for dense batches, which have no anchors, got {self.data.anchor_views}; "
+                f"or {dense[0]}.sampler must be 'triplet'"
+            )
 
     def stages(self) -> list[tuple[str, StageConfig]]:
         """The stages that have steps, in order."""

@@ -30,7 +30,7 @@ def load_config(source: str | Path | None = None, overrides: Iterable[str] = ())
     """Configuration from a preset's name or a YAML file, with overrides on top.
 
     A file may start from another one: ``base: tiny`` (a preset, or a path relative to the file). Its keys are merged into
-    that one's; ``options`` and ``augmentation`` are replaced whole.
+    that one's; ``options`` and the augmentations are replaced whole.
 
     Args:
         source: Preset name or path; None for the preset ``tiny``.
@@ -121,7 +121,7 @@ def _read_tree(source: str, relative_to: Path) -> dict[str, Any]:
 
 
 # Arguments of other packages' functions: taken whole, since those of one dataset or network mean nothing to another.
-_TAKEN_WHOLE = ("options", "augmentation")
+_TAKEN_WHOLE = ("options", "augmentation", "anchor_augmentation")
 
 
 def _merge(base: dict[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:

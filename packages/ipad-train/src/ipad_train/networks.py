@@ -62,11 +62,11 @@ def make_objective(
     if name == "stage0":
         return AttributeClassification(model, owners)
     if name == "stage1":
-        return MetricLearning(model, stage.sampler, config.losses.margin)
+        return MetricLearning(model, stage.sampler, config.losses.margin, config.data.anchor_views)
     train_spatial = stage.spatial_learning_rate is None or stage.spatial_learning_rate > 0
     clusters = None
     if config.clusters.enabled:
         clusters = BranchClusters(
             model, config.clusters, data.value_counts, owners, config.losses.margin, stage.steps, train_spatial
         )
-    return AttributeDiverging(model, stage.sampler, config.losses, clusters, train_spatial)
+    return AttributeDiverging(model, stage.sampler, config.losses, clusters, train_spatial, config.data.anchor_views)

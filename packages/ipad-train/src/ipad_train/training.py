@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ipad_core import AttributeEmbedder
-from ipad_data import BatchAugmentation
+from ipad_data import AnchorViews, BatchAugmentation
 from ipad_train.checkpoint import (
     CheckpointError,
     find_checkpoint,
@@ -132,13 +132,17 @@ class Training:
         set_seed(seed * 1000 + rank)
         if resuming:
             self._load_progress(objective, optimizer)
-        augmentation = BatchAugmentation(flip=self.config.data.flip, **self.config.data.augmentation)
+        data = self.config.data
+        augmentation = BatchAugmentation(flip=data.flip, **data.augmentation)
+        views = None
+        if data.anchor_views and stage.sampler == "triplet":
+            views = AnchorViews(BatchAugmentation(**data.anchor_augmentation), data.anchor_views)
         batches = stage_batches(
             self.data, self.config, stage, seed, step, rank, world_size, self.accelerator.device.type == "cuda"
         )
         for line in getattr(self.accelerator.unwrap_model(objective), "announcements", list)():
             self.announce(line)
-        return StageRun(name, stage, objective, optimizer, batches, augmentation, offset, step, seed)
+        return StageRun(name, stage, objective, optimizer, batches, augmentation, offset, step, seed, views)
 
     def _finish_stage(self, run: StageRun) -> None:
         model = self._model(run)

@@ -22,16 +22,18 @@ class AttributeDiverging(nn.Module):
         losses: Weights of the parts.
         clusters: Queues of the branches, or None to leave Eq. 10, 11, 16 out.
         train_spatial: Whether IP-SP learns as well. If not, its terms are left out: they have no gradient.
+        anchor_views: Augmented views of each anchor that a triplet batch holds; they take part in every term.
     """
 
     def __init__(
-        self, model: IPAD, sampler: str, losses: LossConfig, clusters: BranchClusters | None, train_spatial: bool
-    ) -> None:
+        self, model: IPAD, sampler: str, losses: LossConfig, clusters: BranchClusters | None, train_spatial: bool,
+        anchor_views: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.model = model
         self.weights = losses
         self.train_spatial = train_spatial
-        self.triplets = EntryTriplets(sampler, losses.margin)
+        self.triplets = EntryTriplets(sampler, losses.margin, anchor_views)
         self.contrast = ForegroundBackgroundLoss(losses.temperature, losses.background_weight)
         self.clusters = clusters
         self._crops: dict[str, torch.Tensor] = {}

@@ -16,13 +16,14 @@ class MetricLearning(nn.Module):
         sampler: ``triplet``: a batch stacks anchors, positives, negatives (Eq. 14 as written); ``dense``: every
             triplet that the labelled entries of the batch form within an attribute.
         margin: Required similarity gap, cosine units.
+        anchor_views: Augmented views of each anchor that a triplet batch holds.
     """
 
-    def __init__(self, model: nn.Module, sampler: str, margin: float) -> None:
+    def __init__(self, model: nn.Module, sampler: str, margin: float, anchor_views: int = 0) -> None:
         super().__init__()
         self.model = model
         self.two_branches = hasattr(model, "spatial")
-        self.triplets = EntryTriplets(sampler, margin)
+        self.triplets = EntryTriplets(sampler, margin, anchor_views)
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Loss of a batch."""
@@ -37,15 +38,18 @@ class MetricLearning(nn.Module):
 
 
 class EntryTriplets(nn.Module):
-    """Eq. 14 over a batch of either kind."""
+    """Eq. 14 over a batch of either kind. Each view of an anchor forms a triplet with its positive and negative."""
 
-    def __init__(self, sampler: str, margin: float) -> None:
+    def __init__(self, sampler: str, margin: float, anchor_views: int = 0) -> None:
         super().__init__()
+        self.anchor_views = anchor_views
         self.stacked = sampler == "triplet"
         self.loss = TripletLoss(margin) if self.stacked else BatchAllTripletLoss(margin)
 
     def forward(self, embeddings: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Scalar loss of ``(B, D)`` embeddings."""
         if self.stacked:
-            return self.loss(*embeddings.chunk(3))
+            anchors, positives, negatives, *views = embeddings.chunk(3 + self.anchor_views)
+            times = (1 + self.anchor_views, 1)
+            return self.loss(torch.cat([anchors, *views]), positives.repeat(times), negatives.repeat(times))
         return self.loss(embeddings, batch["attribute_ids"], batch["value_ids"], batch["image_ids"])
