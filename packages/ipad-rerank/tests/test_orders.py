@@ -1,10 +1,10 @@
-"""The two fast orders, against a stable sort."""
+"""The fast orders, against a stable sort."""
 
 import pytest
 import torch
 
 from ipad_rerank._stable_order import stable_order
-from ipad_rerank._topk import stable_topk
+from ipad_rerank._topk import stable_topk, topk_above
 
 
 @pytest.fixture(params=[0, 1, 3, None], ids=lambda decimals: f"decimals={decimals}")
@@ -36,3 +36,20 @@ def test_stable_topk_is_the_start_of_a_stable_sort(scores, k):
 
 def test_stable_topk_of_equal_scores_keeps_the_first():
     assert stable_topk(torch.zeros(2, 5000), 4)[1].tolist() == [[0, 1, 2, 3]] * 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.05, 0.6, 1.0])
+def test_topk_above_loses_nothing_that_is_above(scores, share):
+    k = 30
+    rank_of_floor = min(int(share * scores.shape[1]), scores.shape[1] - 1)
+    floor = scores.sort(dim=1, descending=True).values[:, rank_of_floor, None]
+    values, columns = topk_above(scores, floor, k)
+    assert values.shape[1] < scores.shape[1]
+    for row, lowest, found, where in zip(scores, floor, values, columns, strict=True):
+        real = found > -torch.inf
+        torch.testing.assert_close(row[where[real]], found[real], rtol=0, atol=0)
+        order = torch.sort(row, descending=True, stable=True).indices
+        wanted = order[row[order] > lowest][:k]
+        merged = where[real][torch.sort(found[real], descending=True, stable=True).indices]
+        merged = merged[row[merged] > lowest][:k]
+        torch.testing.assert_close(merged, wanted, rtol=0, atol=0)
