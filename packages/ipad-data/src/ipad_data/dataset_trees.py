@@ -11,6 +11,7 @@ from ipad_data.builders.deepfashion import DeepFashion
 from ipad_data.builders.fashionai import FashionAI
 from ipad_data.label_files import SPLITS, split_file_paths
 from ipad_data.label_text import filled_lines
+from ipad_data.prepared import is_prepared
 
 REAL_BUILDERS: dict[str, type[RealDatasetBuilder]] = {
     "fashionai": FashionAI,
@@ -78,6 +79,21 @@ EXPECTED: dict[str, tuple[TreeLine, ...]] = {
         ),
         TreeLine(("img", "Img/img", "*/img"), "images, low resolution", "img/**/*.jpg"),
     ),
+    "table": (
+        TreeLine(("labels.csv", "*.csv"), "a column of image names, a column per attribute", "labels.csv"),
+        TreeLine(
+            ("images", "*.jpg", "*.png", "*.webp", "*/*.jpg"), "images (or in the folder itself)", "images/*.jpg"
+        ),
+    ),
+    "prepared": (
+        TreeLine(("prepared.json",), "what was prepared", "prepared.json"),
+        TreeLine(("data/*-of-*.parquet",), "images and labels", "data/*.parquet"),
+    ),
+    "rendered": (
+        *_SPLIT_FILES,
+        TreeLine(("boxes.jsonl",), "true boxes of the attributes' regions", "boxes.jsonl"),
+        TreeLine(("Images",), "images", "Images/*/*.jpg"),
+    ),
 }
 
 
@@ -96,7 +112,7 @@ def recognise(folder: Path) -> list[tuple[str, Path]]:
 
 def _recognise_one(folder: Path) -> str | None:
     named = folder.name.lower()
-    if _holds(folder, "data/*.parquet"):
+    if is_prepared(folder):
         return "prepared"
     if _holds(folder, "boxes.jsonl"):
         return "rendered"

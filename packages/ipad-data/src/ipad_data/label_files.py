@@ -195,7 +195,7 @@ def read_splits(
 
 
 def write_splits(
-    folder: str | Path, splits: Mapping[str, Sequence[LabelledImage]], schema: AttributeSchema, dataset: str
+    folder: str | Path, splits: Mapping[str, Sequence[LabelledImage]], schema: AttributeSchema, dataset: str | None
 ) -> list[Path]:
     """Write splits as split files and ``meta.json``; :func:`read_splits` reads the same images and entries back.
 
@@ -204,7 +204,7 @@ def write_splits(
         splits: Split name (of :data:`~ipad_data.roles.SPLITS`) -> images. Image ids become line numbers, so they must
             be distinct and not negative; ids that are left out become blank lines. Empty splits are not written.
         schema: Names and numbers of values.
-        dataset: Key of the nested ``meta.json``.
+        dataset: Key of the nested ``meta.json``; None for one without the outer level.
 
     Returns:
         The written files.

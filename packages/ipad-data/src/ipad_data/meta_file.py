@@ -92,13 +92,14 @@ def _value_names(
     return values
 
 
-def write_meta(path: str | Path, schema: AttributeSchema, dataset: str) -> Path:
-    """Write the nested form, with the names of the values; :func:`read_meta` reads it back."""
+def write_meta(path: str | Path, schema: AttributeSchema, dataset: str | None) -> Path:
+    """Write a form that :func:`read_meta` reads back, with the names of the values: nested below ``dataset`` if named."""
     path = Path(path)
     section = {
         "ATTRIBUTES": list(schema.attributes),
         "ATTRIBUTES_NUM": dict(zip(schema.attributes, schema.num_values, strict=True)),
         "ATTRIBUTES_VALUES": {attribute: list(values) for attribute, values in schema.values.items()},
     }
-    path.write_text(json.dumps({dataset: section}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    meta = section if dataset is None else {dataset: section}
+    path.write_text(json.dumps(meta, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return path

@@ -115,6 +115,27 @@ def read_manifest(folder: str | PathLike[str], storage_options: Mapping[str, Any
     return Manifest.from_json(text, path)
 
 
+def find_shards(folder: str | PathLike[str], storage_options: Mapping[str, Any] | None = None) -> dict[str, list[str]]:
+    """Split -> paths or URLs of its shards, all of them there in full.
+
+    Raises:
+        DatasetFilesNotFoundError: no prepared folder, or shards are missing or cut off.
+    """
+    manifest = read_manifest(folder, storage_options)
+    filesystem, root = _open_folder(folder, storage_options)
+    files = {name: [f"{root}/{shard.file}" for shard in shards] for name, shards in manifest.shards.items()}
+    for name, shards in manifest.shards.items():
+        wrong = [
+            path for path, shard in zip(files[name], shards, strict=True) if _size(filesystem, path) != shard.bytes
+        ]
+        if wrong:
+            what = f"{len(wrong)} of {len(shards)} shards of {name} (or a part of them)"
+            raise DatasetFilesNotFoundError.explain(what, wrong[:3], _AGAIN)
+    if "://" in str(folder):
+        files = {name: [filesystem.unstrip_protocol(path) for path in paths] for name, paths in files.items()}
+    return files
+
+
 def load_prepared(
     folder: str | PathLike[str],
     split: str | None = None,
@@ -137,20 +158,9 @@ def load_prepared(
         DatasetFilesNotFoundError: no prepared folder, or shards are missing or cut off.
         ValueError: no such split.
     """
-    manifest = read_manifest(folder, storage_options)
-    if split is not None and split not in manifest.shards:
-        raise ValueError(f"split must be one of {', '.join(manifest.shards)}, got {split!r}")
-    filesystem, root = _open_folder(folder, storage_options)
-    files = {name: [f"{root}/{shard.file}" for shard in shards] for name, shards in manifest.shards.items()}
-    for name, shards in manifest.shards.items():
-        wrong = [
-            path for path, shard in zip(files[name], shards, strict=True) if _size(filesystem, path) != shard.bytes
-        ]
-        if wrong:
-            what = f"{len(wrong)} of {len(shards)} shards of {name} (or a part of them)"
-            raise DatasetFilesNotFoundError.explain(what, wrong[:3], _AGAIN)
-    if "://" in str(folder):
-        files = {name: [filesystem.unstrip_protocol(path) for path in paths] for name, paths in files.items()}
+    files = find_shards(folder, storage_options)
+    if split is not None and split not in files:
+        raise ValueError(f"split must be one of {', '.join(files)}, got {split!r}")
     return load_dataset(
         "parquet",
         data_files=files,

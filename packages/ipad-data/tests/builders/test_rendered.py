@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,3 +124,25 @@ def test_export_writes_the_same_images_with_label_files(tmp_path):
     with pytest.raises(ValueError, match="out_dir must be a new or empty folder"):
         write_rendered(tmp_path / "out", num_images=30, size=32, progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_an_export_reads_back_as_published_split_files(tmp_path):
+    sizes = {"num_train": 12, "num_validation": 10, "num_test": 5, "size": 32}
+    write_rendered(tmp_path / "out", progress=False, **sizes)
+    direct, again = load("rendered", **sizes), load("fashionai", tmp_path / "out")
+    assert {split: len(rows) for split, rows in again.items()} == {"train": 12, "validation": 10, "test": 5}
+    schema = AttributeSchema.from_features(direct["train"].features)
+    for split, rows in direct.items():
+        assert AttributeSchema.from_features(again[split].features) == schema
+        for row, other in zip(rows, again[split], strict=True):
+            assert all(row[column] == other[column] for column in ("image_id", "attribute_ids", "value_ids", "roles"))
+            assert row["image"]["bytes"] == Path(other["image"]["path"]).read_bytes()
+
+
+def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "ipad_data.render.export.write_splits", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full"))
+    )
+    with pytest.raises(OSError, match="full"):
+        write_rendered(tmp_path / "out", num_images=10, size=32, progress=False)
+    assert not list(tmp_path.iterdir())

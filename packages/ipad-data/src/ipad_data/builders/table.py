@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from datasets import DatasetInfo, SplitGenerator, Version
 
@@ -139,8 +139,25 @@ class Table(AttributeDatasetBuilder):
     def _info(self) -> DatasetInfo:
         return DatasetInfo(description=__doc__, features=row_features(self.schema))
 
+    @classmethod
+    def without_cache(cls, config: TableConfig) -> Self:
+        """Reader of a folder that touches no cache: for :meth:`locate_images` and :meth:`divide` only."""
+        reader = cls.__new__(cls)
+        reader.config = config
+        return reader
+
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
-        rows = self._labelled_rows()
+        splits = self.divide(self._labelled_rows())
+        return [
+            SplitGenerator(name=split, gen_kwargs={"images": images}) for split, images in splits.items() if images
+        ]
+
+    def divide(self, rows: list[tuple[TableRow, Path]]) -> dict[str, list[LabelledImage]]:
+        """Splits of the labelled images: those that the table gives, else random ones. Warns about what is too rare.
+
+        Raises:
+            LabelFileError: a value that the schema does not have.
+        """
         entries = [self._entries(row) for row in rows]
         self._warn_about_rare(entries)
         if rows[0][0].split is None:
@@ -151,27 +168,34 @@ class Table(AttributeDatasetBuilder):
             splits = self._given_splits(rows, entries)
         if note := unanswered_note(splits, self.schema):
             warnings.warn(f"{self.table.path}: {note}", stacklevel=2)
-        return [
-            SplitGenerator(name=split, gen_kwargs={"images": images}) for split, images in splits.items() if images
-        ]
+        return splits
 
     def _generate_examples(self, images: list[LabelledImage]) -> Iterator[tuple[str, dict[str, Any]]]:
         for image in images:
             entries = zip(image.attribute_ids, image.value_ids, image.roles, strict=True)
             yield image.name, make_row(image.name, image.image_id, entries)
 
-    def _labelled_rows(self) -> list[tuple[TableRow, Path]]:
-        """Rows that have a label and an image, with its path."""
+    def locate_images(self) -> tuple[list[tuple[TableRow, Path]], list[TableRow]]:
+        """Rows whose image is there, with its path, and the other rows.
+
+        Raises:
+            LabelFileError: a name that leads out of the folder, or a table that breaks its format.
+        """
         folder, found, absent = self.config.image_folder(), [], []
         for row in self.table.rows:
             try:
                 path = resolve_inside(folder, row.image)
             except ValueError as error:
                 raise LabelFileError.at(self.table.path, row.line, str(error)) from None
-            if not path.is_file():
-                absent.append(row)
-            elif row.values:
+            if path.is_file():
                 found.append((row, path))
+            else:
+                absent.append(row)
+        return found, absent
+
+    def _labelled_rows(self) -> list[tuple[TableRow, Path]]:
+        """Rows that have a label and an image, with its path."""
+        folder, (found, absent) = self.config.image_folder(), self.locate_images()
         if absent:
             listed = "".join(f"\n  {self.table.path}:{row.line}: {row.image}" for row in absent[:5])
             what = f"{len(absent)} of {len(self.table.rows)} images of the table"
@@ -179,9 +203,9 @@ class Table(AttributeDatasetBuilder):
                 how = f"The first of them:{listed}\n  missing='skip' goes on without them."
                 raise DatasetFilesNotFoundError.explain(what, [folder], how)
             warnings.warn(f"{what} are not in {folder} and were skipped; the first of them:{listed}", stacklevel=2)
-        if not found:
+        if not (labelled := [(row, path) for row, path in found if row.values]):
             raise LabelFileError.at(self.table.path, None, "no image has both a file and a label")
-        return found
+        return labelled
 
     def _entries(self, located: tuple[TableRow, Path]) -> list[tuple[int, int]]:
         row = located[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,17 +24,21 @@ def write_rendered(
     seed: int = 0,
     difficulty: str | float = "standard",
     progress: bool = True,
+    **split_sizes: int | None,
 ) -> list[Path]:
     """Write the images that ``load("rendered", ...)`` would hold, with split files and their boxes.
 
+    The layout is that of FashionAI's published split files: ``load("fashionai", out_dir)`` reads it.
+
     The folder gets ``Images/<split>/<id>.jpg``, ``filenames_*.txt``, ``label_train.txt``, ``query_*.txt``,
     ``candidate_*.txt``, ``meta.json``, and ``boxes.jsonl``: one line per image, ``{"file", "boxes": {attribute:
-    [[x0, y0, x1, y1], ...]}}``. It is written beside and renamed into place.
+    [[x0, y0, x1, y1], ...]}}``. It is written beside and renamed into place; after an error nothing is left.
 
     Args:
         out_dir: Folder to make; it must not exist, or be empty.
         num_images, size, seed, difficulty: See :class:`~ipad_data.builders.rendered.RenderedConfig`.
         progress: Show a progress bar.
+        split_sizes: ``num_train``, ``num_validation``, ``num_test``, as in that class.
 
     Returns:
         The label files.
@@ -41,24 +46,32 @@ def write_rendered(
     Raises:
         ValueError: the folder holds something, or an option is out of its range.
     """
-    config = RenderedConfig(num_images=num_images, size=size, seed=seed, difficulty=difficulty)
+    config = RenderedConfig(num_images=num_images, size=size, seed=seed, difficulty=difficulty, **split_sizes)
     out_dir = Path(out_dir)
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise ValueError(f"out_dir must be a new or empty folder, got {out_dir}")
     partial = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.partial")
+    try:
+        files = _write_splits(partial, config, progress)
+        if out_dir.exists():
+            out_dir.rmdir()
+        partial.rename(out_dir)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return [out_dir / path.relative_to(partial) for path in files]
+
+
+def _write_splits(folder: Path, config: RenderedConfig, progress: bool) -> list[Path]:
+    ranges = config.split_ranges()
     splits: dict[str, list[LabelledImage]] = {}
-    with tqdm(total=num_images, unit="image", disable=not progress) as bar:
-        for split, indices in config.split_ranges().items():
-            (partial / _FOLDER / split).mkdir(parents=True)
+    with tqdm(total=sum(map(len, ranges.values())), unit="image", disable=not progress) as bar:
+        for split, indices in ranges.items():
+            (folder / _FOLDER / split).mkdir(parents=True)
             splits[split] = [
-                _write_image(partial, split, position, index, config)
+                _write_image(folder, split, position, index, config)
                 for position, index in enumerate(_counted(indices, bar))
             ]
-    files = write_splits(partial, splits, SCHEMA, "rendered")
-    if out_dir.exists():
-        out_dir.rmdir()
-    partial.rename(out_dir)
-    return [out_dir / path.relative_to(partial) for path in files]
+    return write_splits(folder, splits, SCHEMA, dataset=None)
 
 
 def _counted(indices: range, bar: tqdm):
