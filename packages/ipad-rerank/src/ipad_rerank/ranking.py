@@ -131,7 +131,7 @@ def rank(
     items = Vectors(gallery, "gallery", dim=queries.dim)
     k = len(items) if k is None else min(positive_int(k, "k"), len(items))
     dtype = compute_dtype(queries, items)
-    device = items.device if items.device.type == "cuda" else queries.device
+    device = items.device if items.device.type != "cpu" else queries.device
     size = 8 if dtype == torch.float64 else 4
     budget = work_budget(device) // 2
     if batch_size is None:
@@ -174,8 +174,9 @@ def _search(
 def _repeats(indices: torch.Tensor) -> bool:
     """Does any row of ``(Q, k)`` hold a number twice?"""
     span = int(indices.max()) + 1
-    if span > 8 * indices.shape[1]:  # few of many
-        ordered = np.sort(indices.cpu().numpy(), axis=1)
+    on_cpu = indices.device.type == "cpu"
+    if not on_cpu or span > 8 * indices.shape[1]:  # few of many
+        ordered = torch.from_numpy(np.sort(indices.numpy(), axis=1)) if on_cpu else indices.sort(dim=1).values
         return bool((ordered[:, 1:] == ordered[:, :-1]).any())
     step = max(1, (4 << 20) // span)
     seen = torch.empty(min(step, len(indices)), span, dtype=torch.bool, device=indices.device)
