@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ipad_rerank import Chain, FeatureReasoning, mean_average_precision, rank, read_embeddings, write_embeddings
+from ipad_rerank import (
+    AlphaQueryExpansion,
+    Chain,
+    FeatureReasoning,
+    mean_average_precision,
+    rank,
+    read_embeddings,
+    write_embeddings,
+)
 from ipad_rerank.cli import main
 from ipad_rerank.compare import Comparison
 
@@ -151,10 +159,12 @@ def test_evaluate_two_files_without_a_reasoner(files):
 
 def test_fit_behind_expansion_and_from_a_fitted_one(files, reasoner):
     options = ["--steps", 3, "--keep-without-gain"]
-    result = run("fit", files / "plain.npz", "--output", files / "chain", "--n-r", 30, "--expand", 7, *options)
+    result = run(
+        "fit", files / "plain.npz", "--output", files / "chain", "--n-r", 30, "--expand", 7, "--alpha", 0.5, *options
+    )
     assert result.exit_code == 0, result.output
     chain = Chain.from_pretrained(files / "chain")
-    assert chain.rerankers[0].k == 7
+    assert chain.rerankers[0] == AlphaQueryExpansion(k=7, alpha=0.5)
     assert chain.rerankers[1].n_r == 30
     assert run("evaluate", files / "plain.npz", "--reasoner", files / "chain").exit_code == 0
     result = run("fit", files / "plain.npz", "--output", files / "more", "--init", reasoner, *options)

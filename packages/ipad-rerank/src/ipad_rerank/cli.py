@@ -24,7 +24,7 @@ A worked example, on vectors with labels in two .npz files (arrays "embeddings" 
 
 \b
   ipad-rerank compare train.npz                    does it help on my data? (splits the file)
-  ipad-rerank fit train.npz --output reasoner      train a re-ranker
+  ipad-rerank fit train.npz --output reasoner      train a re-ranker (with --expand 50: behind query expansion)
   ipad-rerank evaluate test.npz --reasoner reasoner
   ipad-rerank rerank --query q.npy --gallery g.npy --reasoner reasoner --output best.npz
 
@@ -53,6 +53,7 @@ def main() -> None:
 @click.option("--variant", type=click.Choice(VARIANTS), help='What moves; "full" is the default.')
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--expand", type=int, help="Put alpha query expansion with this k before it.")
+@click.option("--alpha", default=3.0, show_default=True, help="Of that expansion; 0 weighs its k alike.")
 @click.option("--init", type=FOLDER, help="A fitted reasoner to start from; it keeps its own n-r, n-t and variant.")
 @click.option("--device", callback=device, help="Where to train, such as cuda.  [default: cpu]")
 @click.option("--seed", default=0, show_default=True)
@@ -62,6 +63,7 @@ def fit(
     file: Path,
     output: Path,
     expand: int | None,
+    alpha: float,
     init: Path | None,
     column: str | None,
     label_column: str | None,
@@ -75,7 +77,7 @@ def fit(
     if init is not None:
         options["init"] = FeatureReasoning.from_pretrained(init)
     if expand is not None:
-        options["expanders"] = [AlphaQueryExpansion(k=expand)]
+        options["expanders"] = [AlphaQueryExpansion(k=expand, alpha=alpha)]
     output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     fitted: Any = FeatureReasoning.fit(data.embeddings, data.labels, data.group_ids, **options)
     if expand is not None:
