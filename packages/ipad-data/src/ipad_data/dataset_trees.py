@@ -81,9 +81,7 @@ EXPECTED: dict[str, tuple[TreeLine, ...]] = {
     ),
     "table": (
         TreeLine(("labels.csv", "*.csv"), "a column of image names, a column per attribute", "labels.csv"),
-        TreeLine(
-            ("images", "*.jpg", "*.png", "*.webp", "*/*.jpg"), "images (or in the folder itself)", "images/*.jpg"
-        ),
+        TreeLine(("images", "*.jpg", "*.jpeg", "*.png", "*.webp"), "images (or in the folder itself)", "images/*.jpg"),
     ),
     "prepared": (
         TreeLine(("prepared.json",), "what was prepared", "prepared.json"),

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 from click.testing import CliRunner
 
-from ipad_data import DatasetFilesNotFoundError
+from ipad_data import DatasetFilesNotFoundError, load
 from ipad_data.cli import main
 from ipad_data.doctor import examine
 from ipad_data.image_check import map_in_processes, unreadable_images
+from ipad_data.prepare import prepare
+from ipad_data.render.export import write_rendered
 
 
 def test_healthy_tree(asen):
@@ -79,11 +82,82 @@ def test_anno_fine_is_explained(deepfashion_tree):
     assert "the 26 attributes of Anno_fine" in str(diagnosis)
 
 
+@pytest.fixture
+def shop(tmp_path, jpeg, lines):
+    """A table of 40 photos."""
+    folder = tmp_path / "shop"
+    for i in range(40):
+        jpeg(folder / "images" / f"{i}.jpg", i)
+    rows = [f"{i}.jpg,{('short', 'long')[i % 2]},{('shirt', '', 'stand', '')[i % 4]}" for i in range(40)]
+    lines(folder / "labels.csv", ["file_name,sleeve,collar", *rows])
+    return folder
+
+
+def test_a_table_is_examined_like_the_others(shop, jpeg):
+    with (shop / "labels.csv").open("a", encoding="utf-8") as file:
+        file.write("gone.jpg,long,\n40.jpg,,\n")
+    jpeg(shop / "images" / "40.jpg")
+    (shop / "images" / "1.jpg").write_text("<html>404</html>")
+    jpeg(shop / "images" / "spare.jpg")
+    (diagnosis,) = examine(shop)
+    text = str(diagnosis)
+    assert diagnosis.dataset == "table"
+    assert not diagnosis.healthy
+    assert "[x] labels.csv" in text
+    assert "42 image files\n1 of them unreadable\n" in text
+    assert "1.jpg: not an image file, it begins with b'<html>404" in text
+    assert "table: 41 of 42 images found (97.6 %)\n    missing: gone.jpg" in text
+    assert "sleeve: 40 labels, 2 of 2 values seen, 20 to 20 images a value (imbalance 1.0)" in text
+    assert "collar: 20 labels, 2 of 2 values seen" in text
+    assert "1 images have no label and are left out" in text
+    assert "1 image files are not in the table: images/spare.jpg" in text
+    assert re.search(r"Splits, drawn: train \d+, validation [45] \(\d queries\), test [45] \(\d queries\)", text)
+    assert f"ipad_data.load('table', {str(shop)!r}, missing='skip')" in text
+
+
+def test_a_whole_table_is_healthy_and_a_faulty_one_is_reported(shop):
+    assert CliRunner().invoke(main, ["doctor", str(shop)]).exit_code == 0
+    with (shop / "labels.csv").open("a", encoding="utf-8") as file:
+        file.write("0.jpg,long,\n")
+    result = CliRunner().invoke(main, ["doctor", str(shop)])
+    assert result.exit_code == 1
+    assert "labels.csv:42: image '0.jpg' was on line 2 already" in result.output
+    assert "Mend the table" in result.output
+
+
+def test_a_prepared_folder(shop, tmp_path):
+    out = prepare(load("table", shop), tmp_path / "out", size=32, options={"seed": 0}).out
+    (diagnosis,) = examine(out)
+    text = str(diagnosis)
+    assert (diagnosis.dataset, diagnosis.healthy) == ("prepared", True)
+    assert "images found (100.0 %)" in text
+    assert " labels, 2 of 2 values seen, " in text
+    assert "Prepared from table, seed=0: shorter side 32 pixels at most, JPEG quality 90" in text
+    assert f"ipad_data.load('table', {str(out)!r})" in text
+    next((out / "data").glob("test-*")).unlink()
+    (diagnosis,) = examine(out)
+    assert not diagnosis.healthy
+    assert "1 of 1 shards of test" in str(diagnosis)
+
+
+def test_a_rendered_export(tmp_path):
+    write_rendered(tmp_path / "r", 40, 32, progress=False)
+    (diagnosis,) = examine(tmp_path / "r")
+    text = str(diagnosis)
+    assert (diagnosis.dataset, diagnosis.healthy, diagnosis.images) == ("rendered", True, 40)
+    assert "validation: 4 of 4 images found" in text
+    assert "ipad_data.load('fashionai'" in text
+
+
 def test_nothing_known(tmp_path):
     with pytest.raises(DatasetFilesNotFoundError, match="files of a known dataset not found"):
         examine(tmp_path)
     with pytest.raises(DatasetFilesNotFoundError, match="data folder not found"):
         examine(tmp_path / "nowhere")
+    with pytest.raises(
+        ValueError, match="dataset must be one of fashionai, darn, deepfashion, table, prepared, rendered"
+    ):
+        examine(tmp_path, "imagenet")
     (diagnosis,) = examine(tmp_path, "deepfashion")
     assert "[ ] Anno_coarse/list_attr_img.txt" in str(diagnosis)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ class AttributeCount:
 
     attribute: str
     counts: list[int]
+    trains: bool = True
 
     def __str__(self) -> str:
         present = [count for count in self.counts if count]
@@ -27,15 +28,17 @@ class AttributeCount:
             return f"{self.attribute}: no label"
         text = f"{self.attribute}: {sum(present)} labels, {len(present)} of {len(self.counts)} values seen, "
         text += f"{min(present)} to {max(present)} images a value (imbalance {max(present) / min(present):.1f})"
-        single = present.count(1)
-        return text + (f"; {single} values with one image, which never anchor a triplet" if single else "")
+        single = present.count(1) if self.trains else 0
+        return text + (f"; values with one image, which never anchor a triplet: {single}" if single else "")
 
 
-def count_values(images: Sequence[LabelledImage], schema: AttributeSchema) -> list[AttributeCount]:
-    """How often each value occurs among the images."""
+def count_values(
+    images: Iterable[LabelledImage], schema: AttributeSchema, trains: bool = True
+) -> list[AttributeCount]:
+    """How often each value occurs among the images, which are for training or not."""
     seen = Counter(value_id for image in images for value_id in image.value_ids)
     return [
-        AttributeCount(attribute, [seen[offset + local] for local in range(number)])
+        AttributeCount(attribute, [seen[offset + local] for local in range(number)], trains)
         for attribute, offset, number in zip(schema.attributes, schema.offsets, schema.num_values, strict=True)
     ]
 

@@ -24,7 +24,7 @@ def examine_prepared(diagnosis: Diagnosis, read_images: bool, workers: int | Non
         manifest, files = read_manifest(diagnosis.folder), find_shards(diagnosis.folder)
         for split, paths in files.items():
             schema = AttributeSchema.from_features(Features.from_arrow_schema(pq.read_schema(paths[0])))
-            report.attributes[split] = count_values(_images(paths), schema)
+            report.attributes[split] = count_values(_images(paths), schema, split == "train")
             report.coverage[split] = SplitCoverage(manifest.rows[split], manifest.rows[split], [])
     except (ValueError, OSError) as error:
         report.problem = str(error)
@@ -35,7 +35,7 @@ def examine_prepared(diagnosis: Diagnosis, read_images: bool, workers: int | Non
     options = "".join(f", {option}={value!r}" for option, value in (manifest.options or {}).items())
     diagnosis.notes = [
         f"Prepared from {source}{options}: shorter side {manifest.size} pixels at most, JPEG quality "
-        f"{manifest.quality}, {manifest.num_bytes / 1e6:.1f} MB"
+        f"{manifest.quality}, {manifest.num_bytes / 1e6:.1f} MB. The images were decoded when they were prepared."
     ]
     diagnosis.advice = [f"ipad_data.load({manifest.dataset or 'table'!r}, {str(diagnosis.folder)!r})"]
 

@@ -43,7 +43,9 @@ def _examine_protocol(builder_class: type[RealDatasetBuilder], folder: Path, pro
         reader = builder_class.without_cache(config)
         splits = reader.splits()
         report.coverage = reader.locate_images(splits)[1]
-        report.attributes = {split: count_values(images, reader.schema) for split, images in splits.items()}
+        report.attributes = {
+            split: count_values(images, reader.schema, split == "train") for split, images in splits.items()
+        }
     except (ValueError, OSError) as error:
         report.problem = str(error)
     return report
