@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ipad_data.builders._real import RealDatasetBuilder, find_split_folder
+from ipad_data.builders._real import RealDatasetBuilder
+from ipad_data.builders._real_config import find_split_folder
 from ipad_data.builders.darn import DARN
 from ipad_data.builders.deepfashion import DeepFashion
 from ipad_data.builders.fashionai import FashionAI

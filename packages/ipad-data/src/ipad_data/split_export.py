@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ipad_data.dataset_trees import REAL_BUILDERS
-from ipad_data.label_files import write_splits
+from ipad_data.split_writing import write_splits
 
 
 def export_splits(name: str, folder: str | Path, out: str | Path, **options: Any) -> list[Path]:

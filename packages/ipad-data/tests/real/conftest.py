@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from ipad_data.builders.darn import SCHEMA as DARN_SCHEMA
-from ipad_data.builders.deepfashion import TYPES
 from ipad_data.builders.fashionai import SCHEMA as FASHIONAI_SCHEMA
+from ipad_data.deepfashion_files import TYPES
 
 TYPE_COUNTS = (156, 218, 180, 216, 230)
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ipad_data import AttributeSchema, DatasetFilesNotFoundError, ImageDecodeError, LabelFileError, load
-from ipad_data.builders.deepfashion import SCHEMA, TYPES, cloth_schema, read_attr_cloth
+from ipad_data.deepfashion_files import SCHEMA, TYPES, ClothAttribute, cloth_schema, read_attr_cloth
 
 
 def edit(path, old: str, new: str):
@@ -56,8 +56,6 @@ def test_labels_follow_the_columns(deepfashion_tree):
 
 
 def test_names_with_spaces_and_repeats():
-    from ipad_data.builders.deepfashion import ClothAttribute
-
     schema, ids = cloth_schema([ClothAttribute("a line", 2), ClothAttribute("dot", 0), ClothAttribute("a line", 2)])
     assert schema.values == {"texture": ("dot",), "shape": ("a line", "a line #2")}
     assert ids == [1, 0, 2]

@@ -7,10 +7,10 @@ import pytest
 
 from ipad_data import AttributeSchema, BatchDataset, DatasetFilesNotFoundError, EvaluationPlans, LabelFileError, load
 from ipad_data.builders.fashionai import SCHEMA, FashionAI, read_label_csv
-from ipad_data.label_files import write_splits
 from ipad_data.meta_file import read_meta
 from ipad_data.random_ranking import expected_random_map
 from ipad_data.roles import GALLERY, QUERY, TRAIN
+from ipad_data.split_writing import write_splits
 
 GOOD = "Images/skirt_length_labels/a.jpg,skirt_length_labels,nnynnm"
 

@@ -11,10 +11,10 @@ from ipad_data.label_files import (
     read_filenames,
     read_splits,
     read_train_labels,
-    write_splits,
 )
 from ipad_data.label_text import safe_relative_path
 from ipad_data.meta_file import read_meta, write_meta
+from ipad_data.split_writing import write_splits
 
 SCHEMA = AttributeSchema({"color": ["red", "blue", "3/4"], "collar": ["none", "shirt"]})
 NAMES = ["a.jpg", "b.jpg", "", "d.jpg"]

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from datasets import DatasetInfo, SplitGenerator
 
-from ipad_data.builders._base import AttributeDatasetBuilder, AttributeDatasetConfig, row_features
+from ipad_data.builders._base import AttributeDatasetBuilder, row_features
+from ipad_data.builders._real_config import RealConfig, find_split_folder
 from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
 from ipad_data.image_tree import ImageTree
-from ipad_data.label_files import LabelledImage, available_splits, read_splits, split_file_paths
+from ipad_data.label_files import LabelledImage, RawLabels, read_splits
 from ipad_data.meta_file import read_meta
 from ipad_data.schema import AttributeSchema
 from ipad_data.splits import random_splits, unanswered_note
 
-MISSING_IMAGES = ("raise", "skip", "label_only")
 _logger = logging.getLogger(__name__)
-
-
-class RawLabels(NamedTuple):
-    """Labels before they are divided into splits, as parallel lists over images."""
-
-    names: list[str]
-    attribute_ids: list[tuple[int, ...]]
-    value_ids: list[tuple[int, ...]]
 
 
 class SplitCoverage(NamedTuple):
@@ -42,67 +32,6 @@ class SplitCoverage(NamedTuple):
     def __str__(self) -> str:
         share = 100 * self.found / max(self.labelled, 1)
         return f"{self.found} of {self.labelled} images found ({share:.1f} %)"
-
-
-@dataclass
-class RealConfig(AttributeDatasetConfig):
-    """Options that the three datasets share.
-
-    Args:
-        protocol: ``published`` reads the field's split files; ``random`` divides the raw annotations 8:1:1, and
-            validation and test 1:4 into queries and gallery, stratified by value.
-        seed: Of the random splits.
-        missing_images: ``raise`` stops where labelled images are missing; ``skip`` leaves out their rows and says so;
-            ``label_only`` keeps their rows without an image. Image ids never change.
-        images_dir: Where the images are, if not below ``data_dir``.
-
-    Raises:
-        ValueError: an option outside its choices.
-    """
-
-    protocols: ClassVar[tuple[str, ...]] = ("published", "random")
-
-    protocol: str = "published"
-    seed: int = 0
-    missing_images: str = "raise"
-    images_dir: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.images_dir is not None:
-            self.images_dir = os.path.abspath(os.path.expanduser(self.images_dir))
-        if self.protocol not in self.protocols:
-            raise ValueError(f"protocol must be one of {', '.join(self.protocols)}, got {self.protocol!r}")
-        if self.missing_images not in MISSING_IMAGES:
-            raise ValueError(f"missing_images must be one of {', '.join(MISSING_IMAGES)}, got {self.missing_images!r}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
-
-    @property
-    def image_folder(self) -> Path:
-        """The folder that images are looked up in."""
-        return self.folder if self.images_dir is None else Path(self.images_dir)
-
-
-@dataclass(frozen=True)
-class SplitFolder:
-    """The folder of a dataset's split files, and its ``meta.json`` where there is one."""
-
-    folder: Path
-    meta: Path | None
-    files: list[Path] = field(default_factory=list)
-
-
-def find_split_folder(folder: Path, dataset: str) -> SplitFolder | None:
-    """Split files in the folder itself or in its subfolder called after the dataset; ``meta.json`` there or above."""
-    children = sorted(child for child in folder.iterdir() if child.name.lower() == dataset.lower() and child.is_dir())
-    for place in (folder, *children):
-        splits = available_splits(place)
-        if splits:
-            meta = next((path for path in (place / "meta.json", place.parent / "meta.json") if path.is_file()), None)
-            files = [path for split in splits for path in split_file_paths(place, split).values() if path.is_file()]
-            return SplitFolder(place, meta, [*files, *([meta] if meta else [])])
-    return None
 
 
 class RealDatasetBuilder(AttributeDatasetBuilder):

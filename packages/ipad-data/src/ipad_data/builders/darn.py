@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from datasets import Version
 
-from ipad_data.builders._real import RawLabels, RealConfig, RealDatasetBuilder
+from ipad_data.builders._real import RealDatasetBuilder
+from ipad_data.builders._real_config import RealConfig
 from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
 from ipad_data.image_tree import ImageTree
+from ipad_data.label_files import RawLabels
 from ipad_data.label_text import filled_lines, parse_int, safe_relative_path
 from ipad_data.schema import AttributeSchema
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from datasets import Version
 
-from ipad_data.builders._real import RawLabels, RealConfig, RealDatasetBuilder
+from ipad_data.builders._real import RealDatasetBuilder
+from ipad_data.builders._real_config import RealConfig
 from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
-from ipad_data.label_files import LabelledImage
+from ipad_data.label_files import LabelledImage, RawLabels
 from ipad_data.label_text import filled_lines, safe_relative_path
 from ipad_data.roles import TRAIN
 from ipad_data.schema import AttributeSchema

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ipad_data.builders._real import RealConfig, RealDatasetBuilder, find_split_folder
+from ipad_data.builders._real import RealDatasetBuilder
+from ipad_data.builders._real_config import RealConfig, find_split_folder
 from ipad_data.builders.darn import DARN
 from ipad_data.builders.fashionai import FashionAI
 from ipad_data.dataset_trees import REAL_BUILDERS

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 
 from ipad_data.builders._real import SplitCoverage
-from ipad_data.builders.table import Table, TableConfig
+from ipad_data.builders._table_config import TableConfig
+from ipad_data.builders.table import Table
 from ipad_data.doctor.diagnosis import Diagnosis, ProtocolReport, count_values, few
 from ipad_data.image_check import unreadable_images
 from ipad_data.image_tree import ImageTree

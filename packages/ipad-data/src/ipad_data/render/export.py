@@ -10,9 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ipad_data.builders.rendered import RenderedConfig, encode_jpeg, rendered_entries, split_role
-from ipad_data.label_files import LabelledImage, write_splits
+from ipad_data.label_files import LabelledImage
 from ipad_data.render.attributes import SCHEMA
 from ipad_data.render.image import render_image
+from ipad_data.split_writing import write_splits
 
 _FOLDER = "Images"
 
