@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -88,6 +89,13 @@ def test_parquet_that_does_not_fit(tmp_path, column, message):
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.table({"embedding": column}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=message):
+        read_embeddings(tmp_path / "a.parquet")
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "a.parquet").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"pip install 'ipad-rerank\[parquet\]'"):
         read_embeddings(tmp_path / "a.parquet")
 
 

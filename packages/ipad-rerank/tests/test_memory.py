@@ -71,6 +71,13 @@ def test_work_is_sized_from_free_memory(monkeypatch):
     assert rows_that_fit(1 << 40, CPU) == 1
 
 
+def test_a_ranking_that_does_not_fit_is_refused_before_the_search(monkeypatch):
+    monkeypatch.setattr("ipad_rerank.ranking.free_memory", lambda device: 10_000)
+    assert rank(np.eye(30), np.eye(30), k=9).k == 9
+    with pytest.raises(MemoryError, match=r"a ranking of 30 for each of 30 queries takes .* ask for a smaller k"):
+        rank(np.eye(30), np.eye(30))
+
+
 @pytest.mark.parametrize("available", [16 << 20, 64 << 20, 1 << 40])
 def test_results_do_not_depend_on_free_memory(monkeypatch, available):
     rng = np.random.default_rng(0)

@@ -47,5 +47,5 @@ class OneLineErrors(click.Group):
             warnings.showwarning = lambda message, *_, **__: click.echo(f"Warning: {message}", err=True)
             try:
                 return super().invoke(ctx)
-            except (ValueError, TypeError, OSError, ImportError) as error:
+            except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
                 raise click.ClickException(str(error)) from error

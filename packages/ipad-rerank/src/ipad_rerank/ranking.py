@@ -10,7 +10,7 @@ import torch
 
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors, compute_dtype, positive_int
 from ipad_rerank._cosine import ALIGN, aligned
-from ipad_rerank._memory import work_budget
+from ipad_rerank._memory import free_memory, work_budget
 from ipad_rerank._progress import progress_over
 from ipad_rerank._topk import stable_topk, topk_above
 
@@ -122,6 +122,7 @@ def rank(
 
     Raises:
         ValueError: empty input, NaN or infinite values, different D, k or batch_size below 1.
+        MemoryError: the ranking itself does not fit into what is free.
 
     Example:
         >>> rank([[1.0, 0.0]], [[0.0, 1.0], [2.0, 0.0]]).indices.tolist()
@@ -133,6 +134,12 @@ def rank(
     dtype = compute_dtype(queries, items)
     device = items.device if items.device.type != "cpu" else queries.device
     size = 8 if dtype == torch.float64 else 4
+    needed, free = len(queries) * k * (size + 8), free_memory(device)
+    if needed > free:
+        raise MemoryError(
+            f"a ranking of {k} for each of {len(queries)} queries takes {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
+            "free; ask for a smaller k, or for fewer queries at a time"
+        )
     budget = work_budget(device) // 2
     if batch_size is None:
         batch_size = max(1, min(len(queries), 1024, budget // (4 * (size + 8) * max(k, 1))))
