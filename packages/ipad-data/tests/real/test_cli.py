@@ -42,6 +42,22 @@ def test_splits_command(fashionai_raw, tmp_path):
     assert all(labels(written[split]) == labels(direct[split]) for split in direct)
 
 
+@pytest.mark.parametrize(
+    ("name", "protocol"), [("darn", "random"), ("deepfashion", "random"), ("deepfashion", "official")]
+)
+def test_split_files_of_the_other_datasets_repeat_a_run(darn_tree, deepfashion_tree, tmp_path, name, protocol):
+    tree = darn_tree(count=300, alive=1.0) if name == "darn" else deepfashion_tree(count=100)
+    arguments = ["splits", name, str(tree.folder), "--out", str(tmp_path / "s"), "-o", f"protocol={protocol}"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    written = load(name, tmp_path / "s", images_dir=tree.folder)
+    direct = load(name, tree.folder, protocol=protocol)
+    assert {split: rows.to_list() for split, rows in written.items()} == {
+        split: rows.to_list() for split, rows in direct.items()
+    }
+    assert written["train"].features == direct["train"].features
+
+
 def test_render_command(tmp_path):
     result = CliRunner().invoke(main, ["render", "--out", str(tmp_path / "r"), "--num-images", "10", "--size", "32"])
     assert result.exit_code == 0, result.output

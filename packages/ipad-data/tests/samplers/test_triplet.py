@@ -170,6 +170,7 @@ def test_arguments(table):
         warnings.simplefilter("error")
         sampler = TripletSampler(table(), 6, triplets_per_epoch=100)
     assert sampler.steps_per_epoch == 16
+    assert TripletSampler(table(), 64).steps_per_epoch == 100_000 // 64
     with pytest.raises(ValueError, match="world_size must divide the global batch size 6, got 4"):
         sampler.plan(0, 0, 0, 4)
     with pytest.raises(ValueError, match=r"rank must be within \[0, world_size = 2\), got 2"):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ipad_data import ImageDecodeError
 from ipad_data.transforms import decode_image
+from ipad_data.transforms.decode import open_image
 
 
 @pytest.fixture
@@ -50,6 +51,22 @@ def test_no_resize_keeps_the_pixels():
 def test_large_jpegs_decode_reduced_to_nearly_the_same(photo):
     large = photo.resize((2400, 1600), Image.Resampling.BICUBIC)
     assert_near(decode_image(saved(large, "JPEG", quality=95), 96), large, 2)
+
+
+@pytest.mark.parametrize(
+    ("target", "decoded"), [(200, (300, 200)), (201, (600, 400)), (96, (300, 200)), (None, (2400, 1600))]
+)
+def test_large_jpegs_are_decoded_at_a_part_of_their_size(photo, target, decoded):
+    large = saved(photo.resize((2400, 1600), Image.Resampling.BICUBIC), "JPEG")
+    assert open_image(large, target).size == decoded
+
+
+@pytest.mark.parametrize("size", [(60, 40), (24, 24), (24, 96), (480, 336), (1200, 90), (3, 2), (24, 1)])
+def test_resizing_is_pillows_to_within_a_level(size):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    expected = Image.fromarray(pixels).resize((24, 24), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    actual = decode_image(saved(Image.fromarray(pixels), "PNG"), 24)
+    assert np.abs(actual.astype(int) - np.asarray(expected, dtype=int)).max() <= 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
