@@ -220,6 +220,10 @@ def test_unreadable_photos_are_counted_under_skip_and_named_under_raise(small_co
     assert sum(row.get("skipped_images", 0) for row in rows) >= 1
     with pytest.raises(ValueError, match=broken.name):
         Training(small_config(*shared, "stage2.steps=0", output="other"), None, quiet).run()
+    held_out = _path(training_run.data.splits["validation"].with_format(None)[0]["image"]["path"])
+    held_out.write_bytes(b"")
+    with pytest.raises(ValueError, match=f"{held_out.name}: not an image file"):  # evaluation never skips
+        Training(small_config(*shared, "stage2.steps=0", "data.on_error=skip", output="fourth"), None, quiet).run()
     for photo in photos.glob("*.jpg"):
         photo.write_bytes(b"<html>not found</html>")
     with pytest.raises(
