@@ -79,7 +79,7 @@ def prepare(
 
     Raises:
         ValueError: an argument out of its range.
-        FileExistsError: ``out`` holds something.
+        FileExistsError: ``out`` holds something, from before or by now.
         ImageDecodeError: an image cannot be decoded and ``unreadable="raise"``.
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
@@ -111,6 +111,8 @@ def prepare(
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OSError(error.errno, f"no space left while writing {out}; nothing was kept") from error
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise FileExistsError(f"{out} was made by another process meanwhile and stays as it is") from error
         raise
     finally:
         shutil.rmtree(partial_out, ignore_errors=True)

@@ -4,11 +4,13 @@ import io
 import os
 import resource
 import signal
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
 
-from ipad_data import AttributeSchema, ImageDecodeError, load
+from ipad_data import AttributeSchema, DatasetFilesNotFoundError, ImageDecodeError, load
 from ipad_data.prepare import prepare
 from ipad_data.prepared import load_prepared
 
@@ -106,3 +108,42 @@ def test_refuses_to_overwrite(dataset, tmp_path):
 def test_bad_options(dataset, tmp_path, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         prepare(dataset, tmp_path / "out", **options)
+
+
+def test_another_process_may_be_first(dataset, tmp_path, monkeypatch):
+    def other(folder):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "theirs.txt").write_text("kept")
+
+    monkeypatch.setattr("ipad_data.prepare._sync", other)
+    with pytest.raises(FileExistsError, match="out was made by another process meanwhile and stays as it is"):
+        prepare(dataset, tmp_path / "out", size=32)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["theirs.txt"]
+    assert not leftovers(tmp_path)
+
+
+KILLED = """
+import os, signal, sys
+from ipad_data import load, prepare, shards
+original = shards._groups
+def groups(images):
+    for number, group in enumerate(original(images)):
+        yield group
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+shards._groups = groups
+prepare.prepare(load("fashionai", sys.argv[1], cache_dir=sys.argv[3]), sys.argv[2], size=32, shard_bytes=1)
+"""
+
+
+@pytest.mark.multiprocess
+def test_a_killed_preparation_is_never_read_and_does_not_hinder_the_next(asen, tmp_path):
+    folder, out = asen().folder, tmp_path / "out"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(out), str(tmp_path / "cache")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not out.exists()
+    assert leftovers(tmp_path)
+    with pytest.raises(DatasetFilesNotFoundError):
+        load("fashionai", out)
+    assert prepare(load("fashionai", folder), out, size=32).manifest.rows["train"] == 160
+    assert load("fashionai", out, "train").num_rows == 160

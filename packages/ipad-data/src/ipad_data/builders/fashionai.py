@@ -56,6 +56,7 @@ class RawRow(NamedTuple):
     value_id: int
     maybe_ids: tuple[int, ...]
     letters: str
+    line: int
 
 
 def read_label_csv(path: Path, schema: AttributeSchema = SCHEMA) -> list[RawRow]:
@@ -97,7 +98,7 @@ def _parse_letters(name: str, attribute: str, letters: str, schema: AttributeSch
         raise LabelFileError.at(path, line, f"expected exactly one y, got {letters.count('y')}: {letters!r}")
     offset = schema.offsets[attribute_id]
     maybe = tuple(offset + position for position, letter in enumerate(letters) if letter == "m")
-    return RawRow(name, attribute_id, offset + letters.index("y"), maybe, letters)
+    return RawRow(name, attribute_id, offset + letters.index("y"), maybe, letters, line)
 
 
 @dataclass
@@ -169,7 +170,9 @@ class FashionAI(RealDatasetBuilder):
                 other = rows.setdefault(below_images(row.name), (name, row))[1]
                 if other.letters != row.letters:
                     raise LabelFileError.at(
-                        path, None, f"{row.name!r} is {row.letters!r} here but {other.letters!r} in another archive"
+                        path,
+                        row.line,
+                        f"{row.name!r} is {row.letters!r} here but {other.letters!r} in another archive",
                     )
         return rows
 
