@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from ipad_data import AttributeSchema, BalancedSampler, EntryTable
@@ -49,3 +50,31 @@ def test_small_attributes_are_left_out_or_refused(labels):
         BalancedSampler(labels, 2, 3, 4, steps_per_epoch=1)
     with pytest.raises(ValueError, match=r"number of attributes with 3 values of 4 images, 2; got 3"):
         BalancedSampler(labels, 3, 3, 4, steps_per_epoch=1)
+
+
+def test_plans_do_not_depend_on_what_was_asked_before(labels):
+    sampler, fresh = (BalancedSampler(labels, 2, 2, 4, steps_per_epoch=10, seed=3) for _ in range(2))
+    for step in (7, 0, 3):
+        sampler.plan(1, step)
+    for asked, expected in zip(sampler.plan(1, 5), fresh.plan(1, 5), strict=True):
+        np.testing.assert_array_equal(asked, expected)
+    drawn = {
+        tuple(BalancedSampler(labels, 2, 2, 4, 10, seed).plan(epoch, step).value_ids.tolist())
+        + tuple(BalancedSampler(labels, 2, 2, 4, 10, seed).plan(epoch, step).rows.tolist())
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for step in (0, 1)
+    }
+    assert len(drawn) == 8
+
+
+def test_attributes_and_values_are_uniform(labels):
+    sampler = BalancedSampler(labels, 1, 2, 2, steps_per_epoch=3000, seed=1)
+    plans = [sampler.plan(0, step) for step in range(3000)]
+    attributes = Counter(int(plan.attribute_ids[0]) for plan in plans)
+    assert all(abs(attributes[attribute] / 3000 - 1 / 3) < 0.04 for attribute in range(3))
+    of_second = Counter(
+        value for plan in plans if plan.attribute_ids[0] == 1 for value in set(plan.value_ids.tolist())
+    )
+    total = sum(of_second.values())
+    assert all(abs(of_second[value] / total - 1 / 5) < 0.04 for value in range(3, 8))
