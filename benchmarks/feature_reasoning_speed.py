@@ -39,8 +39,14 @@ def straightforward(reasoner: FeatureReasoning, sequence: Tensor, gradient: str)
             own_first[i] = float("inf")
             order = torch.argsort(own_first, descending=True, stable=True)
             delta = torch.cat([similarity[i, order], similarity[0, order]])
+            row, other = delta[:n], delta[n:]
+            spread, other_spread = (x.var(unbiased=False).clamp_min(1e-6).sqrt() for x in (row, other))
+            distances = (1 - torch.stack([row.mean(), other.mean(), other[0]])).clamp_min(1e-3).log()
+            z = (other[0] - other.mean()) / other_spread
+            density = torch.cat([distances, torch.stack([spread.log(), other_spread.log(), z])])
             delta = F.layer_norm(delta, (2 * n,)) * network.scale + network.shift
-            output = network.last(F.relu(network.hidden(F.relu(network.first(delta)))))
+            hidden = F.relu(network.first(delta) + network.density(density))
+            output = network.last(F.relu(network.hidden(hidden)))
             update[i, order] += output[:n]
             update[0, order] += output[n:]
         target = (similarity + update).detach()

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from ipad_rerank.ranking import rank
 
+SMALL_GALLERIES = 0.15
+"""Share of the galleries drawn below ``2 n_r``."""
+
 
 class Sequences(NamedTuple):
     """``unit (B, n, D)`` with node 0 the query, and ``is_positive (B, n)``."""
@@ -63,10 +66,8 @@ class SequenceSampler:
     def draw(self, count: int, gallery_size: int | None = None) -> Sequences:
         """``count`` sequences (fewer where the group is small) from a gallery of the given or a random size."""
         rows = self.members[int(torch.multinomial(self.weights, 1, generator=self.generator))]
-        low, high = self.gallery_range
         if gallery_size is None:
-            share = float(torch.rand((), generator=self.generator))
-            gallery_size = round(math.exp(math.log(low) + share * (math.log(high) - math.log(low))))
+            gallery_size = self._random_size()
         count = max(1, min(count, len(rows) // 10))
         gallery_size = min(gallery_size, len(rows) - count)
         drawn = rows[torch.randperm(len(rows), generator=self.generator).to(rows.device)]
@@ -77,6 +78,15 @@ class SequenceSampler:
         nodes = torch.cat([query[:, None], best], dim=1)
         unit = torch.cat([moved[:, None], self.unit[best]], dim=1)
         return Sequences(unit, self.labels[nodes] == self.labels[query][:, None])
+
+    def _random_size(self) -> int:
+        """Uniform above ``2 n_r``, where sequences are full; one in seven is smaller, log-uniform."""
+        low, high = self.gallery_range
+        full = min(max(low, 2 * self.n_r), high)
+        small, share = torch.rand(2, generator=self.generator).tolist()
+        if low < full and (small < SMALL_GALLERIES or full == high):
+            return round(math.exp(math.log(low) + share * (math.log(full) - math.log(low))))
+        return round(full + share * (high - full))
 
 
 def expand(expanders: Sequence[Any], query: Tensor, gallery: Tensor) -> Tensor:

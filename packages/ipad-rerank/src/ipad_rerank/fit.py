@@ -53,7 +53,7 @@ def fit_reasoner(
 ) -> Any:
     """Train a reasoner on labelled embeddings.
 
-    Each step draws a gallery of random size (log-uniform) and queries outside it, takes their ``n_r - 1`` best and
+    Each step draws a gallery of random size and queries outside it, takes their ``n_r - 1`` best and
     follows the gradient of Eq. 17. A share of the vectors is held out as queries: half of them choose the best of
     ``evaluations`` checkpoints, the other half say what it brought. If their mean AP does not rise (the 95 % bootstrap
     interval of the gain must lie above 0), a warning says so and the identity is returned.

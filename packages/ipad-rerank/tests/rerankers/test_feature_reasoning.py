@@ -46,8 +46,14 @@ def naive_refine(reasoner: FeatureReasoning, sequence: torch.Tensor) -> torch.Te
             others = sorted((j for j in range(n) if j != i), key=lambda j, i=i: (-similarity[i, j].item(), j))
             order = [i, *others]
             delta = torch.cat([similarity[i, order], similarity[0, order]]).detach()
+            spread, other = (row.var(unbiased=False).clamp_min(1e-6).sqrt() for row in delta.view(2, n))
+            level, other_level = delta.view(2, n).mean(1)
+            own = similarity[0, i].detach()
+            distances = torch.stack([1 - level, 1 - other_level, 1 - own]).clamp_min(1e-3).log()
+            density = torch.cat([distances, torch.stack([spread.log(), other.log(), (own - other_level) / other])])
             delta = F.layer_norm(delta, (2 * n,)) * network.scale + network.shift
-            hidden = F.relu(F.linear(delta, network.first.weight[:, columns], network.first.bias))
+            hidden = F.linear(delta, network.first.weight[:, columns], network.first.bias)
+            hidden = F.relu(hidden + network.density.weight @ density)
             hidden = F.relu(network.hidden(hidden))
             output = F.linear(hidden, network.last.weight[columns], network.last.bias[columns])
             for position, j in enumerate(order):
