@@ -6,8 +6,8 @@ images without any other of their value. Both are mended here, so that what is h
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -125,11 +125,16 @@ def held_out_roles(
 class _Parts:
     """Images in their splits, with the images of each value counted, so that single images can change places."""
 
-    def __init__(self, attribute_ids, value_ids: Sequence[Sequence[int]], split_of: np.ndarray) -> None:
+    def __init__(
+        self, attribute_ids: Sequence[Sequence[int]], value_ids: Sequence[Sequence[int]], split_of: np.ndarray
+    ) -> None:
         self.attribute_ids, self.value_ids, self.split_of = attribute_ids, value_ids, split_of
         self.counts = [Counter() for _ in SPLITS]
-        for values, part in zip(value_ids, split_of.tolist(), strict=True):
+        self.images_of: dict[int, list[int]] = {}
+        for image, (values, part) in enumerate(zip(value_ids, split_of.tolist(), strict=True)):
             self.counts[part].update(set(values))
+            for value in set(values):
+                self.images_of.setdefault(value, []).append(image)
 
     def pair_up(self, number: int) -> None:
         """Give a held-out split partners from training: for each attribute that has single images of its values only,
@@ -139,43 +144,43 @@ class _Parts:
         two images of every value that it gives from.
         """
         held_out = self.counts[number]
-        members = self._members(number)
-        single: dict[int, list[int]] = {}
+        members = np.flatnonzero(self.split_of == number).tolist()
+        values_of: dict[int, set[int]] = {}
         for image in members:
             for attribute_id, value_id in zip(self.attribute_ids[image], self.value_ids[image], strict=True):
-                single.setdefault(attribute_id, []).append(value_id)
-        for values in single.values():
-            if all(held_out[value] == 1 for value in values):
-                self._exchange(values, number)
-        for image in members:
-            if self.split_of[image] == number and self._is_alone(image, number):
-                self._exchange(self.value_ids[image], number)
+                values_of.setdefault(attribute_id, set()).add(value_id)
+        for values in values_of.values():
+            if all(held_out[value] == 1 for value in values) and self._bring_partner(values, number):
+                self._give_one_back(deque(members), number)
+        alone = deque(image for image in members if self._is_alone(image, number))
+        while alone:
+            image = alone.popleft()
+            if self._is_alone(image, number) and self._bring_partner(self.value_ids[image], number):
+                self._give_one_back(alone, number)
 
-    def _exchange(self, values: Sequence[int], number: int) -> None:
-        train, held_out = self.counts[0], self.counts[number]
-        common = sorted(set(values), key=lambda value: (-train[value], value))
-        partner = next((image for value in common for image in self._partners(value)), None)
-        if partner is None:
-            return
-        self._move(partner, number)
-        others = [image for image in self._members(number) if image != partner]
-        spare = [image for image in others if self._is_alone(image, number)]
-        spare += [image for image in others if all(held_out[value] > 2 for value in self.value_ids[image])]
-        if spare:
-            self._move(spare[0], 0)
-
-    def _partners(self, value: int) -> Iterator[int]:
+    def _bring_partner(self, values: Collection[int], number: int) -> bool:
+        """Move an image that has one of the values from training; whether there was one to spare."""
         train = self.counts[0]
-        for image in self._members(0) if train[value] > _KEPT_FOR_TRAINING else ():
-            if value in self.value_ids[image] and all(train[v] > _KEPT_FOR_TRAINING for v in self.value_ids[image]):
-                yield image
+        for value in sorted(set(values), key=lambda value: (-train[value], value)):
+            for image in self.images_of[value] if train[value] > _KEPT_FOR_TRAINING else ():
+                if self.split_of[image] == 0 and all(train[v] > _KEPT_FOR_TRAINING for v in self.value_ids[image]):
+                    self._move(image, number)
+                    return True
+        return False
 
-    def _members(self, number: int) -> list[int]:
-        return np.flatnonzero(self.split_of == number).tolist()
+    def _give_one_back(self, spare: deque[int], number: int) -> None:
+        """Move the last of some images that leaves no other alone to training."""
+        while spare:
+            image = spare.pop()
+            counts = [self.counts[number][value] for value in self.value_ids[image]]
+            if self.split_of[image] == number and all(count == 1 or count > 2 for count in counts):
+                self._move(image, 0)
+                return
 
     def _is_alone(self, image: int, number: int) -> bool:
         values = self.value_ids[image]
-        return bool(values) and all(self.counts[number][value] == 1 for value in values)
+        shared = any(self.counts[number][value] > 1 for value in values)
+        return bool(values) and self.split_of[image] == number and not shared
 
     def _move(self, image: int, number: int) -> None:
         self.counts[self.split_of[image]].subtract(set(self.value_ids[image]))
