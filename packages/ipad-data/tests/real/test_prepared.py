@@ -56,13 +56,13 @@ def test_options_that_were_not_written_down_are_refused(originals, tmp_path):
         load("fashionai", tmp_path / "out", seed=0)
 
 
-def test_rendered_garments_and_a_table_of_unknown_origin(rendered, tmp_path, make_dataset):
+def test_rendered_garments_and_a_table_of_unknown_origin(rendered, tmp_path):
     prepare(rendered, tmp_path / "rendered", size=32)
     again = load("rendered", tmp_path / "rendered")
     assert again["test"].features == rendered["test"].features
     assert again["test"]["boxes"][:] == rendered["test"]["boxes"][:]
-    rows = datasets.DatasetDict(train=rendered["train"].to_iterable_dataset().take(3))
-    rows = datasets.DatasetDict(train=datasets.Dataset.from_list(list(rows["train"]), rendered["train"].features))
+    rows = datasets.Dataset.from_list(rendered["train"].select(range(3)).to_list(), rendered["train"].features)
+    rows = datasets.DatasetDict(train=rows)
     assert prepare(rows, tmp_path / "own", size=32).manifest.dataset is None
     assert load("table", tmp_path / "own", "train").num_rows == 3
 

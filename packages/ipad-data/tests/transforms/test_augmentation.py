@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from ipad_data import BatchAugmentation
@@ -119,6 +121,23 @@ def test_affine_equals_torch():
     grid = F.affine_grid(matrices[:, :2], list(images.shape), align_corners=False)
     expected = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     torch.testing.assert_close(warp(images, matrices), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_perspective_equals_pillows(seed):
+    """Pillow's coefficients are the same homography in pixels: x = (normalised + 1) * side / 2."""
+    side = 48
+    matrix = from_corners(torch.rand(1, 4, 2, generator=generator(seed), dtype=torch.float64) * 0.4)
+    to_pixels = torch.tensor([[side / 2, 0, side / 2], [0, side / 2, side / 2], [0, 0, 1]], dtype=torch.float64)
+    pixels = to_pixels @ matrix[0] @ to_pixels.inverse()
+    coefficients = (pixels / pixels[2, 2]).flatten()[:8].tolist()
+    smooth = F.interpolate(torch.rand(1, 1, 6, 6, generator=generator(seed)), (side, side), mode="bicubic")[0, 0]
+    image = Image.fromarray((smooth.clamp(0, 1) * 255).byte().numpy())
+    expected = image.transform(image.size, Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR)
+    images = torch.from_numpy(np.array(image))[None, None].double()
+    actual = warp(images, matrix)[0, 0]
+    difference = (actual - torch.from_numpy(np.array(expected)))[2:-2, 2:-2].abs()
+    assert difference.max() < 1.5
 
 
 def test_homography_maps_corners_inward():
