@@ -75,6 +75,7 @@ def doctor(folder: Path, dataset: str | None, read_images: bool, workers: int | 
 @click.option("--out", type=_FOLDER, required=True, help="Folder to make.")
 @click.option("--size", default=512, show_default=True, help="Shorter side of the images, at most.")
 @click.option("--quality", default=90, show_default=True, help="JPEG quality.")
+@click.option("--shard-mb", default=256.0, show_default=True, help="Size of a shard, about.")
 @click.option("--unreadable", type=click.Choice(UNREADABLE), default="raise", show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores by default.")
 @click.option(
@@ -87,18 +88,17 @@ def prepare_command(
     out: Path,
     size: int,
     quality: int,
+    shard_mb: float,
     unreadable: str,
     workers: int | None,
     options: dict[str, Any],
 ) -> None:
     """Shrink the images of dataset NAME in FOLDER once and write them with their labels as Parquet shards.
 
-    Example: ipad-data prepare fashionai data/FashionAI --out prepared --size 512 -o missing_images=skip
+    Example: ipad-data prepare fashionai data/FashionAI --out prepared --size 448 -o missing_images=skip
     """
     dataset = load(name, folder, **options)
-    report = prepare(
-        dataset, out, size, quality, unreadable, workers=workers, progress=True, name=name, options=options
-    )
+    report = prepare(dataset, out, size, quality, unreadable, int(shard_mb * 2**20), workers, True, name, options)
     click.echo(str(report))
     for problem in report.unreadable[:20]:
         click.echo(f"  {problem}", err=True)

@@ -15,10 +15,10 @@ def labels(dataset):
 def test_command(asen, tmp_path):
     tree = asen()
     out = tmp_path / "out"
-    arguments = ["prepare", "fashionai", str(tree.folder), "--out", str(out), "--size", "32"]
+    arguments = ["prepare", "fashionai", str(tree.folder), "--out", str(out), "--size", "32", "--shard-mb", "0.01"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert "train 160 rows in 1 shards" in result.output
+    assert "train 160 rows in 2 shards" in result.output
     assert load_prepared(out, "test").num_rows == 80
     assert load("fashionai", out, "test").num_rows == 80
     result = CliRunner().invoke(main, arguments)

@@ -91,11 +91,11 @@ def test_damaged_files_give_rows_or_an_error_that_names_the_file(tmp_path, name)
     reader(path)  # as it should be
     rng = random.Random(0)
     messages = []
-    for _ in range(300):
+    for _ in range(150):
         path.write_bytes(damage(text.encode(), rng))
         with suppress_into(messages):
             reader(path)
-    assert len(messages) >= 15
+    assert len(messages) >= 8
     assert all(str(tmp_path) in message for message in messages)
 
 
