@@ -193,7 +193,8 @@ SMALL_GRIDS = {
 @pytest.mark.parametrize("name", ["all.safetensors", "plain.npz"])
 def test_compare_prints_a_table_and_says_what_to_use(files, monkeypatch, name):
     monkeypatch.setattr(sys.modules["ipad_rerank.tune"], "DEFAULT_GRIDS", SMALL_GRIDS)
-    result = run("compare", files / name, "--n-r", 40, "--steps", 5)
+    best = files / f"best of {name}"
+    result = run("compare", files / name, "--n-r", 40, "--steps", 5, "--output", best)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     for column in ("MAP", "gain", "95 % interval", "queries/s"):
@@ -203,7 +204,12 @@ def test_compare_prints_a_table_and_says_what_to_use(files, monkeypatch, name):
     assert len(rows) == len(names)
     assert all(row.startswith(name) for row, name in zip(rows, names, strict=True))
     assert lines[-2].startswith("Oracle of the first 39: ")
-    assert lines[-1].startswith("Use: ")
+    assert len({len(line) for line in lines if line.startswith("|")}) == 1, "columns that do not line up"
+    used = lines[-1].removeprefix("Use: ").split(" (")[0]
+    assert used in [row.split(" (")[0] for row in rows[1:]]
+    evaluated = run("evaluate", files / name, "--reasoner", best)
+    assert evaluated.exit_code == 0, evaluated.output
+    assert "gain +" in evaluated.output
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,16 @@ from ipad_rerank.compare import compare, split_roles
 from ipad_rerank.embeddings import EmbeddingSet, read_embeddings
 from ipad_rerank.metrics import evaluate as evaluate_ranking
 from ipad_rerank.metrics import paired_bootstrap
+from ipad_rerank.rerankers._sequence_refiner import VARIANTS
 from ipad_rerank.rerankers.chain import Chain
-from ipad_rerank.rerankers.feature_reasoning import ON_UNFAMILIAR, VARIANTS, FeatureReasoning
+from ipad_rerank.rerankers.feature_reasoning import ON_UNFAMILIAR, FeatureReasoning
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion
 
 EXAMPLE = """\b
 A worked example, on vectors with labels in two .npz files (arrays "embeddings" and "labels"):
 
 \b
-  ipad-rerank compare train.npz                    does it help on my data? (splits the file)
+  ipad-rerank compare train.npz                    does it help on my data? (splits the file; --output saves the best)
   ipad-rerank fit train.npz --output reasoner      train a re-ranker (with --expand 50: behind query expansion)
   ipad-rerank evaluate test.npz --reasoner reasoner
   ipad-rerank rerank --query q.npy --gallery g.npy --reasoner reasoner --output best.npz
@@ -165,12 +166,14 @@ def evaluate(
 @click.option("--n-r", default=500, show_default=True)
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--output", type=FOLDER, help="Save the recommended re-ranker here, for rerank and evaluate.")
 @click.option("--json", "as_json", is_flag=True)
 @labelled_columns
 def compare_command(
     file: Path,
     gallery: Path | None,
     train: Path | None,
+    output: Path | None,
     as_json: bool,
     column: str | None,
     label_column: str | None,
@@ -189,8 +192,14 @@ def compare_command(
     else:
         searched = (data, _read(gallery, column, label_column)) if gallery else split_queries(data, options["seed"])
         parts = (_read(train, column, label_column), *searched)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     result = compare(*parts, **options)
     click.echo(json.dumps(result.to_dict()) if as_json else str(result))
+    if output is not None and result.reranker is not None:
+        best = result.reranker
+        (best if isinstance(best, Chain) else Chain(best)).save_pretrained(output)
+        click.echo(f"Saved: {output}", err=True)
 
 
 def _load(folder: Path) -> Chain:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ipad_rerank.ranking import rank
 from ipad_rerank.rerankers._registry import RERANKERS
 from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
-from ipad_rerank.tune import tune
+from ipad_rerank.tune import DEFAULT_GRIDS, tune
 
 
 @dataclass(frozen=True)
@@ -34,30 +34,41 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table, the oracle (the best MAP that any order of the first n_r can reach) and what to use."""
+    """The table, the oracle (the best MAP that any order of the first n_r can reach) and what to use.
+
+    Args:
+        rows: No re-ranking first.
+        oracle: In percent.
+        n_r: Of Feature Reasoning, as fitted.
+        recommendation: In words.
+        reranker: The recommended one, ready to use; None where nothing helps.
+    """
 
     rows: tuple[Row, ...]
     oracle: float
     n_r: int
     recommendation: str
+    reranker: Any = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         width = max(len(row.name) for row in self.rows)
         lines = [
-            f"| {'method':{width}} |   MAP |  gain | 95 % interval  | queries/s |",
-            f"|{'-' * (width + 2)}|------:|------:|:--------------:|----------:|",
+            f"| {'method':{width}} |   MAP |   gain |  95 % interval   | queries/s |",
+            f"|{'-' * (width + 2)}|------:|-------:|:----------------:|----------:|",
         ]
         for row in self.rows:
             interval = "" if row.name == "none" else f"{row.low:+.2f} to {row.high:+.2f}"
             gain = "" if row.name == "none" else f"{row.gain:+.2f}"
             lines.append(
-                f"| {row.name:{width}} | {row.map:5.2f} | {gain:>5} | {interval:^14} | {row.queries_per_second:9.0f} |"
+                f"| {row.name:{width}} | {row.map:5.2f} | {gain:>6} | {interval:^16} | {row.queries_per_second:9.0f} |"
             )
         lines += [f"Oracle of the first {self.n_r - 1}: {self.oracle:.2f}", f"Use: {self.recommendation}"]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Numbers and words, for JSON."""
+        rows = [asdict(row) for row in self.rows]
+        return {"rows": rows, "oracle": self.oracle, "n_r": self.n_r, "recommendation": self.recommendation}
 
 
 def split_roles(data: EmbeddingSet, seed: int = 0) -> tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet]:
@@ -120,7 +131,8 @@ def compare(
             chain = Chain(expansion, FeatureReasoning(n_r=n_r)).fit(
                 *arguments, steps=steps, seed=seed, verbose=False, n_r=n_r
             )
-            methods.append(("expansion, then feature reasoning" + _note(chain.rerankers[-1]), chain))
+            settings = _describe("expansion, then feature reasoning", expansion)
+            methods.append((settings + _note(chain.rerankers[-1]), chain))
     before, seconds = _average_precisions(query, gallery, None)
     oracle = float(np.mean(_oracle(query, gallery, reasoner.n_r - 1)))
     rows = [Row("none", 100 * float(before.mean()), 0.0, 0.0, 0.0, len(query) / seconds)]
@@ -137,20 +149,22 @@ def compare(
                 len(query) / max(seconds, 1e-9),
             )
         )
-    return Comparison(tuple(rows), 100 * oracle, reasoner.n_r, _recommend(rows))
+    best, words = _recommend(rows)
+    return Comparison(tuple(rows), 100 * oracle, reasoner.n_r, words, dict(methods).get(best))
 
 
-def _recommend(rows: list[Row]) -> str:
+def _recommend(rows: list[Row]) -> tuple[str | None, str]:
+    """The name of the method to use, and words."""
     helping = [row for row in rows if row.low > 0]
     if not helping:
-        return "none; no method raises MAP beyond chance on this data"
+        return None, "none; no method raises MAP beyond chance on this data"
     best = max(helping, key=lambda row: row.map)
     words = f"{best.name} ({best.gain:+.2f})"
     fast = [row for row in helping if row.queries_per_second > 4 * best.queries_per_second]
     if fast:
         second = max(fast, key=lambda row: row.map)
         words += f"; where speed counts, {second.name} ({second.gain:+.2f})"
-    return words
+    return best.name, words
 
 
 def _average_precisions(query: EmbeddingSet, gallery: EmbeddingSet, method: Any) -> tuple[np.ndarray, float]:
@@ -190,9 +204,8 @@ def _retrievals(query: EmbeddingSet, gallery: EmbeddingSet) -> Iterator[tuple[np
 
 
 def _describe(name: str, method: Any) -> str:
-    settings = {key: value for key, value in asdict(method).items() if value is not None and key != "restrict_to"}
-    shown = ", ".join(f"{key}={value:g}" for key, value in settings.items() if isinstance(value, (int, float)))
-    return f"{name} ({shown})"
+    tuned = next(grid for key, grid in DEFAULT_GRIDS.items() if type(method) is RERANKERS[key])
+    return f"{name} ({', '.join(f'{key}={getattr(method, key):g}' for key in tuned)})"
 
 
 def _note(reasoner: FeatureReasoning) -> str:

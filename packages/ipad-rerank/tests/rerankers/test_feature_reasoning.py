@@ -143,7 +143,7 @@ def test_memory_mapped_gallery_gives_the_same(search, tmp_path, monkeypatch):
     query, gallery, ranking = search
     np.save(tmp_path / "g.npy", gallery)
     expected = shaken().rerank(query, gallery, ranking).indices
-    monkeypatch.setattr("ipad_rerank.rerankers.feature_reasoning.work_budget", lambda device: 0)  # no copy in memory
+    monkeypatch.setattr("ipad_rerank.rerankers._sequence_rows.work_budget", lambda device: 0)  # no copy in memory
     mapped = np.load(tmp_path / "g.npy", mmap_mode="r")
     np.testing.assert_array_equal(shaken().rerank(query, mapped, ranking).indices, expected)
 
@@ -213,8 +213,9 @@ def test_bad_settings(options, message):
 def test_unfamiliar_density_warns_or_falls_back(search):
     reasoner = shaken()
     reasoner.density = Density((1000, 4000), 0.5, (0.0, 1.0))
-    with pytest.warns(UnfamiliarDensityWarning, match="the gallery has 150 rows, fitted on 1000 to 4000"):
+    with pytest.warns(UnfamiliarDensityWarning, match="the gallery has 150 rows, fitted on 1000 to 4000") as caught:
         better = reasoner.rerank(*search)
+    assert caught[0].filename == __file__, "the warning points at the caller"
     assert (better.indices != search[2].indices).any()
     with pytest.warns(UnfamiliarDensityWarning):
         same = reasoner.rerank(*search, on_unfamiliar="fallback")
@@ -227,6 +228,20 @@ def test_unfamiliar_density_warns_or_falls_back(search):
     reasoner.density = Density((100, 200), -0.99, (0.0, 0.1))
     with pytest.warns(UnfamiliarDensityWarning, match="of the candidates are close"):
         reasoner.rerank(*search)
+
+
+def test_network_sees_how_dense_a_sequence_is():
+    """The instance norm alone could not tell similarities from the same ones closer together."""
+    network = shaken().network
+    center = torch.rand(1, 20, 20).sort(dim=-1, descending=True).values
+    query = center[:, :1].expand_as(center)
+    closer = (1 - 0.1 * (1 - center), 1 - 0.1 * (1 - query))
+    with torch.no_grad():
+        difference = (network(*closer)[0] - network(center, query)[0]).abs().max()
+        network.density.weight.zero_()
+        blind = (network(*closer)[0] - network(center, query)[0]).abs().max()
+    assert float(difference) > 10 * float(blind)
+    assert float(blind) < 2e-2, "the norm's epsilon only"
 
 
 def test_saved_and_loaded_is_the_same(search, tmp_path):

@@ -10,26 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors, positive_int
-from ipad_rerank._memory import rows_that_fit, work_budget
+from ipad_rerank._memory import rows_that_fit
 from ipad_rerank._progress import progress_over
 from ipad_rerank.fit import fit_reasoner
 from ipad_rerank.ranking import Ranking
 from ipad_rerank.rerankers._density import Density, UnfamiliarDensityWarning, close_share
 from ipad_rerank.rerankers._saving import load_folder, save_folder
+from ipad_rerank.rerankers._sequence_refiner import SequenceRefiner
+from ipad_rerank.rerankers._sequence_rows import CandidateRows, GalleryRows, rank_candidates
 from ipad_rerank.rerankers._splice import splice
-from ipad_rerank.rerankers._step import Gram, feature_step, gram_step, gram_step_query_row, query_step
-from ipad_rerank.rerankers._subgraphs import gather_rows, scatter_query_updates, scatter_updates, sort_nodes
-from ipad_rerank.rerankers._update_network import UpdateNetwork
 
-VARIANTS = ("full", "query_only")
 _TIE_STEPS = 2.0**20  # scores closer than rounding errors are ties, which keep the order they came in
 ON_UNFAMILIAR = ("warn", "fallback", "ignore")
 
 
-class FeatureReasoning(nn.Module):
+class FeatureReasoning(SequenceRefiner):
     """Re-order the best candidates of each query by a learned reading of their mutual similarities.
 
     Untrained it changes nothing; :meth:`fit` trains one on embeddings with labels.
@@ -51,35 +49,6 @@ class FeatureReasoning(nn.Module):
         >>> better = reasoner.rerank(query, gallery, rank(query, gallery, k=500))
     """
 
-    def __init__(
-        self,
-        n_r: int = 500,
-        n_t: int = 1,
-        hidden_width: int = 64,
-        step_size: float = 5.0,
-        variant: str = "full",
-        low_precision: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        if positive_int(n_r, "n_r") < 2:
-            raise ValueError(f"n_r must be at least 2 (a query and a candidate), got {n_r}")
-        if not step_size > 0:
-            raise ValueError(f"step_size must be above 0, got {step_size}")
-        if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-        self.n_r = int(n_r)
-        self.n_t = positive_int(n_t, "n_t")
-        self.hidden_width = positive_int(hidden_width, "hidden_width")
-        self.step_size = float(step_size)
-        self.variant = variant
-        self.low_precision = bool(low_precision)
-        self.density: Density | None = None
-        self.report: dict[str, Any] | None = None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.network = UpdateNetwork(self.n_r, self.hidden_width)
-
     @classmethod
     def fit(cls, embeddings: Any, labels: Any, group_ids: Any = None, **options: Any) -> FeatureReasoning:
         """Train one; see :func:`ipad_rerank.fit.fit_reasoner` for the options and what happens.
@@ -89,58 +58,6 @@ class FeatureReasoning(nn.Module):
         rise.
         """
         return fit_reasoner(cls, embeddings, labels, group_ids, **options)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {
-            "n_r": self.n_r,
-            "n_t": self.n_t,
-            "hidden_width": self.hidden_width,
-            "step_size": self.step_size,
-            "variant": self.variant,
-            "low_precision": self.low_precision,
-        }
-
-    @property
-    def is_identity(self) -> bool:
-        """True while untrained, and after a fit that found no gain."""
-        return self.network.is_zero
-
-    def forward(self, unit: Tensor, all_rows: bool = False, space: str | None = None) -> Tensor:
-        """Refined similarities of sequences.
-
-        Args:
-            unit: ``(B, n, D)`` unit vectors (or zero vectors), node 0 the query; n <= n_r.
-            all_rows: Return all pairs, not just the query's row.
-            space: "feature" or "gram"; by default Gram space where D > n.
-
-        Returns:
-            ``(B, n)`` cosines of the query to every node, or ``(B, n, n)``.
-        """
-        zero = unit.detach().square().sum(-1) < 0.5  # (B, n)
-        zero = zero if bool(zero.any()) else None
-        cosine = unit @ unit.transpose(1, 2)
-        if self.variant == "query_only":
-            return self._move_query(cosine, zero, all_rows)
-        if space is None:
-            space = "gram" if unit.shape[2] > unit.shape[1] else "feature"
-        if space == "gram":
-            gram = Gram(cosine, torch.ones_like(cosine[:, 0]))
-            for last in _rounds(self.n_t):
-                update = self._update(gram.cosine, zero)
-                if last and not all_rows:
-                    return gram_step_query_row(gram, update, self.step_size)
-                gram = gram_step(gram, update, self.step_size)
-            return gram.cosine
-        features = unit
-        for last in _rounds(self.n_t):
-            features = feature_step(features, self._update(cosine, zero), self.step_size)
-            norm = features.norm(dim=-1).clamp_min(1e-6)
-            if last and not all_rows:
-                return (features @ features[:, 0, :, None])[:, :, 0] / norm / norm[:, :1]
-            cosine = features @ features.transpose(1, 2) / norm[:, :, None] / norm[:, None, :]
-        return cosine
 
     def rerank(
         self,
@@ -173,7 +90,7 @@ class FeatureReasoning(nn.Module):
         items = Vectors(gallery, "gallery", dim=queries.dim)
         ranking.check_gallery(len(queries), len(items))
         head = min(self.n_r - 1, ranking.k, max(len(items) // 2 - 1, 1))
-        source = _GalleryRows(items, ranking, head, self._dtype, self._device(queries, items))
+        source = GalleryRows(items, ranking, head, self._dtype, self._device(queries, items))
         return self._rerank(queries, source, ranking, head, len(items), batch_size, on_unfamiliar, progress)
 
     def rerank_candidates(
@@ -205,8 +122,8 @@ class FeatureReasoning(nn.Module):
         if gallery_size is not None:
             head = min(head, max(positive_int(gallery_size, "gallery_size") // 2 - 1, 1))
         device = self._device(queries, items)
-        ranking = _rank_candidates(queries, items, self._dtype, device)
-        source = _CandidateRows(items, ranking, head, self._dtype, device)
+        ranking = rank_candidates(queries, items, self._dtype, device)
+        source = CandidateRows(items, ranking, head, self._dtype, device)
         return self._rerank(queries, source, ranking, head, gallery_size, batch_size, on_unfamiliar, progress)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -239,11 +156,10 @@ class FeatureReasoning(nn.Module):
                 return device
         return torch.device("cpu")
 
-    @torch.no_grad()
     def _rerank(
         self,
         queries: Vectors,
-        source: _GalleryRows | _CandidateRows,
+        source: GalleryRows | CandidateRows,
         ranking: Ranking,
         head: int,
         gallery_size: int | None,
@@ -272,13 +188,16 @@ class FeatureReasoning(nn.Module):
         for start in progress_over(starts, len(starts), "Re-ranking", progress):
             stop = min(start + batch_size, len(queries))
             unit = torch.cat([queries.unit(start, stop, self._dtype, device)[:, None], source.rows(start, stop)], 1)
-            scores = (self(unit)[:, 1:] * _TIE_STEPS).round() / _TIE_STEPS
-            empty = (
-                unit.square().sum(-1) < 0.5
-            )  # zero vectors have no direction: a query's order stays, an item is last
-            scores = torch.where(empty[:, :1], 0.0, scores)
-            refined[start:stop] = torch.where(empty[:, 1:], ZERO_VECTOR_SCORE, scores)
+            refined[start:stop] = self._scores(unit)
         return splice(ranking, refined)
+
+    @torch.no_grad()
+    def _scores(self, unit: Tensor) -> Tensor:
+        """Refined cosines of the candidates; where a query is a zero vector its order stays, a zero item is last."""
+        scores = (self(unit)[:, 1:] * _TIE_STEPS).round() / _TIE_STEPS
+        empty = unit.square().sum(-1) < 0.5
+        scores = torch.where(empty[:, :1], 0.0, scores)
+        return torch.where(empty[:, 1:], ZERO_VECTOR_SCORE, scores)
 
     def _is_unfamiliar(self, queries: Vectors, source: Any, gallery_size: int | None) -> bool:
         if self.density is None:
@@ -298,77 +217,3 @@ class FeatureReasoning(nn.Module):
                 stacklevel=4,
             )
         return bool(complaints)
-
-    def _update(self, cosine: Tensor, zero: Tensor | None) -> Tensor:
-        order = sort_nodes(cosine)
-        center, query = gather_rows(cosine, order)
-        update = scatter_updates(*self.network(center, query, self.low_precision), order)
-        if zero is not None:
-            update = update.masked_fill(zero[:, :, None] | zero[:, None, :], 0.0)
-        return update
-
-    def _move_query(self, cosine: Tensor, zero: Tensor | None, all_rows: bool) -> Tensor:
-        norm = torch.ones_like(cosine[:, 0, 0])
-        for last in _rounds(self.n_t):
-            order = sort_nodes(cosine)
-            center, query = gather_rows(cosine, order)
-            pull = scatter_query_updates(*self.network(center, query, self.low_precision), order)
-            if zero is not None:
-                pull = pull.masked_fill(zero | zero[:, :1], 0.0)
-            row, norm = query_step(cosine, cosine[:, 0], norm, pull, self.step_size)
-            if last and not all_rows:
-                return row
-            rest = torch.cat([row[:, 1:, None], cosine[:, 1:, 1:]], dim=2)
-            cosine = torch.cat([row[:, None], rest], dim=1)
-        return cosine
-
-
-class _GalleryRows:
-    """The head's vectors, looked up in the gallery."""
-
-    def __init__(self, items: Vectors, ranking: Ranking, head: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.device = device
-        self._items, self._dtype = items, dtype
-        self._indices = ranking.tensors()[0][:, :head]
-        self._unit = None
-        size = 8 if dtype == torch.float64 else 4
-        if len(items) <= self._indices.numel() and 4 * size * len(items) * items.dim <= work_budget(device):
-            self._unit = items.unit(0, len(items), dtype, device)  # small enough: normalise every row once
-            self._indices = self._indices.to(device)
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        indices = self._indices[start:stop]
-        if self._unit is None:
-            return self._items.take(indices, self._dtype, self.device)
-        return self._unit[indices]
-
-
-class _CandidateRows:
-    """The head's vectors, in the candidates given with each query."""
-
-    def __init__(self, items: Vectors, ranking: Ranking, head: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.device = device
-        self._items, self._dtype = items, dtype
-        self._indices = ranking.tensors()[0][:, :head].to(device)
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        unit = self._items.unit(start, stop, self._dtype, self.device)
-        return unit.take_along_dim(self._indices[start:stop, :, None], dim=1)
-
-
-def _rank_candidates(queries: Vectors, items: Vectors, dtype: torch.dtype, device: torch.device) -> Ranking:
-    scores = torch.empty(items.shape[:2], dtype=dtype, device=device)
-    step = rows_that_fit(16 * items.shape[1] * items.dim, device)
-    for start in range(0, len(items), step):
-        stop = min(start + step, len(items))
-        unit = items.unit(start, stop, dtype, device)
-        own = queries.unit(start, stop, dtype, device)
-        scores[start:stop] = (unit * own[:, None]).sum(-1).clamp_(-1, 1)
-        scores[start:stop][(unit == 0).all(-1)] = ZERO_VECTOR_SCORE
-    scores, order = torch.sort(scores, dim=1, descending=True, stable=True)
-    return Ranking(queries.in_kind(order), queries.in_kind(scores))
-
-
-def _rounds(count: int) -> list[bool]:
-    """One entry a round: is it the last?"""
-    return [False] * (count - 1) + [True]
