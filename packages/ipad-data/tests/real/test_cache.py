@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from ipad_data import load
+from ipad_data.prepare import prepare
 
 BUILD = (
     "import sys, datasets; datasets.disable_progress_bars(); from ipad_data import load;"
@@ -14,8 +15,12 @@ BUILD = (
 
 
 @pytest.mark.multiprocess
-def test_two_processes_build_at_once(asen, tmp_path):
-    command = [sys.executable, "-c", BUILD, str(asen().folder), str(tmp_path / "cache")]
+@pytest.mark.parametrize("prepared", [False, True])
+def test_two_processes_build_at_once(asen, tmp_path, prepared):
+    folder = asen().folder
+    if prepared:
+        folder = prepare(load("fashionai", folder), tmp_path / "out", size=32).out
+    command = [sys.executable, "-c", BUILD, str(folder), str(tmp_path / "cache")]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in running:
         output, errors = process.communicate(timeout=120)

@@ -152,6 +152,11 @@ def test_a_rendered_export(tmp_path):
 def test_nothing_known(tmp_path):
     with pytest.raises(DatasetFilesNotFoundError, match="files of a known dataset not found"):
         examine(tmp_path)
+    (tmp_path / "fashionAI_attributes_train1.zip").write_bytes(b"PK")
+    with pytest.raises(
+        DatasetFilesNotFoundError, match=r"Unpack fashionAI_attributes_train1\.zip first\. Name it with"
+    ):
+        examine(tmp_path)
     with pytest.raises(DatasetFilesNotFoundError, match="data folder not found"):
         examine(tmp_path / "nowhere")
     with pytest.raises(

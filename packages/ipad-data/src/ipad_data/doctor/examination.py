@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from ipad_data.dataset_trees import EXPECTED, compare_tree, recognise
-from ipad_data.doctor.diagnosis import SHOWN, Diagnosis
+from ipad_data.doctor.diagnosis import SHOWN, Diagnosis, few
 from ipad_data.doctor.prepared import examine_prepared
 from ipad_data.doctor.real import examine_real
 from ipad_data.doctor.table import examine_table
 from ipad_data.errors import DatasetFilesNotFoundError
 
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"}
 _EXAMINERS = {"table": examine_table, "prepared": examine_prepared}
 
 
@@ -45,6 +46,8 @@ def examine(
     found = recognise(folder) if dataset is None else [(dataset, folder)]
     if not found:
         hint = f"Name it with --dataset ({', '.join(EXPECTED)}) to see the tree that is expected."
+        if archives := sorted(path.name for path in folder.iterdir() if path.suffix in _ARCHIVES):
+            hint = f"Unpack {few(archives)} first. {hint}"
         raise DatasetFilesNotFoundError.explain("files of a known dataset", [folder.absolute()], hint)
     return [_examine_one(name, place, read_images, workers, progress) for name, place in found]
 
