@@ -5,10 +5,15 @@ import shutil
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 from click.testing import CliRunner
 
+from ipad_core import AttributeEmbedder
 from ipad_rerank.embeddings import read_embeddings
 from ipad_train.cli import main
+from ipad_train.data import load_data
+from ipad_train.embed import embed_split
+from ipad_train.training import load_run_config
 
 
 def run(*arguments):
@@ -60,6 +65,17 @@ def test_embeddings_go_to_a_file_that_ipad_rerank_reads(finished, tmp_path):
     assert len(vectors) == len(read.labels) == len(read.group_ids) == len(read.ids)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert set(np.asarray(read.roles).tolist()) == {1, 2}
+
+
+def test_one_branch_is_embedded_without_the_other(finished, tmp_path):
+    out = tmp_path / "spatial.safetensors"
+    result = run("embed", finished[0], "--branch", "spatial", "--out", out)
+    assert result.exit_code == 0, result.output
+    config = load_run_config(finished[0], [])
+    model, data = AttributeEmbedder.from_pretrained(finished[0] / "best"), load_data(config.data)
+    both = embed_split(model, data.splits["test"], config.data, Accelerator(cpu=True))
+    np.testing.assert_allclose(read_embeddings(out).embeddings, both.spatial, atol=1e-5)
+    assert not np.allclose(both.spatial, both.fused, atol=1e-2)
 
 
 @pytest.mark.slow

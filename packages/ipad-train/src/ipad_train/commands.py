@@ -60,7 +60,8 @@ def embed_run(
         raise ValueError(f"split must be one of {', '.join(data.splits)}, got {split!r}")
     model = AttributeEmbedder.from_pretrained(run_dir / "best").to(accelerator.device)
     roles = ("train",) if split == "train" else ("query", "gallery")
-    embedded = embed_split(model, data.splits[split], config.data, accelerator, roles=roles)
+    options = {"branches": "spatial"} if branch == "spatial" and hasattr(model, "spatial") else {}  # no crops
+    embedded = embed_split(model, data.splits[split], config.data, accelerator, roles=roles, **options)
     vectors = getattr(embedded, branch)
     if vectors is None:
         raise ValueError(f"branch must be one that the model has: it has no {branch!r} branch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import datasets
 import numpy as np
@@ -56,11 +57,12 @@ def embed_split(
     roles: tuple[str, ...] = ("query", "gallery"),
     on_error: str = "raise",
     description: str = "embedding",
+    **options: Any,
 ) -> EntryEmbeddings:
     """Embed the entries of the given roles; the model's mode is restored afterwards.
 
     Processes take batches in turn; the parts are put back into the order of the split, so that the result does not depend
-    on their number.
+    on their number. ``options`` go to the model, such as ``branches="spatial"``.
 
     Raises:
         RuntimeError: there are fewer images than processes.
@@ -77,7 +79,7 @@ def embed_split(
     ):
         batch = {key: value.to(accelerator.device) for key, value in batch.items()}
         with accelerator.autocast():
-            output = model(batch["images"], batch["attribute_ids"], batch["image_index"])
+            output = model(batch["images"], batch["attribute_ids"], batch["image_index"], **options)
         part = {"fused": output.embedding, "spatial": output.spatial, "semantic": output.semantic}
         part["peak"] = None if output.attention is None else attention_peak(output.attention)
         part = {name: value.float().cpu() for name, value in part.items() if value is not None}
