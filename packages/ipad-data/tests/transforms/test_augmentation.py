@@ -9,7 +9,6 @@ from PIL import Image
 from torch.nn import functional as F
 
 from ipad_data import BatchAugmentation
-from ipad_data.transforms.homography import from_corners, rotation_scale_shift, warp
 
 EVERYTHING = {
     "perspective": 0.2, "rotation": 10, "scale": 0.1, "shift": 0.1, "crop": 0.8, "brightness": 0.2, "contrast": 0.2,
@@ -69,6 +68,14 @@ def test_global_random_state_is_left_alone(images):
     torch.testing.assert_close(torch.rand(3), expected)
 
 
+def test_without_a_generator_the_global_one_is_used(images):
+    torch.manual_seed(3)
+    first, second = BatchAugmentation()(images), BatchAugmentation()(images)
+    assert (first != second).any()
+    torch.manual_seed(3)
+    torch.testing.assert_close(BatchAugmentation()(images), first, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_float_images_keep_their_type(images, dtype):
     scaled = (images / 255).to(dtype)
@@ -77,14 +84,19 @@ def test_float_images_keep_their_type(images, dtype):
     torch.testing.assert_close(out.float(), BatchAugmentation(**EVERYTHING)(images, generator()), atol=1e-4, rtol=0)
 
 
-def test_input_is_not_written_to(images):
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("options", [{}, *({"flip": 0, name: value} for name, value in EVERYTHING.items())])
+def test_input_is_not_written_to(images, options, dtype):
+    images = images if dtype == torch.uint8 else images / 255
     before = images.clone()
-    BatchAugmentation(**EVERYTHING)(images, generator())
-    torch.testing.assert_close(images, before)
+    BatchAugmentation(**options)(images, generator())
+    torch.testing.assert_close(images, before, rtol=0, atol=0)
 
 
-def test_empty_batch():
-    assert BatchAugmentation(**EVERYTHING)(torch.zeros(0, 3, 8, 8), generator()).shape == (0, 3, 8, 8)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_empty_batch(dtype):
+    out = BatchAugmentation(**EVERYTHING)(torch.zeros(0, 3, 8, 8, dtype=dtype), generator())
+    assert (out.shape, out.dtype) == ((0, 3, 8, 8), torch.float32)
 
 
 def test_erased_share():
@@ -102,50 +114,118 @@ def test_brightness_stays_within_its_range():
     assert 1.18 < factors.max() <= 1.2
 
 
-def test_warp_by_the_identity():
-    images = torch.rand(2, 3, 9, 7, generator=generator())
-    torch.testing.assert_close(warp(images, torch.eye(3).expand(2, 3, 3)), images, atol=1e-5, rtol=1e-5)
-
-
-def test_quarter_turn_equals_rot90():
-    images = torch.rand(1, 3, 8, 8, generator=generator())
-    turn = rotation_scale_shift(torch.tensor([math.pi / 2]), torch.ones(1), torch.zeros(1, 2))
-    torch.testing.assert_close(warp(images, turn), images.rot90(1, (2, 3)), atol=1e-5, rtol=1e-5)
-
-
-def test_affine_equals_torch():
-    images = torch.rand(3, 3, 8, 8, generator=generator())
-    matrices = rotation_scale_shift(
-        torch.tensor([0.1, -0.3, 1.0]), torch.tensor([0.9, 1.0, 0.7]), torch.rand(3, 2) - 0.5
+def coordinates(side: int, count: int) -> torch.Tensor:
+    """Images whose red and green are a pixel's x and y and whose blue is 1: they tell where each pixel came from."""
+    at = (torch.arange(side, dtype=torch.float64) + 0.5) / side
+    return torch.stack([at.expand(side, side), at[:, None].expand(side, side), torch.ones(side, side)]).expand(
+        count, 3, side, side
     )
-    grid = F.affine_grid(matrices[:, :2], list(images.shape), align_corners=False)
-    expected = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    torch.testing.assert_close(warp(images, matrices), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_perspective_equals_pillows(seed):
-    """Pillow's coefficients are the same homography in pixels: x = (normalised + 1) * side / 2."""
-    side = 48
-    matrix = from_corners(torch.rand(1, 4, 2, generator=generator(seed), dtype=torch.float64) * 0.4)
-    to_pixels = torch.tensor([[side / 2, 0, side / 2], [0, side / 2, side / 2], [0, 0, 1]], dtype=torch.float64)
-    pixels = to_pixels @ matrix[0] @ to_pixels.inverse()
-    coefficients = (pixels / pixels[2, 2]).flatten()[:8].tolist()
-    smooth = F.interpolate(torch.rand(1, 1, 6, 6, generator=generator(seed)), (side, side), mode="bicubic")[0, 0]
-    image = Image.fromarray((smooth.clamp(0, 1) * 255).byte().numpy())
-    expected = image.transform(image.size, Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR)
-    images = torch.from_numpy(np.array(image))[None, None].double()
-    actual = warp(images, matrix)[0, 0]
-    difference = (actual - torch.from_numpy(np.array(expected)))[2:-2, 2:-2].abs()
-    assert difference.max() < 1.5
+def fit_homography(result: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The least-squares homography from an augmented coordinate image's places to their sources, and its residuals."""
+    side = result.shape[-1]
+    at = (np.arange(side) + 0.5) / side
+    x, y = (grid.ravel() for grid in np.meshgrid(at, at))
+    u, v, one = result.numpy().reshape(3, -1)
+    margin = 2 / side
+    inside = (one > 1 - 1e-6) & (np.minimum(u, v) > margin) & (np.maximum(u, v) < 1 - margin)
+    x, y, u, v = x[inside], y[inside], u[inside], v[inside]
+    zero, ones = np.zeros_like(x), np.ones_like(x)
+    equations = np.concatenate(
+        [
+            np.stack([x, y, ones, zero, zero, zero, -u * x, -u * y], 1),
+            np.stack([zero, zero, zero, x, y, ones, -v * x, -v * y], 1),
+        ]
+    )
+    matrix = np.append(np.linalg.lstsq(equations, np.concatenate([u, v]), rcond=None)[0], 1).reshape(3, 3)
+    mapped = matrix @ np.stack([x, y, ones])
+    return matrix, np.abs(mapped[:2] / mapped[2] - np.stack([u, v]))
 
 
-def test_homography_maps_corners_inward():
-    inward = torch.rand(5, 4, 2, generator=generator()) * 0.4
-    corners = torch.tensor([[-1.0, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]])
-    mapped = corners @ from_corners(inward).transpose(1, 2)
-    expected = corners[:, :2] - corners[:, :2].sign() * inward
-    torch.testing.assert_close(mapped[..., :2] / mapped[..., 2:], expected, atol=1e-5, rtol=1e-5)
+def test_perspective_moves_corners_inward_and_leaves_black():
+    augment = BatchAugmentation(flip=0, perspective=0.2)
+    moves = []
+    for result in augment(coordinates(48, 30), generator()):
+        matrix, residuals = fit_homography(result)
+        assert residuals.max() < 1e-4  # it is a homography, everywhere
+        corners = np.linalg.inv(matrix) @ np.array([[0, 1, 1, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
+        corners = corners[:2] / corners[2]
+        moves.append(np.where(np.array([[0, 1, 1, 0], [0, 0, 1, 1]]) == 1, 1 - corners, corners))
+    moves = np.stack(moves)  # (30, 2, 4) how far along x and y
+    assert moves.min() > -0.03  # up to a pixel: the corners are pixel centers
+    assert moves.max() < 0.23
+    assert 0.08 < moves.mean() < 0.14
+    assert moves.std(0).min() > 0.03  # each corner, along each side, moves by itself
+    assert (augment(torch.ones(30, 3, 48, 48), generator()) == 0).any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("options", [{"perspective": 0.2}, {"rotation": 20, "scale": 0.3}])
+def test_warp_equals_pillows(options):
+    """Pillow reads through the homography that a coordinate image, given the same parameters, went through."""
+    side, count = 64, 4
+    augment = BatchAugmentation(flip=0, **options)
+    smooth = F.interpolate(torch.rand(count, 3, 6, 6, generator=generator(4)), (side, side), mode="bicubic")
+    images = (smooth.clamp(0, 1) * 255).byte()
+    actual = augment(images, generator(1)) * 255
+    to_unit = np.diag([1 / side, 1 / side, 1])
+    for image, result, source in zip(images, actual, augment(coordinates(side, count), generator(1)), strict=True):
+        matrix = np.linalg.inv(to_unit) @ fit_homography(source)[0] @ to_unit
+        coefficients = (matrix / matrix[2, 2]).ravel()[:8].tolist()
+        pillow = Image.fromarray(image.permute(1, 2, 0).numpy())
+        expected = pillow.transform((side, side), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR)
+        margin = 3 / side  # at the border both do their own
+        inside = ((source[:2] > margin) & (source[:2] < 1 - margin)).all(0) & (source[2] > 1 - 1e-6)
+        assert inside.float().mean() > 0.3
+        difference = (result - torch.from_numpy(np.array(expected)).permute(2, 0, 1))[:, inside].abs()
+        assert difference.max() < 1.5
+
+
+def test_turns_zooms_and_moves_stay_within_their_ranges():
+    augment = BatchAugmentation(flip=0, rotation=10, scale=0.2, shift=0.1)
+    found = []
+    for result in augment(coordinates(48, 60), generator()):
+        matrix, residuals = fit_homography(result)
+        assert residuals.max() < 1e-4
+        np.testing.assert_allclose(matrix[2, :2], 0, atol=1e-4)
+        zoom = 1 / np.hypot(matrix[0, 0], matrix[1, 0])
+        middle = np.linalg.inv(matrix) @ [0.5, 0.5, 1]  # where the middle went
+        found.append([math.degrees(math.atan2(matrix[1, 0], matrix[0, 0])), zoom, *(middle[:2] - 0.5)])
+    angle, zoom, x, y = np.array(found).T
+    assert (-10.1 < angle.min() < -7) & (7 < angle.max() < 10.1)
+    assert (0.79 < zoom.min() < 0.85) & (1.15 < zoom.max() < 1.21)
+    for moved in (x, y):
+        assert (-0.13 < moved.min() < -0.06) & (0.06 < moved.max() < 0.13)
+
+
+def test_crops_are_squares_of_at_least_their_smallest_side():
+    widths = []
+    for result in BatchAugmentation(flip=0, crop=0.5)(coordinates(48, 60), generator()):
+        (width, height) = (result[:2].amax((1, 2)) - result[:2].amin((1, 2)) + 1 / 48).tolist()
+        assert width == pytest.approx(height, abs=0.03)
+        widths.append(width)
+    assert 0.48 < min(widths) < 0.6
+    assert 0.9 < max(widths) < 1.01
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"flip": 0.5, **EVERYTHING}, *({name: EVERYTHING[name]} for name in EVERYTHING)]
+)
+def test_nothing_waits_for_the_device(options):
+    """Images without contents can be augmented, so nothing is read from a device, and what comes back is on it."""
+    images = torch.zeros(4, 3, 24, 20, dtype=torch.uint8, device="meta")
+    out = BatchAugmentation(**options)(images, generator())
+    assert (out.device.type, out.dtype, out.shape) == ("meta", torch.float32, images.shape)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_device_gives_what_the_cpu_gives(images):
+    expected = BatchAugmentation(**EVERYTHING)(images, generator())
+    state = torch.cuda.get_rng_state()
+    out = BatchAugmentation(**EVERYTHING)(images.cuda(), generator())
+    assert out.is_cuda
+    torch.testing.assert_close(out.cpu(), expected, atol=1e-4, rtol=0)
+    assert torch.cuda.get_rng_state().tolist() == state.tolist()
 
 
 @pytest.mark.parametrize(

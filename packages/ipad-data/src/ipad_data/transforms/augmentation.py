@@ -1,42 +1,50 @@
-"""Augmentation of whole batches on their device, with parameters of its own for every image.
+"""Augmentation of whole batches on their device, with parameters of its own for every image: kornia's transforms.
 
-Written with torch alone: torchvision's transforms draw one set of parameters a batch, and kornia would be a dependency
-as large as the rest of the package for one homography and three colour factors.
+torchvision's transforms draw one set of parameters a batch. kornia draws from torch's global generator and takes no
+other (https://github.com/kornia/kornia/issues/4427), so here it runs on a fork of that generator, seeded by the caller's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Generator, Tensor
-
-from ipad_data.transforms.homography import from_corners, rotation_scale_shift, warp
+from kornia.augmentation import (
+    ColorJitter,
+    RandomAffine,
+    RandomErasing,
+    RandomHorizontalFlip,
+    RandomPerspective,
+    RandomResizedCrop,
+)
+from torch import Generator, Tensor, nn
 
 
 @dataclass(frozen=True)
 class BatchAugmentation:
     """Random changes of the images of a batch, each image by its own parameters. Only flips are on by default.
 
-    Colour changes are off for a reason: where the cue is cloth against skin they cost accuracy. Crops, turns and
-    perspective are one homography, so pixels are interpolated once, and not at all where all of them are off.
+    Colour changes are off for a reason: where the cue is cloth against skin they cost accuracy.
 
     Args:
         flip: Probability of mirroring left and right.
-        perspective: Each corner moves inward by up to this share of the side, within [0, 0.5).
-        rotation: Largest turn in degrees, either way.
+        perspective: Each corner of the image is moved inward by up to this share of the side, within [0, 0.5); what
+            is left free is black.
+        rotation: Largest turn in degrees, either way; the border is continued outside, here and in the next two.
         scale: Zoom by a factor within [1 - scale, 1 + scale].
         shift: Largest move, as a share of the side, either way.
         crop: Smallest side of a random crop as a share of the side, within (0, 1]; 1 does not crop.
         brightness: Colours are multiplied by a factor within [1 - brightness, 1 + brightness].
         contrast: The same for the distance from the image's mean gray.
         saturation: The same for the distance from the pixel's gray.
-        erase: Probability of filling a rectangle of 2 % to 15 % of the area with the image's mean color.
+        erase: Probability of filling a rectangle of 2 % to 15 % of the area with gray.
 
     Shape:
         ``augment(images, generator)``: images ``(N, 3, H, W)``, uint8 in [0, 255] or float in [0, 1]; returns the
-        same shape, float in [0, 1] (float32 for uint8). Equal generators give equal results on any device if the
-        generator lives on the CPU.
+        same shape, float in [0, 1] (float32 for uint8). A call draws one number from the generator, or from torch's
+        global one when None, and is a function of it and of the images; the parameters are drawn on the CPU, equal
+        on any device. A generator on the CPU spares the device a wait.
 
     Raises:
         ValueError: an argument out of its range; images of another shape or type.
@@ -73,76 +81,32 @@ class BatchAugmentation:
             raise ValueError(f"images must be (N, 3, H, W), got {tuple(images.shape)}")
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise ValueError(f"images must be uint8 or floating point, got {images.dtype}")
-        draw = _Draws(len(images), images.device, generator)
-        images = self._flip(images, draw)
         images = images.float().div_(255) if images.dtype == torch.uint8 else images
-        images = self._warp(images, draw)
-        images = self._recolor(images, draw)
-        return self._erase(images, draw)
-
-    def _flip(self, images: Tensor, draw: _Draws) -> Tensor:
-        if self.flip == 0:
+        device = "cpu" if generator is None else generator.device
+        seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
+        if len(images) == 0:
             return images
-        flipped = draw.uniform(0, 1) < self.flip
-        # Picking whole images out of both versions copies memory; torch.where would go through it pixel by pixel.
-        choice = torch.arange(len(images), device=images.device) + len(images) * flipped
-        return torch.cat([images, images.flip(-1)]).index_select(0, choice)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices' generators, too
+            for change in self._changes(*images.shape[-2:]):
+                images = change(images)
+        return images
 
-    def _warp(self, images: Tensor, draw: _Draws) -> Tensor:
-        if not (self.perspective or self.rotation or self.scale or self.shift or self.crop < 1):
-            return images
-        inward = torch.stack([draw.uniform(0, 2 * self.perspective) for _ in range(8)], dim=1)
-        side = draw.uniform(self.crop, 1)
-        free = 1 - side
-        matrices = from_corners(inward.view(-1, 4, 2)) @ rotation_scale_shift(
-            angle=torch.deg2rad(draw.symmetric(self.rotation)),
-            scale=side / (1 + draw.symmetric(self.scale)),
-            shift=torch.stack([free * draw.symmetric(1) + draw.symmetric(2 * self.shift) for _ in range(2)], dim=1),
-        )
-        return warp(images, matrices)
-
-    def _recolor(self, images: Tensor, draw: _Draws) -> Tensor:
-        if self.brightness:
-            images = images * (1 + draw.symmetric(self.brightness)).to(images.dtype)[:, None, None, None]
-        if self.contrast:
-            factor = (1 + draw.symmetric(self.contrast)).to(images.dtype)[:, None, None, None]
-            images = torch.lerp(_gray(images).mean((2, 3), keepdim=True).expand_as(images), images, factor)
-        if self.saturation:
-            factor = (1 + draw.symmetric(self.saturation)).to(images.dtype)[:, None, None, None]
-            images = torch.lerp(_gray(images).expand_as(images), images, factor)
-        return images.clamp(0, 1) if self.brightness or self.contrast or self.saturation else images
-
-    def _erase(self, images: Tensor, draw: _Draws) -> Tensor:
-        if self.erase == 0:
-            return images
-        area, ratio = draw.uniform(0.02, 0.15), torch.exp(draw.symmetric(1.1))
-        within = draw.uniform(0, 1) < self.erase
-        inside = None
-        for size, share in ((images.shape[2], (area * ratio).sqrt()), (images.shape[3], (area / ratio).sqrt())):
-            start = draw.uniform(0, 1) * (1 - share)
-            at = (torch.arange(size, device=images.device) + 0.5) / size
-            hit = (at >= start[:, None]) & (at < (start + share)[:, None])  # (N, size)
-            inside = hit[:, :, None] if inside is None else inside & hit[:, None, :]
-        mask = (inside & within[:, None, None])[:, None]  # (N, 1, H, W)
-        return torch.where(mask, images.mean((2, 3), keepdim=True), images)
-
-
-class _Draws:
-    """Uniform draws, one number an image, made where the generator lives and handed to the images' device."""
-
-    def __init__(self, count: int, device: torch.device, generator: Generator | None) -> None:
-        self.count, self.device, self.generator = count, device, generator
-        self.source = device if generator is None else generator.device
-
-    def uniform(self, low: float, high: float) -> Tensor:
-        numbers = torch.rand(self.count, generator=self.generator, device=self.source)
-        return (low + (high - low) * numbers).to(self.device)
-
-    def symmetric(self, largest: float) -> Tensor:
-        return self.uniform(-largest, largest)
-
-
-def _gray(images: Tensor) -> Tensor:
-    """``(N, 1, H, W)`` luminance."""
-    weights = images.new_tensor([0.299, 0.587, 0.114])
-    return (images * weights[None, :, None, None]).sum(1, keepdim=True)
+    def _changes(self, height: int, width: int) -> Iterator[nn.Module]:
+        """kornia's modules for what is on; they are quick to make, and made for one call they keep no state."""
+        if self.flip:
+            yield RandomHorizontalFlip(p=self.flip)
+        if self.rotation or self.scale or self.shift:
+            shift, scale = (self.shift, self.shift), (1 - self.scale, 1 + self.scale)
+            yield RandomAffine(self.rotation, shift, scale, padding_mode="border", p=1.0)
+        if self.perspective:
+            yield RandomPerspective(2 * self.perspective, p=1.0)
+        if self.crop < 1:
+            ratio = (width / height, width / height)
+            yield RandomResizedCrop((height, width), (self.crop**2, 1.0), ratio, align_corners=False)
+        if self.brightness or self.contrast or self.saturation:
+            yield ColorJitter(
+                self.brightness, self.contrast, self.saturation
+            )  # torchvision's, and unlike ColorJiggle's
+        if self.erase:
+            yield RandomErasing(scale=(0.02, 0.15), value=0.5, p=self.erase)
