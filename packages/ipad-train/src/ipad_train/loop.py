@@ -58,7 +58,7 @@ def run_stage(
         DivergedError: a loss is NaN or infinite; the message names the step and the last checkpoint stays as it is.
     """
     objective = accelerator.unwrap_model(run.objective)
-    generator = torch.Generator(device=accelerator.device)
+    generator = torch.Generator()  # on the CPU: drawing from one on the device would wait for the device
     watch = LossWatch(accelerator.device)
     bar = tqdm(
         total=run.stage.steps, initial=run.step, desc=run.name, unit="step", dynamic_ncols=True,
