@@ -230,6 +230,40 @@ def test_unfamiliar_density_warns_or_falls_back(search):
         reasoner.rerank(*search)
 
 
+@pytest.mark.parametrize(("fitted_on", "parts", "length"), [(60, 3, 19), (30, 5, 14)])
+def test_denser_galleries_are_dealt_out_to_sequences_as_dense_as_the_fit(search, fitted_on, parts, length):
+    """Candidate r goes to sequence r mod m; each is refined as if it were alone."""
+    query, gallery, _ = search
+    ranking = rank(query, gallery)
+    reasoner = shaken()
+    reasoner.density = Density((30, fitted_on), 0.5, (0.0, 1.0))
+    better = reasoner.rerank(query, gallery, ranking)  # no warning: warnings are errors here
+    head = parts * length
+    scores = np.empty((len(query), head), np.float32)
+    for part in range(parts):
+        rows = ranking.indices[:, part:head:parts]
+        alone = reasoner.rerank_candidates(query, gallery[rows], on_unfamiliar="ignore")
+        np.put_along_axis(scores[:, part::parts], alone.indices, alone.scores, axis=1)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    expected = np.take_along_axis(ranking.indices[:, :head], order, axis=1)
+    np.testing.assert_array_equal(better.indices[:, :head], expected)
+    np.testing.assert_array_equal(better.indices[:, head:], ranking.indices[:, head:])
+    engine = reasoner.rerank_candidates(query, gallery[ranking.indices], gallery_size=len(gallery))
+    np.testing.assert_array_equal(np.take_along_axis(ranking.indices, engine.indices, axis=1), better.indices)
+
+
+def test_a_ranking_not_deep_enough_to_deal_out_warns(search):
+    query, gallery, _ = search
+    reasoner = shaken()
+    reasoner.density = Density((30, 60), 0.5, (0.0, 1.0))
+    short = rank(query, gallery, k=50)
+    with pytest.warns(
+        UnfamiliarDensityWarning, match="150 rows, fitted on 30 to 60 .a ranking 3 times as deep as n_r"
+    ):
+        better = reasoner.rerank(query, gallery, short)
+    np.testing.assert_array_equal(better.indices[:, 19:], short.indices[:, 19:])
+
+
 def test_network_sees_how_dense_a_sequence_is():
     """The instance norm alone could not tell similarities from the same ones closer together."""
     network = shaken().network

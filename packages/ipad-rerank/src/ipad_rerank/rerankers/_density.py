@@ -41,12 +41,19 @@ class Density:
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    def complaints(self, gallery_size: int | None, share: float | None) -> list[str]:
-        """What is unlike the fit, in words; empty if nothing is."""
+    def thinning(self, gallery_size: int) -> int:
+        """Of how many candidates to take one, so that they lie as dense as in the largest gallery of the fit."""
+        high = self.gallery_sizes[1]
+        return 1 if gallery_size <= high * SLACK else -(-gallery_size // high)
+
+    def complaints(self, gallery_size: int | None, share: float | None, parts: int = 1) -> list[str]:
+        """What is unlike the fit, in words; empty if nothing is. ``parts`` as dealt out, see :meth:`thinning`."""
         found = []
         low, high = self.gallery_sizes
-        if gallery_size is not None and not low / SLACK <= gallery_size <= high * SLACK:
+        if gallery_size is not None and not low / SLACK <= gallery_size / parts <= high * SLACK:
             found.append(f"the gallery has {gallery_size} rows, fitted on {low} to {high}")
+            if gallery_size > high:
+                found[-1] += f" (a ranking {self.thinning(gallery_size)} times as deep as n_r would do)"
         low, high = self.close_shares
         if share is not None and not low / SLACK - 0.02 <= share <= high * SLACK + 0.02:
             found.append(

@@ -71,7 +71,9 @@ class FeatureReasoning(SequenceRefiner):
         """The ranking with its best ``n_r - 1`` candidates re-ordered.
 
         In a gallery of less than ``2 n_r`` rows only as many as half the gallery are re-ordered: a sequence that holds
-        most of the gallery is unlike any that help.
+        most of the gallery is unlike any that help. In one much larger than those of the fit, candidates lie denser than
+        it ever saw; if the ranking is deep enough they are dealt out to several sequences, each as dense as in the fit
+        (in turn, ``m (n_r - 1)`` candidates for a gallery m times as large), at m times the cost.
 
         Args:
             query: ``(Q, D)``.
@@ -89,9 +91,9 @@ class FeatureReasoning(SequenceRefiner):
         queries = Vectors(query, "query")
         items = Vectors(gallery, "gallery", dim=queries.dim)
         ranking.check_gallery(len(queries), len(items))
-        head = min(self.n_r - 1, ranking.k, max(len(items) // 2 - 1, 1))
+        head, parts = self._head(ranking.k, len(items))
         source = GalleryRows(items, ranking, head, self._dtype, self._device(queries, items))
-        return self._rerank(queries, source, ranking, head, len(items), batch_size, on_unfamiliar, progress)
+        return self._rerank(queries, source, ranking, head, parts, len(items), batch_size, on_unfamiliar, progress)
 
     def rerank_candidates(
         self,
@@ -108,7 +110,7 @@ class FeatureReasoning(SequenceRefiner):
             query: ``(Q, D)``.
             candidates: ``(Q, k, D)``, each query's top k in any order.
             gallery_size: Rows in the engine's collection, if known: checked against the fit, and limits the sequence
-                to half of it.
+                to half of it; in a much larger one deep candidates are dealt out as in :meth:`rerank`.
 
         Returns:
             Ranking whose indices are positions 0 to k - 1 among each query's candidates.
@@ -117,14 +119,13 @@ class FeatureReasoning(SequenceRefiner):
         items = Vectors(candidates, "candidates", dim=queries.dim, ndim=3)
         if len(items) != len(queries):
             raise ValueError(f"candidates are for {len(items)} queries, query has {len(queries)} rows")
-        k = items.shape[1]
-        head = min(self.n_r - 1, k)
         if gallery_size is not None:
-            head = min(head, max(positive_int(gallery_size, "gallery_size") // 2 - 1, 1))
+            positive_int(gallery_size, "gallery_size")
+        head, parts = self._head(items.shape[1], gallery_size)
         device = self._device(queries, items)
         ranking = rank_candidates(queries, items, self._dtype, device)
         source = CandidateRows(items, ranking, head, self._dtype, device)
-        return self._rerank(queries, source, ranking, head, gallery_size, batch_size, on_unfamiliar, progress)
+        return self._rerank(queries, source, ranking, head, parts, gallery_size, batch_size, on_unfamiliar, progress)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``, made if missing."""
@@ -156,12 +157,23 @@ class FeatureReasoning(SequenceRefiner):
                 return device
         return torch.device("cpu")
 
+    def _head(self, k: int, gallery_size: int | None) -> tuple[int, int]:
+        """How many of k candidates to re-order, and in how many sequences."""
+        if gallery_size is None:
+            return min(self.n_r - 1, k), 1
+        parts = self.density.thinning(gallery_size) if self.density else 1
+        each = max(min(self.n_r, gallery_size // parts // 2) - 1, 1)
+        if parts > 1 and parts * each <= k:
+            return parts * each, parts
+        return min(self.n_r - 1, k, max(gallery_size // 2 - 1, 1)), 1
+
     def _rerank(
         self,
         queries: Vectors,
         source: GalleryRows | CandidateRows,
         ranking: Ranking,
         head: int,
+        parts: int,
         gallery_size: int | None,
         batch_size: int | None,
         on_unfamiliar: str,
@@ -173,22 +185,23 @@ class FeatureReasoning(SequenceRefiner):
         if self.is_identity or head < 2:
             return ranking
         device = source.device
-        unfamiliar = on_unfamiliar != "ignore" and self._is_unfamiliar(queries, source, gallery_size)
+        unfamiliar = on_unfamiliar != "ignore" and self._is_unfamiliar(queries, source, gallery_size, parts)
         if unfamiliar and on_unfamiliar == "fallback":
             return ranking
         if self.network.scale.device != device:
             self.to(device)
         if batch_size is None:
-            n = head + 1
+            n = head // parts + 1
             size = 8 if self._dtype == torch.float64 else 4
-            each = size * (2 * n * queries.dim + 14 * n * n)
+            each = size * (2 * n * parts * queries.dim + 14 * n * n)
             batch_size = min(rows_that_fit(each, device), 8 if device.type == "cpu" else 1024)
         starts = range(0, len(queries), batch_size)
         refined = torch.empty(len(queries), head, dtype=self._dtype, device=device)
         for start in progress_over(starts, len(starts), "Re-ranking", progress):
             stop = min(start + batch_size, len(queries))
-            unit = torch.cat([queries.unit(start, stop, self._dtype, device)[:, None], source.rows(start, stop)], 1)
-            refined[start:stop] = self._scores(unit)
+            own, rows = queries.unit(start, stop, self._dtype, device)[:, None], source.rows(start, stop)
+            for part in range(parts):
+                refined[start:stop, part::parts] = self._scores(torch.cat([own, rows[:, part::parts]], 1))
         return splice(ranking, refined)
 
     @torch.no_grad()
@@ -199,16 +212,16 @@ class FeatureReasoning(SequenceRefiner):
         scores = torch.where(empty[:, :1], 0.0, scores)
         return torch.where(empty[:, 1:], ZERO_VECTOR_SCORE, scores)
 
-    def _is_unfamiliar(self, queries: Vectors, source: Any, gallery_size: int | None) -> bool:
+    def _is_unfamiliar(self, queries: Vectors, source: Any, gallery_size: int | None, parts: int) -> bool:
         if self.density is None:
             return False
         step = max(1, len(queries) // 64)  # a look at up to about 64 queries
         seen = []
         for row in range(0, len(queries), step):
             own = queries.unit(row, row + 1, self._dtype, source.device)
-            seen.append((source.rows(row, row + 1)[0] @ own[0])[None])
+            seen.append((source.rows(row, row + 1)[0, ::parts] @ own[0])[None])
         share = close_share(torch.cat(seen), self.density.close_similarity)
-        complaints = self.density.complaints(gallery_size, share)
+        complaints = self.density.complaints(gallery_size, share, parts)
         if complaints:
             warnings.warn(
                 f"this reasoner was fitted for another density: {'; '.join(complaints)}. It may do worse than no "
