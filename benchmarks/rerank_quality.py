@@ -129,6 +129,11 @@ def embed(network: nn.Module, images: Tensor) -> np.ndarray:
     return torch.cat([network(part) for part in images.split(500)]).numpy()
 
 
+def _kind(name: str) -> str:
+    """A row's name without its settings, which may differ between seeds."""
+    return name.split(" (")[0] + (", several sequences" if "sequences=" in name else "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path)
@@ -156,7 +161,7 @@ def main() -> None:
             print(f"\n### {source_name}, seed {seed} (train, query, gallery: {sizes}; {cpu:.0f} CPU s)\n")
             print(table, flush=True)
             for row in table.rows:
-                gains.setdefault(row.name.split(" (")[0], []).append(row.map if row.name == "none" else row.gain)
+                gains.setdefault(_kind(row.name), []).append(row.map if row.name == "none" else row.gain)
         print("\n| mean over seeds | MAP or gain | per seed |\n|---|---|---|")
         for name, values in gains.items():
             print(f"| {name} | {np.mean(values):+.2f} | {' '.join(f'{value:+.2f}' for value in values)} |")

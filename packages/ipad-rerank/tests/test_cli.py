@@ -76,6 +76,16 @@ def test_every_command_explains_itself(command):
     assert "Usage:" in result.output
 
 
+@pytest.mark.parametrize(("given", "kept"), [("auto", "auto"), ("3", 3)])
+def test_fit_keeps_the_number_of_sequences(files, tmp_path, given, kept):
+    options = ("--n-r", 40, "--steps", 2, "--keep-without-gain", "--sequences", given)
+    result = run("fit", files / "plain.npz", "--output", tmp_path / "r", *options)
+    assert result.exit_code == 0, result.output
+    reasoner = FeatureReasoning.from_pretrained(tmp_path / "r")
+    assert reasoner.sequences == kept
+    assert reasoner.density.best_gallery_size in [row["size"] for row in reasoner.report["gallery_sizes"]]
+
+
 def test_rerank_writes_indices_scores_and_ids(files, reasoner):
     result = run(
         "rerank", "--query", files / "q.npy", "--gallery", files / "g.npz", "--reasoner", reasoner, "--k", 60,
@@ -201,8 +211,9 @@ def test_compare_prints_a_table_and_says_what_to_use(files, monkeypatch, name):
         assert column in lines[0]
     rows = [line.split("|")[1].strip() for line in lines if line.startswith("| ")][1:]
     names = ["none", *SMALL_GRIDS, "feature reasoning", "expansion, then feature reasoning"]
-    assert len(rows) == len(names)
-    assert all(row.startswith(name) for row, name in zip(rows, names, strict=True))
+    single = [row for row in rows if 'sequences="auto"' not in row]
+    assert len(single) == len(names)
+    assert all(row.startswith(name) for row, name in zip(single, names, strict=True))
     assert lines[-2].startswith("Oracle of the first 39: ")
     assert len({len(line) for line in lines if line.startswith("|")}) == 1, "columns that do not line up"
     used = lines[-1].removeprefix("Use: ").split(" (")[0]
@@ -252,6 +263,7 @@ def test_every_kind_of_file_gives_the_same_parts(files, monkeypatch, name, optio
         (["fit", "q.npy", "--output", "x"], "q.npy has no labels; put them into q.labels.npy"),
         (["fit", "g.npz", "--output", "x"], "g.npz has no labels"),
         (["fit", "plain.npz", "--output", "x", "--n-r", "1"], "n_r must be at least 2"),
+        (["fit", "plain.npz", "--output", "x", "--sequences", "many"], 'whole number or "auto", got \'many\''),
         (["rerank", "--query", "q.npy", "--gallery", "q.npy", "--reasoner", "x", "--output", "y"], "holds no config.json"),
         (["rerank", "--query", "q.npy", "--gallery", "g.npz", "--reasoner", "r", "--output", "o", "--k", "0"], "k must be"),
         (["rerank", "--query", "q.npy", "--gallery", "g.npz", "--reasoner", "r", "--output", "no/y"], "no: no such folder"),

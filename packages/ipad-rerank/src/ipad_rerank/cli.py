@@ -52,6 +52,7 @@ def main() -> None:
 @click.option("--n-r", type=int, help="Candidates looked at, and the query.  [default: 500]")
 @click.option("--n-t", type=int, help="Rounds.  [default: 1]")
 @click.option("--variant", type=click.Choice(VARIANTS), help='What moves; "full" is the default.')
+@click.option("--sequences", help='Deal candidates out to so many, or "auto".  [default: 1]')
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--expand", type=int, help="Put alpha query expansion with this k before it.")
 @click.option("--alpha", default=3.0, show_default=True, help="Of that expansion; 0 weighs its k alike.")
@@ -75,6 +76,8 @@ def fit(
     if data.roles is not None and bool((data.roles == 0).any()):
         data = data.role("train")
     options = {name: value for name, value in options.items() if value is not None}
+    if options.get("sequences", "auto") != "auto":
+        options["sequences"] = _whole_number(options["sequences"])
     if init is not None:
         options["init"] = FeatureReasoning.from_pretrained(init)
     if expand is not None:
@@ -200,6 +203,12 @@ def compare_command(
         best = result.reranker
         (best if isinstance(best, Chain) else Chain(best)).save_pretrained(output)
         click.echo(f"Saved: {output}", err=True)
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f'--sequences must be a whole number or "auto", got {text!r}')
+    return int(text)
 
 
 def _load(folder: Path) -> Chain:

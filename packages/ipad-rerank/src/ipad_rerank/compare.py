@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Iterator
@@ -127,6 +128,10 @@ def compare(
         warnings.simplefilter("ignore", NoGainWarning)
         reasoner = FeatureReasoning.fit(*arguments, **options)
         methods.append((f"feature reasoning (n_r={reasoner.n_r})" + _note(reasoner), reasoner))
+        if not reasoner.is_identity:
+            dealt = copy.deepcopy(reasoner)
+            dealt.sequences = "auto"
+            methods.append((f'feature reasoning (n_r={reasoner.n_r}, sequences="auto")', dealt))
         if expansion is not None:
             chain = Chain(expansion, FeatureReasoning(n_r=n_r)).fit(
                 *arguments, steps=steps, seed=seed, verbose=False, n_r=n_r

@@ -81,7 +81,8 @@ def fit_reasoner(
         device: Where to train; by default where the embeddings are.
         verbose: Print the before and after.
         progress: Show a bar; by default on a terminal.
-        **config: Arguments of the constructor: ``n_r``, ``n_t``, ``hidden_width``, ``step_size``, ``variant``.
+        **config: Arguments of the constructor: ``n_r``, ``n_t``, ``hidden_width``, ``step_size``, ``variant``,
+            ``sequences`` (at use; the fit itself takes single ones).
 
     Returns:
         A fitted reasoner in evaluation mode, with ``density`` and ``report`` filled in.
@@ -138,7 +139,8 @@ def fit_reasoner(
     reasoner.eval()
     comparison = judging.compare(reasoner, seed)
     threshold, per_batch = shares
-    reasoner.density = Density((low, high), threshold, (min(per_batch), max(per_batch)))
+    best_size = max(comparison.sizes, key=lambda row: row[2] - row[1])[0]
+    reasoner.density = Density((low, high), threshold, (min(per_batch), max(per_batch)), best_size)
     reasoner.report = comparison.to_dict() | {"returned": "fitted"}
     _announce(reasoner, comparison, keep_without_gain, verbose)
     return reasoner

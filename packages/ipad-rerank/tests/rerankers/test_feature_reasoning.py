@@ -203,7 +203,13 @@ def test_bad_input(search, change, error, message):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"n_r": 1}, "n_r"), ({"n_t": 0}, "n_t"), ({"variant": "lite"}, "variant"), ({"step_size": 0.0}, "step_size")],
+    [
+        ({"sequences": 0}, "sequences"),
+        ({"n_r": 1}, "n_r"),
+        ({"n_t": 0}, "n_t"),
+        ({"variant": "lite"}, "variant"),
+        ({"step_size": 0.0}, "step_size"),
+    ],
 )
 def test_bad_settings(options, message):
     with pytest.raises(ValueError, match=message):
@@ -230,19 +236,19 @@ def test_unfamiliar_density_warns_or_falls_back(search):
         reasoner.rerank(*search)
 
 
-@pytest.mark.parametrize(("fitted_on", "parts", "length"), [(60, 3, 19), (30, 5, 14)])
-def test_denser_galleries_are_dealt_out_to_sequences_as_dense_as_the_fit(search, fitted_on, parts, length):
+@pytest.mark.parametrize(("best", "parts", "length"), [(60, 2, 19), (49, 3, 19), (30, 5, 14)])
+def test_candidates_are_dealt_out_to_sequences(search, best, parts, length):
     """Candidate r goes to sequence r mod m; each is refined as if it were alone."""
     query, gallery, _ = search
     ranking = rank(query, gallery)
-    reasoner = shaken()
-    reasoner.density = Density((30, fitted_on), 0.5, (0.0, 1.0))
+    reasoner = shaken(sequences="auto")
+    reasoner.density = Density((20, 60), 0.5, (0.0, 1.0), best)
     better = reasoner.rerank(query, gallery, ranking)  # no warning: warnings are errors here
     head = parts * length
     scores = np.empty((len(query), head), np.float32)
     for part in range(parts):
         rows = ranking.indices[:, part:head:parts]
-        alone = reasoner.rerank_candidates(query, gallery[rows], on_unfamiliar="ignore")
+        alone = shaken().rerank_candidates(query, gallery[rows])
         np.put_along_axis(scores[:, part::parts], alone.indices, alone.scores, axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")
     expected = np.take_along_axis(ranking.indices[:, :head], order, axis=1)
@@ -252,16 +258,25 @@ def test_denser_galleries_are_dealt_out_to_sequences_as_dense_as_the_fit(search,
     np.testing.assert_array_equal(np.take_along_axis(ranking.indices, engine.indices, axis=1), better.indices)
 
 
-def test_a_ranking_not_deep_enough_to_deal_out_warns(search):
+@pytest.mark.parametrize(
+    ("sequences", "k", "reordered"), [(1, 150, 19), (2, 150, 38), (9, 150, 63), (3, 50, 38), (2, 30, 19)]
+)
+def test_no_more_sequences_than_the_ranking_and_the_gallery_have_candidates_for(search, sequences, k, reordered):
+    query, gallery, _ = search
+    ranking = rank(query, gallery, k=k)
+    better = shaken(sequences=sequences).rerank(query, gallery, ranking)
+    np.testing.assert_array_equal(better.indices[:, reordered:], ranking.indices[:, reordered:])
+    changed = better.indices[:, reordered - 1] != ranking.indices[:, reordered - 1]
+    assert changed.any(), "the last of the head takes part"
+    np.testing.assert_array_equal(np.sort(better.indices, axis=1), np.sort(ranking.indices, axis=1))
+
+
+def test_larger_galleries_than_the_fit_s_warn_and_name_the_way_out(search):
     query, gallery, _ = search
     reasoner = shaken()
-    reasoner.density = Density((30, 60), 0.5, (0.0, 1.0))
-    short = rank(query, gallery, k=50)
-    with pytest.warns(
-        UnfamiliarDensityWarning, match="150 rows, fitted on 30 to 60 .a ranking 3 times as deep as n_r"
-    ):
-        better = reasoner.rerank(query, gallery, short)
-    np.testing.assert_array_equal(better.indices[:, 19:], short.indices[:, 19:])
+    reasoner.density = Density((30, 60), 0.5, (0.0, 1.0), 60)
+    with pytest.warns(UnfamiliarDensityWarning, match='150 rows, fitted on 30 to 60 .see sequences="auto"'):
+        reasoner.rerank(query, gallery, rank(query, gallery))
 
 
 def test_network_sees_how_dense_a_sequence_is():

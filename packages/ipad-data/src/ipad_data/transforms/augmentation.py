@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on their device, with parameters of its own for every image: kornia's transforms, and a flip.
+"""Augmentation of whole batches on their device, each image by parameters of its own: kornia's transforms, and a flip.
 
 torchvision's transforms draw one set of parameters a batch. kornia draws from torch's global generator and takes no
 other (https://github.com/kornia/kornia/issues/4427), so here it runs on a fork of that generator, seeded by the caller's.

@@ -28,32 +28,38 @@ class Density:
         gallery_sizes: Smallest and largest gallery searched.
         close_similarity: Cosine above which a candidate counts as close to its query.
         close_shares: Smallest and largest share of close ones among a query's candidates (means over queries).
+        best_gallery_size: Where held-out queries gained most.
     """
 
     gallery_sizes: tuple[int, int]
     close_similarity: float
     close_shares: tuple[float, float]
+    best_gallery_size: int | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Density:
-        return cls(tuple(values["gallery_sizes"]), float(values["close_similarity"]), tuple(values["close_shares"]))
+        return cls(
+            tuple(values["gallery_sizes"]),
+            float(values["close_similarity"]),
+            tuple(values["close_shares"]),
+            values.get("best_gallery_size"),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    def thinning(self, gallery_size: int) -> int:
-        """Of how many candidates to take one, so that they lie as dense as in the largest gallery of the fit."""
-        high = self.gallery_sizes[1]
-        return 1 if gallery_size <= high * SLACK else -(-gallery_size // high)
+    def sequences(self, gallery_size: int) -> int:
+        """To how many sequences to deal candidates out, so that they lie as dense as where the fit gained most."""
+        return max(1, round(gallery_size / (self.best_gallery_size or self.gallery_sizes[1])))
 
     def complaints(self, gallery_size: int | None, share: float | None, parts: int = 1) -> list[str]:
-        """What is unlike the fit, in words; empty if nothing is. ``parts`` as dealt out, see :meth:`thinning`."""
+        """What is unlike the fit, in words; empty if nothing is. ``parts``: sequences dealt out to."""
         found = []
         low, high = self.gallery_sizes
         if gallery_size is not None and not low / SLACK <= gallery_size / parts <= high * SLACK:
             found.append(f"the gallery has {gallery_size} rows, fitted on {low} to {high}")
             if gallery_size > high:
-                found[-1] += f" (a ranking {self.thinning(gallery_size)} times as deep as n_r would do)"
+                found[-1] += ' (see sequences="auto", and rank deeper)'
         low, high = self.close_shares
         if share is not None and not low / SLACK - 0.02 <= share <= high * SLACK + 0.02:
             found.append(

@@ -27,6 +27,7 @@ class SequenceRefiner(nn.Module):
         step_size: float = 5.0,
         variant: str = "full",
         low_precision: bool = False,
+        sequences: int | str = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -36,6 +37,7 @@ class SequenceRefiner(nn.Module):
             raise ValueError(f"step_size must be above 0, got {step_size}")
         if variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+        self.sequences = sequences if sequences == "auto" else positive_int(sequences, 'sequences (or "auto")')
         self.n_r = int(n_r)
         self.n_t = positive_int(n_t, "n_t")
         self.hidden_width = positive_int(hidden_width, "hidden_width")
@@ -58,6 +60,7 @@ class SequenceRefiner(nn.Module):
             "step_size": self.step_size,
             "variant": self.variant,
             "low_precision": self.low_precision,
+            "sequences": self.sequences,
         }
 
     @property

@@ -39,6 +39,9 @@ class FeatureReasoning(SequenceRefiner):
         step_size: Of the gradient step on the features, per node (paper symbol rho, times n_r).
         variant: "full" moves the query and all candidates; "query_only" moves the query, nearly as good and cheaper.
         low_precision: Run the network's products in bfloat16.
+        sequences: Deal ``m (n_r - 1)`` candidates out to m sequences, each m-th to one, so that they lie less dense and
+            more of them are re-ordered, at m times the cost. "auto" takes as many as bring the gallery to the density
+            at which the fit gained most; in either case no more than the ranking is deep enough for.
         seed: Of the initial weights.
 
     Raises:
@@ -71,9 +74,7 @@ class FeatureReasoning(SequenceRefiner):
         """The ranking with its best ``n_r - 1`` candidates re-ordered.
 
         In a gallery of less than ``2 n_r`` rows only as many as half the gallery are re-ordered: a sequence that holds
-        most of the gallery is unlike any that help. In one much larger than those of the fit, candidates lie denser than
-        it ever saw; if the ranking is deep enough they are dealt out to several sequences, each as dense as in the fit
-        (in turn, ``m (n_r - 1)`` candidates for a gallery m times as large), at m times the cost.
+        most of the gallery is unlike any that help. ``sequences`` above 1 re-order as many more.
 
         Args:
             query: ``(Q, D)``.
@@ -110,7 +111,7 @@ class FeatureReasoning(SequenceRefiner):
             query: ``(Q, D)``.
             candidates: ``(Q, k, D)``, each query's top k in any order.
             gallery_size: Rows in the engine's collection, if known: checked against the fit, and limits the sequence
-                to half of it; in a much larger one deep candidates are dealt out as in :meth:`rerank`.
+                to half of it; "auto" sequences need it.
 
         Returns:
             Ranking whose indices are positions 0 to k - 1 among each query's candidates.
@@ -159,13 +160,14 @@ class FeatureReasoning(SequenceRefiner):
 
     def _head(self, k: int, gallery_size: int | None) -> tuple[int, int]:
         """How many of k candidates to re-order, and in how many sequences."""
-        if gallery_size is None:
-            return min(self.n_r - 1, k), 1
-        parts = self.density.thinning(gallery_size) if self.density else 1
-        each = max(min(self.n_r, gallery_size // parts // 2) - 1, 1)
-        if parts > 1 and parts * each <= k:
-            return parts * each, parts
-        return min(self.n_r - 1, k, max(gallery_size // 2 - 1, 1)), 1
+        wanted = self.sequences
+        if wanted == "auto":
+            wanted = self.density.sequences(gallery_size) if self.density and gallery_size else 1
+        for parts in range(wanted, 0, -1):
+            n = self.n_r if gallery_size is None else min(self.n_r, gallery_size // parts // 2)
+            if parts * max(n - 1, 1) <= k:
+                return parts * max(n - 1, 1), parts
+        return k, 1
 
     def _rerank(
         self,
