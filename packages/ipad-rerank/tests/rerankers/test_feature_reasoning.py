@@ -259,7 +259,8 @@ def test_candidates_are_dealt_out_to_sequences(search, best, parts, length):
 
 
 @pytest.mark.parametrize(
-    ("sequences", "k", "reordered"), [(1, 150, 19), (2, 150, 38), (9, 150, 63), (3, 50, 38), (2, 30, 19)]
+    ("sequences", "k", "reordered"),
+    [(1, 150, 19), (2, 150, 38), (9, 150, 63), (500, 150, 50), (3, 50, 38), (2, 30, 19)],
 )
 def test_no_more_sequences_than_the_ranking_and_the_gallery_have_candidates_for(search, sequences, k, reordered):
     query, gallery, _ = search

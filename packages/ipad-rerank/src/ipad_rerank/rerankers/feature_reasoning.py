@@ -160,14 +160,15 @@ class FeatureReasoning(SequenceRefiner):
 
     def _head(self, k: int, gallery_size: int | None) -> tuple[int, int]:
         """How many of k candidates to re-order, and in how many sequences."""
+        most = self.n_r - 1 if gallery_size is None else max(min(self.n_r, gallery_size // 2) - 1, 1)
         wanted = self.sequences
         if wanted == "auto":
             wanted = self.density.sequences(gallery_size) if self.density and gallery_size else 1
-        for parts in range(wanted, 0, -1):
-            n = self.n_r if gallery_size is None else min(self.n_r, gallery_size // parts // 2)
-            if parts * max(n - 1, 1) <= k:
-                return parts * max(n - 1, 1), parts
-        return k, 1
+        for parts in range(wanted, 1, -1):
+            each = most if gallery_size is None else min(most, gallery_size // parts // 2 - 1)
+            if each >= 2 and parts * each <= k:  # a sequence of one candidate says nothing
+                return parts * each, parts
+        return min(most, k), 1
 
     def _rerank(
         self,
