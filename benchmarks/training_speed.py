@@ -2,7 +2,7 @@
 
 A step is forward, triplet loss, backward and Adam on a batch of random images that lie on the device, as stage 2 of the
 paper's presets runs it (both branches, crops included; no data loading, no momentum encoder). The bare trunk does forward,
-the sum of its map as loss, backward and Adam on images already of its size: the least that any method on it can cost.
+the mean of its map as loss, backward and Adam on images already of its size: the least that any method on it can cost.
 The two take turns. Made for a GPU (``--mixed-precision bf16 --compile``); runs on a CPU with the small network.
 
     python benchmarks/training_speed.py                                    # ipad_resnet50_vitb16 on a GPU, ipad_tiny without
