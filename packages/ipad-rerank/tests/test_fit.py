@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from ipad_rerank import AlphaQueryExpansion, Chain, FeatureReasoning, NoGainWarning, mean_average_precision, rank
+from ipad_rerank import (
+    AlphaQueryExpansion,
+    AverageQueryExpansion,
+    Chain,
+    FeatureReasoning,
+    NoGainWarning,
+    mean_average_precision,
+    rank,
+)
 
 FAST = {"n_r": 60, "steps": 60, "batch_size": 8, "hidden_width": 16, "evaluations": 2, "learning_rate": 5e-3}
 
@@ -139,6 +147,41 @@ def test_chain_fits_on_expanded_queries_and_survives_saving(tmp_path):
     np.testing.assert_array_equal(loaded.rerank(query, gallery, ranking).indices, better.indices)
     found = loaded.rerank_candidates(query, gallery[ranking.indices[:, :50]])
     np.testing.assert_array_equal(np.sort(found.indices, 1), np.tile(np.arange(50), (100, 1)))
+
+
+def test_chain_fits_every_reasoner_in_turn(capsys):
+    vectors, labels, _ = clusters(1000, seed=0)
+    query, query_labels, _ = clusters(100, seed=1)
+    gallery, gallery_labels, _ = clusters(600, seed=2)
+    new = FeatureReasoning(n_r=60, hidden_width=16)
+    options = {key: FAST[key] for key in ("steps", "batch_size", "evaluations", "learning_rate")}
+    fitted = Chain(new, AverageQueryExpansion(k=20), new).fit(vectors, labels, keep_without_gain=True, **options)
+    first, _, last = fitted.rerankers
+    assert new.is_identity
+    assert last.report["map_before"] > first.report["map_after"]  # the last one's search is with moved queries
+    assert capsys.readouterr().err.count("Held out") == 2
+    ranking = rank(query, gallery)
+    found = [mean_average_precision(step, query_labels, gallery_labels) for step in _stages(fitted, query, gallery)]
+    before = mean_average_precision(ranking, query_labels, gallery_labels)
+    assert before < found[0] < found[1]
+    assert found[2] > found[0]
+
+
+def _stages(chain, query, gallery):
+    return [Chain(*chain.rerankers[: n + 1]).rerank(query, gallery, rank(query, gallery)) for n in range(3)]
+
+
+def test_chain_keeps_fitted_reasoners_and_a_fitted_last_step_is_the_start(fitted):
+    vectors, labels, _ = clusters(600, seed=5)
+    options = {"steps": 0, "verbose": False, "keep_without_gain": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoGainWarning)
+        first, _, last = Chain(fitted, AlphaQueryExpansion(k=20), fitted).fit(vectors, labels, **options).rerankers
+        other = Chain(fitted, FeatureReasoning(n_r=60)).fit(vectors, labels, **options).rerankers[1]
+    assert first is fitted
+    assert last is not fitted
+    torch.testing.assert_close(last.network.state_dict(), fitted.network.state_dict(), rtol=0, atol=0)
+    assert other.is_identity
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,14 @@ from ipad_rerank.metrics import paired_bootstrap
 from ipad_rerank.rerankers._sequence_refiner import VARIANTS
 from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.feature_reasoning import ON_UNFAMILIAR, FeatureReasoning
-from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion
+from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQueryExpansion
 
 EXAMPLE = """\b
 A worked example, on vectors with labels in two .npz files (arrays "embeddings" and "labels"):
 
 \b
   ipad-rerank compare train.npz                    does it help on my data? (splits the file; --output saves the best)
-  ipad-rerank fit train.npz --output reasoner      train a re-ranker (with --expand 50: behind query expansion)
+  ipad-rerank fit train.npz --output reasoner      train a re-ranker (--expand 50: behind query expansion)
   ipad-rerank evaluate test.npz --reasoner reasoner
   ipad-rerank rerank --query q.npy --gallery g.npy --reasoner reasoner --output best.npz
 
@@ -56,6 +56,9 @@ def main() -> None:
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--expand", type=int, help="Put alpha query expansion with this k before it.")
 @click.option("--alpha", default=3.0, show_default=True, help="Of that expansion; 0 weighs its k alike.")
+@click.option(
+    "--again", type=int, help="Move the query to the best so many that it found, search again, reason again."
+)
 @click.option("--init", type=FOLDER, help="A fitted reasoner to start from; it keeps its own n-r, n-t and variant.")
 @click.option("--device", callback=device, help="Where to train, such as cuda.  [default: cpu]")
 @click.option("--seed", default=0, show_default=True)
@@ -66,6 +69,7 @@ def fit(
     output: Path,
     expand: int | None,
     alpha: float,
+    again: int | None,
     init: Path | None,
     column: str | None,
     label_column: str | None,
@@ -78,14 +82,12 @@ def fit(
     options = {name: value for name, value in options.items() if value is not None}
     if options.get("sequences", "auto") != "auto":
         options["sequences"] = _whole_number(options["sequences"])
-    if init is not None:
-        options["init"] = FeatureReasoning.from_pretrained(init)
-    if expand is not None:
-        options["expanders"] = [AlphaQueryExpansion(k=expand, alpha=alpha)]
+    last = FeatureReasoning() if init is None else FeatureReasoning.from_pretrained(init)
+    steps: list[Any] = [] if expand is None else [AlphaQueryExpansion(k=expand, alpha=alpha)]
+    steps += [] if again is None else [last, AverageQueryExpansion(k=again)]
     output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    fitted: Any = FeatureReasoning.fit(data.embeddings, data.labels, data.group_ids, **options)
-    if expand is not None:
-        fitted = Chain(*options["expanders"], fitted)
+    chain = Chain(*steps, last).fit(data.embeddings, data.labels, data.group_ids, **options)
+    fitted = chain if steps else chain.rerankers[-1]
     fitted.save_pretrained(output)
     click.echo(f"Saved to {output}")
 

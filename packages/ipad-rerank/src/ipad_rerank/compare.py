@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ipad_rerank._methods import fitted_reasoners, tuned_peers
 from ipad_rerank.embeddings import EmbeddingSet
-from ipad_rerank.fit import NoGainWarning
 from ipad_rerank.metrics import average_precision, oracle_average_precision, paired_bootstrap
 from ipad_rerank.ranking import rank
 from ipad_rerank.rerankers._registry import RERANKERS
-from ipad_rerank.rerankers.chain import Chain
-from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
-from ipad_rerank.tune import DEFAULT_GRIDS, tune
+from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ def compare(
     seed: int = 0,
     peers: tuple[str, ...] = tuple(RERANKERS),
 ) -> Comparison:
-    """Tune the peers and fit Feature Reasoning, alone and behind query expansion, on ``train``; report on the others.
+    """Tune the peers and fit Feature Reasoning, alone and beside query expansion, on ``train``; report on the others.
 
     Args:
         train: Labelled vectors; its galleries in tuning are of the report's size as far as it reaches.
@@ -104,40 +100,10 @@ def compare(
         seed: Of all that is random.
         peers: Names of the peers to try.
     """
-    order = np.random.default_rng(seed).permutation(len(train))
-    cut = max(1, min(300, len(train) // 5))
-    asked, pool = train.select(order[:cut]), train.select(order[cut : cut + len(gallery)])
-    methods: list[tuple[str, Any]] = []
-    for name in peers:
-        found = tune(
-            name,
-            asked.embeddings,
-            pool.embeddings,
-            asked.labels,
-            pool.labels,
-            query_groups=asked.group_ids,
-            gallery_groups=pool.group_ids,
-            max_queries=150,
-            seed=seed,
-        ).reranker
-        methods.append((_describe(name, found), found))
-    expansion = next((found for label, found in methods if label.startswith("alpha_query")), None)
-    arguments = (train.embeddings, train.labels, train.group_ids)
-    options = {"n_r": n_r, "steps": steps, "seed": seed, "verbose": False}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoGainWarning)
-        reasoner = FeatureReasoning.fit(*arguments, **options)
-        methods.append((f"feature reasoning (n_r={reasoner.n_r})" + _note(reasoner), reasoner))
-        if not reasoner.is_identity:
-            dealt = copy.deepcopy(reasoner)
-            dealt.sequences = "auto"
-            methods.append((f'feature reasoning (n_r={reasoner.n_r}, sequences="auto")', dealt))
-        if expansion is not None:
-            chain = Chain(expansion, FeatureReasoning(n_r=n_r)).fit(
-                *arguments, steps=steps, seed=seed, verbose=False, n_r=n_r
-            )
-            settings = _describe("expansion, then feature reasoning", expansion)
-            methods.append((settings + _note(chain.rerankers[-1]), chain))
+    methods = tuned_peers(train, len(gallery), peers, seed)
+    expansion = next((found for _, found in methods if isinstance(found, AlphaQueryExpansion)), AlphaQueryExpansion())
+    reasoner, fitted = fitted_reasoners(train, expansion, n_r=n_r, steps=steps, seed=seed, verbose=False)
+    methods += fitted
     before, seconds = _average_precisions(query, gallery, None)
     oracle = float(np.mean(_oracle(query, gallery, reasoner.n_r - 1)))
     rows = [Row("none", 100 * float(before.mean()), 0.0, 0.0, 0.0, len(query) / seconds)]
@@ -206,12 +172,3 @@ def _retrievals(query: EmbeddingSet, gallery: EmbeddingSet) -> Iterator[tuple[np
         met = np.flatnonzero(gallery.group_ids == group)
         if len(met):
             yield np.flatnonzero(query.group_ids == group), met
-
-
-def _describe(name: str, method: Any) -> str:
-    tuned = next(grid for key, grid in DEFAULT_GRIDS.items() if type(method) is RERANKERS[key])
-    return f"{name} ({', '.join(f'{key}={getattr(method, key):g}' for key in tuned)})"
-
-
-def _note(reasoner: FeatureReasoning) -> str:
-    return " (no gain: identity)" if reasoner.is_identity else ""

@@ -16,6 +16,7 @@ from ipad_rerank import (
     DatabaseAugmentation,
     FeatureReasoning,
     KReciprocal,
+    Ranking,
     UnfamiliarDensityWarning,
     rank,
 )
@@ -49,6 +50,19 @@ def test_each_step_works_on_what_the_one_before_left(data, reasoner):
     assert (found.indices != rank(query, gallery, k=40).indices).any()
 
 
+def test_an_expansion_moves_towards_the_best_that_the_reasoner_found(data, reasoner):
+    query, gallery = data
+    ranking, expansion = rank(query, gallery, k=40), AverageQueryExpansion(k=5)
+    found = Chain(reasoner, expansion, reasoner).rerank(query, gallery, ranking)
+    first = reasoner.rerank(query, gallery, ranking)
+    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in data]
+    moved = unit[0] + unit[1][first.indices[:, :5]].sum(1)
+    expected = reasoner.rerank(moved, gallery, rank(moved, gallery, k=40))
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    other = Chain(expansion, reasoner).rerank(query, gallery, ranking)
+    assert (found.indices != other.indices).any()
+
+
 def test_a_chain_of_one_is_that_one(data):
     ranking = rank(*data, k=30)
     for step in (KReciprocal(k1=8), AlphaQueryExpansion(k=4), DatabaseAugmentation(k=4, restrict_to=20)):
@@ -57,9 +71,11 @@ def test_a_chain_of_one_is_that_one(data):
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 4])
-def test_candidates_that_are_the_whole_gallery_give_what_rerank_gives(data, reasoner, batch_size):
+@pytest.mark.parametrize("reasoner_first", [False, True])
+def test_candidates_that_are_the_whole_gallery_give_what_rerank_gives(data, reasoner, batch_size, reasoner_first):
     query, gallery = data
-    chain = Chain(AverageQueryExpansion(k=3), AlphaQueryExpansion(k=6), reasoner)
+    first = reasoner if reasoner_first else AverageQueryExpansion(k=3)
+    chain = Chain(first, AlphaQueryExpansion(k=6), reasoner)
     expected = chain.rerank(query, gallery, rank(query, gallery))
     shuffle = np.random.default_rng(1).permutation(len(gallery))
     candidates = np.broadcast_to(gallery[shuffle], (len(query), *gallery.shape))
@@ -78,6 +94,14 @@ def test_candidates_expand_query_by_query(data, step):
     for row, pool in enumerate(pools):
         single = query[row : row + 1]
         np.testing.assert_allclose(moved[row], step.expand(single, pool, rank(single, pool))[0], atol=1e-12)
+    worst = np.tile(np.arange(15)[::-1], (len(query), 1))
+    ranking = Ranking(worst, np.zeros(worst.shape))
+    moved = step.expand_candidates(query, pools, ranking, batch_size=2)
+    for row, pool in enumerate(pools):
+        one = Ranking(worst[:1], np.zeros((1, 15)))
+        np.testing.assert_allclose(moved[row], step.expand(query[row : row + 1], pool, one)[0], atol=1e-12)
+    with pytest.raises(ValueError, match="ranking has index 14, gallery has 14 rows only"):
+        step.expand_candidates(query, pools[:, :14], ranking)
 
 
 def test_answers_in_kind(data, reasoner):
@@ -162,9 +186,9 @@ def test_bad_input(data, reasoner, tmp_path):
         chain.rerank_candidates(data[0][:3], np.ones((9, 5, 12)))
     with pytest.raises(ValueError, match="candidates has 5 dimensions, query has 12"):
         chain.rerank_candidates(data[0], np.ones((9, 5, 5)))
-    with pytest.raises(TypeError, match="behind query expansion only"):
+    with pytest.raises(TypeError, match="without the gallery, which DatabaseAugmentation"):
         Chain(DatabaseAugmentation(), reasoner).rerank_candidates(data[0], np.ones((9, 5, 12)))
-    with pytest.raises(TypeError, match="behind query expansion over the whole gallery"):
+    with pytest.raises(TypeError, match="query expansion over the whole gallery, got DatabaseAugmentation"):
         Chain(DatabaseAugmentation(), reasoner).fit(np.ones((300, 4)), np.arange(300))
     with pytest.raises(TypeError, match="cannot save"):
         Chain(Chain(reasoner)).save_pretrained(tmp_path / "c")

@@ -6,20 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ipad_rerank import AlphaQueryExpansion, Chain, FeatureReasoning, rank
-
-
-def shaken(**config) -> FeatureReasoning:
-    reasoner = FeatureReasoning(**{"n_r": 20} | config)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        reasoner.network.last.weight.normal_(0, 0.3, generator=generator)
-        reasoner.network.last.bias.normal_(0, 0.3, generator=generator)
-    return reasoner.eval()
+from ipad_rerank import AlphaQueryExpansion, Chain, rank
 
 
 @pytest.fixture(params=["full", "query_only", "two rounds", "chain"])
-def reranker(request):
+def reranker(request, shaken):
     if request.param == "two rounds":
         return shaken(n_t=2)
     if request.param == "chain":
@@ -160,7 +151,7 @@ def test_bad_candidates(reranker, query, candidates, message):
 
 @pytest.mark.parametrize("space", ["feature", "gram"])
 @pytest.mark.parametrize("n_t", [1, 2])
-def test_permuting_the_nodes_permutes_their_scores(space, n_t):
+def test_permuting_the_nodes_permutes_their_scores(space, n_t, shaken):
     reasoner = shaken(n_t=n_t).double()
     generator = torch.Generator().manual_seed(1)
     unit = torch.nn.functional.normalize(torch.randn(3, 20, 12, dtype=torch.float64, generator=generator), dim=-1)
@@ -170,7 +161,7 @@ def test_permuting_the_nodes_permutes_their_scores(space, n_t):
         torch.testing.assert_close(reasoner(unit[:, shuffle], space=space), expected, rtol=0, atol=1e-10)
 
 
-def test_permuting_the_nodes_in_float32_moves_scores_by_near_ties_only():
+def test_permuting_the_nodes_in_float32_moves_scores_by_near_ties_only(shaken):
     reasoner = shaken(n_r=200, hidden_width=32)
     generator = torch.Generator().manual_seed(1)
     unit = torch.nn.functional.normalize(torch.randn(4, 200, 16, generator=generator), dim=-1)

@@ -7,11 +7,13 @@ import pickle
 import shutil
 import struct
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from ipad_rerank import FeatureReasoning
+from ipad_rerank.rerankers._density import Density
 
 
 @pytest.fixture
@@ -145,3 +147,50 @@ def test_saving_into_a_file_is_an_error_of_the_system(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(FileExistsError):
         FeatureReasoning(n_r=10).save_pretrained(tmp_path / "taken")
+
+
+def test_saved_and_loaded_is_the_same(search, tmp_path, shaken):
+    reasoner = shaken(n_t=2, variant="query_only")
+    reasoner.density = Density((10, 400), 0.5, (0.0, 1.0))
+    reasoner.save_pretrained(tmp_path / "r")
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["config.json", "model.safetensors"]
+    loaded = FeatureReasoning.from_pretrained(tmp_path / "r")
+    assert loaded.config == reasoner.config
+    assert loaded.density == reasoner.density
+    np.testing.assert_array_equal(loaded.rerank(*search).scores, reasoner.rerank(*search).scores)
+
+
+class TestDamagedFolders:
+    def test_missing(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+            FeatureReasoning.from_pretrained(tmp_path / "nowhere")
+
+    def test_truncated_weights(self, folder):
+        path = folder / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:200])
+        with pytest.raises(ValueError, match="not a readable safetensors file"):
+            FeatureReasoning.from_pretrained(folder)
+
+    def test_pickle_in_disguise(self, folder):
+        (folder / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
+        with pytest.raises(ValueError, match="not a readable safetensors file"):
+            FeatureReasoning.from_pretrained(folder)
+
+    @pytest.mark.parametrize("text", ["{", "[]", '{"architectures": ["BertModel"]}'])
+    def test_foreign_config(self, folder, text):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"config\.json"):
+            FeatureReasoning.from_pretrained(folder)
+
+    @pytest.mark.parametrize("change", [{"n_r": 21}, {"n_r": "many"}, {"nonsense": 1}, {"density": {"x": 1}}])
+    def test_config_that_does_not_fit(self, folder, change):
+        config = json.loads((folder / "config.json").read_text()) | change
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match="is damaged"):
+            FeatureReasoning.from_pretrained(folder)
+
+    def test_newer_version(self, folder):
+        config = json.loads((folder / "config.json").read_text()) | {"version": 2}
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match="version 2"):
+            FeatureReasoning.from_pretrained(folder)

@@ -30,8 +30,8 @@ class QueryExpander(Protocol):
     def expand(self, query: Any, gallery: Any, ranking: Ranking) -> Any:
         """New unit queries ``(Q, D)`` of the query's kind."""
 
-    def expand_candidates(self, query: Any, candidates: Any) -> Any:
-        """The same where each query has a gallery of its own, ``candidates (Q, k, D)``."""
+    def expand_candidates(self, query: Any, candidates: Any, ranking: Ranking | None = None) -> Any:
+        """The same where each query has a gallery of its own, ``candidates (Q, k, D)``; ranking: of its columns."""
 
 
 @runtime_checkable

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ipad_rerank.ranking import Ranking, rank
-from ipad_rerank.rerankers._protocol import GalleryAugmenter, QueryExpander, Reranker
+from ipad_rerank.ranking import Ranking
+from ipad_rerank.rerankers._chain_steps import QueryMover, moves_queries, run, run_candidates
+from ipad_rerank.rerankers._protocol import Reranker
 from ipad_rerank.rerankers._registry import RERANKERS
 from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
 
@@ -18,8 +19,11 @@ FORMAT = "ipad-rerank chain"
 class Chain:
     """Each re-ranker works on what the one before left: its ranking, its moved queries, its moved gallery.
 
+    A query expansion moves towards the best of the ranking it is given. Behind Feature Reasoning these are better
+    chosen, and the search that follows fetches what no re-ordering could reach.
+
     Args:
-        *rerankers: At least one; query expansion and database augmentation first, Feature Reasoning last.
+        *rerankers: At least one; database augmentation first, Feature Reasoning last.
 
     Raises:
         ValueError: no re-ranker.
@@ -28,6 +32,7 @@ class Chain:
     Example:
         >>> chain = Chain(AlphaQueryExpansion(k=50), FeatureReasoning()).fit(embeddings, labels)
         >>> better = chain.rerank(query, gallery, rank(query, gallery, k=500))
+        >>> best = Chain(FeatureReasoning(), AverageQueryExpansion(k=50), FeatureReasoning())  # slower
     """
 
     def __init__(self, *rerankers: Any) -> None:
@@ -42,22 +47,34 @@ class Chain:
         return f"Chain({', '.join(type(r).__name__ for r in self.rerankers)})"
 
     def fit(self, embeddings: Any, labels: Any, group_ids: Any = None, **options: Any) -> Chain:
-        """A new chain whose last step, a FeatureReasoning, is fitted on queries moved by the steps before it.
+        """A new chain whose reasoners are fitted in turn, each on queries moved by the steps before it.
 
-        A fitted last step is where the fit starts from. Options are those of :meth:`FeatureReasoning.fit`.
+        Fitted reasoners are kept, but for a last step, whose fit starts from what it has learnt. Options are those of
+        :meth:`FeatureReasoning.fit`.
 
         Raises:
-            TypeError: the last step is no FeatureReasoning, or one before it does not move queries.
+            TypeError: the last step is no FeatureReasoning, or a step before it is no FeatureReasoning either and
+                does not move queries.
         """
-        *before, last = self.rerankers
-        if not isinstance(last, FeatureReasoning):
-            raise TypeError(f"only a chain that ends in FeatureReasoning can be fitted, this ends in {last!r}")
-        for step in before:
-            if not _moves_queries(step):
-                raise TypeError(f"a chain can be fitted behind query expansion over the whole gallery, got {step!r}")
-        start = {"init": last} if not last.is_identity else last.config
-        fitted = FeatureReasoning.fit(embeddings, labels, group_ids, expanders=before, **start | options)
-        return Chain(*before, fitted)
+        if not isinstance(self.rerankers[-1], FeatureReasoning):
+            raise TypeError(
+                f"only a chain that ends in FeatureReasoning can be fitted, this ends in {self.rerankers[-1]!r}"
+            )
+        for step in self.rerankers:
+            if not (moves_queries(step) or isinstance(step, FeatureReasoning)):
+                raise TypeError(
+                    f"a chain can be fitted behind Feature Reasoning and query expansion over the whole gallery, "
+                    f"got {step!r}"
+                )
+        fitted: list[Any] = []
+        for place, step in enumerate(self.rerankers):
+            if isinstance(step, FeatureReasoning) and (step.is_identity or place == len(self.rerankers) - 1):
+                settings = step.config if step.is_identity else {"init": step}
+                reasoners = any(isinstance(other, FeatureReasoning) for other in fitted)
+                before = [QueryMover(fitted)] if reasoners else fitted
+                step = FeatureReasoning.fit(embeddings, labels, group_ids, expanders=before, **settings | options)
+            fitted.append(step)
+        return Chain(*fitted)
 
     def rerank(
         self,
@@ -77,17 +94,8 @@ class Chain:
             on_unfamiliar: "warn", "fallback" or "ignore", see :meth:`FeatureReasoning.rerank`; with "fallback" the
                 steps before it still count.
         """
-        first = ranking
-        for step in self.rerankers:
-            if _moves_queries(step):
-                query = step.expand(query, gallery, ranking, **_batch(batch_size))
-                ranking = rank(query, gallery, first.k, batch_size)
-            elif isinstance(step, GalleryAugmenter) and getattr(step, "restrict_to", None) is None:
-                gallery = step.augment(gallery)
-                ranking = rank(query, gallery, first.k, batch_size)
-            else:
-                ranking = step.rerank(query, gallery, ranking, **_batch(batch_size), **_density(step, on_unfamiliar))
-        return first.like(*ranking.tensors())
+        _, found = run(self.rerankers, query, gallery, ranking, batch_size, on_unfamiliar)
+        return ranking.like(*found.tensors())
 
     def rerank_candidates(
         self,
@@ -104,13 +112,7 @@ class Chain:
         Raises:
             TypeError: a step moves the gallery, which is not at hand here.
         """
-        for step in self.rerankers[:-1]:
-            if not isinstance(step, QueryExpander):
-                raise TypeError(f"rerank_candidates works behind query expansion only, got {step!r}")
-            query = step.expand_candidates(query, candidates, **_batch(batch_size))
-        last = self.rerankers[-1]
-        options = _batch(batch_size) | _density(last, on_unfamiliar)
-        return last.rerank_candidates(query, candidates, gallery_size, **options)
+        return run_candidates(self.rerankers, query, candidates, gallery_size, batch_size, on_unfamiliar)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``chain.json`` and one folder a fitted step."""
@@ -156,16 +158,3 @@ def _restore(folder: Path, place: int, step: dict[str, Any]) -> Any:
     if "folder" in step:
         return FeatureReasoning.from_pretrained(folder / f"step-{place}")
     return RERANKERS[step["name"]](**step["settings"])
-
-
-def _batch(batch_size: int | None) -> dict[str, Any]:
-    """Re-rankers of others need not know the option, where it is not used."""
-    return {} if batch_size is None else {"batch_size": batch_size}
-
-
-def _density(step: Any, on_unfamiliar: str) -> dict[str, Any]:
-    return {"on_unfamiliar": on_unfamiliar} if isinstance(step, (FeatureReasoning, Chain)) else {}
-
-
-def _moves_queries(step: Any) -> bool:
-    return isinstance(step, QueryExpander) and getattr(step, "restrict_to", None) is None

@@ -50,13 +50,25 @@ class QueryExpansion:
             moved[rows] = self._move(own, items.take(head[rows], dtype, device))
         return queries.in_kind(moved)
 
-    def expand_candidates(self, query: Any, candidates: Any, batch_size: int | None = None) -> Any:
-        """As :meth:`expand` where each query has a gallery of its own, ``candidates (Q, k, D)`` in any order."""
+    def expand_candidates(
+        self, query: Any, candidates: Any, ranking: Ranking | None = None, batch_size: int | None = None
+    ) -> Any:
+        """As :meth:`expand` where each query has a gallery of its own, ``candidates (Q, k, D)`` in any order.
+
+        The best are those of ``ranking``, whose indices are columns, or by cosine without it.
+        """
         queries, items = candidates_of(query, candidates)
+        if ranking is not None:
+            ranking.check_gallery(len(queries), items.shape[1])
         dtype, device = compute_dtype(queries, items), work_device(queries, items)
         moved = torch.empty(len(queries), queries.dim, dtype=dtype, device=device)
         for rows in batches(len(queries), items.shape[1], queries.dim, 0, dtype, device, batch_size):
-            own, best, _ = by_cosine(queries, items, rows, dtype, device, self.k)
+            if ranking is None:
+                own, best, _ = by_cosine(queries, items, rows, dtype, device, self.k)
+            else:
+                columns = ranking.tensors()[0][rows, : self.k, None].to(device)
+                own = queries.unit(rows.start, rows.stop, dtype, device)
+                best = items.unit(rows.start, rows.stop, dtype, device).take_along_dim(columns, dim=1)
             moved[rows] = self._move(own, best)
         return queries.in_kind(moved)
 
