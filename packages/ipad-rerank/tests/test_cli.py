@@ -181,7 +181,7 @@ def test_fit_behind_expansion_and_from_a_fitted_one(files, reasoner):
     result = run("fit", files / "plain.npz", "--output", files / "twice", "--n-r", 30, "--again", 9, *options)
     assert result.exit_code == 0, result.output
     first, expansion, last = Chain.from_pretrained(files / "twice").rerankers
-    assert (first.n_r, expansion, last.n_r) == (30, AverageQueryExpansion(k=9), 30)
+    assert (first.n_r, expansion, last) == (30, AverageQueryExpansion(k=9), first)
     assert run("evaluate", files / "plain.npz", "--reasoner", files / "twice").exit_code == 0
     result = run("fit", files / "plain.npz", "--output", files / "more", "--init", reasoner, *options)
     assert result.exit_code == 0, result.output

@@ -149,26 +149,38 @@ def test_chain_fits_on_expanded_queries_and_survives_saving(tmp_path):
     np.testing.assert_array_equal(np.sort(found.indices, 1), np.tile(np.arange(50), (100, 1)))
 
 
-def test_chain_fits_every_reasoner_in_turn(capsys):
+@pytest.mark.parametrize("shared", [True, False])
+def test_chain_fits_reasoners_in_turn_and_one_that_stands_twice_once(shared, capsys, tmp_path):
     vectors, labels, _ = clusters(1000, seed=0)
     query, query_labels, _ = clusters(100, seed=1)
     gallery, gallery_labels, _ = clusters(600, seed=2)
     new = FeatureReasoning(n_r=60, hidden_width=16)
     options = {key: FAST[key] for key in ("steps", "batch_size", "evaluations", "learning_rate")}
-    fitted = Chain(new, AverageQueryExpansion(k=20), new).fit(vectors, labels, keep_without_gain=True, **options)
-    first, _, last = fitted.rerankers
+    chain = Chain(new, AverageQueryExpansion(k=20), new if shared else FeatureReasoning(n_r=60, hidden_width=16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoGainWarning)
+        fitted = chain.fit(vectors, labels, keep_without_gain=True, **options)
+    first, expansion, last = fitted.rerankers
     assert new.is_identity
-    assert last.report["map_before"] > first.report["map_after"]  # the last one's search is with moved queries
-    assert capsys.readouterr().err.count("Held out") == 2
+    assert not first.is_identity
+    assert (first is last) == shared
+    assert capsys.readouterr().err.count("Held out") == (1 if shared else 2)
+    if not shared:  # what the last one learns on was moved by the others
+        assert last.report["map_before"] > first.report["map_after"]
     ranking = rank(query, gallery)
-    found = [mean_average_precision(step, query_labels, gallery_labels) for step in _stages(fitted, query, gallery)]
-    before = mean_average_precision(ranking, query_labels, gallery_labels)
-    assert before < found[0] < found[1]
-    assert found[2] > found[0]
-
-
-def _stages(chain, query, gallery):
-    return [Chain(*chain.rerankers[: n + 1]).rerank(query, gallery, rank(query, gallery)) for n in range(3)]
+    found = [step.rerank(query, gallery, ranking) for step in (first, Chain(first, expansion), fitted)]
+    before, alone, moved, best = (
+        mean_average_precision(found, query_labels, gallery_labels) for found in (ranking, *found)
+    )
+    assert before < alone < moved
+    assert best > alone
+    fitted.save_pretrained(tmp_path / "c")
+    loaded = Chain.from_pretrained(tmp_path / "c")
+    assert (loaded.rerankers[0] is loaded.rerankers[2]) == shared
+    assert sorted(path.name for path in (tmp_path / "c").iterdir() if path.is_dir()) == (
+        ["step-0"] if shared else ["step-0", "step-2"]
+    )
+    np.testing.assert_array_equal(loaded.rerank(query, gallery, ranking).indices, found[2].indices)
 
 
 def test_chain_keeps_fitted_reasoners_and_a_fitted_last_step_is_the_start(fitted):

@@ -57,12 +57,11 @@ def fitted_reasoners(
             dealt = copy.deepcopy(reasoner)
             dealt.sequences = "auto"
             again = AverageQueryExpansion(k=min(expansion.k, MOST_TO_AVERAGE))
-            twice = Chain(reasoner, again, FeatureReasoning(n_r=reasoner.n_r)).fit(*arguments, **options)
             methods = [
                 (f"{name})", reasoner),
                 (f'{name}, sequences="auto")', dealt),
                 (f"feature reasoning, then expansion (k={again.k})", Chain(reasoner, again)),
-                (f"feature reasoning, expansion, feature reasoning (k={again.k})" + _note(twice.rerankers[-1]), twice),
+                (f"feature reasoning, expansion, feature reasoning (k={again.k})", Chain(reasoner, again, reasoner)),
             ]
         chain = Chain(expansion, FeatureReasoning(n_r=options["n_r"])).fit(*arguments, **options)
     settings = _describe("expansion, then feature reasoning", expansion)

@@ -83,11 +83,14 @@ def fit(
     if options.get("sequences", "auto") != "auto":
         options["sequences"] = _whole_number(options["sequences"])
     last = FeatureReasoning() if init is None else FeatureReasoning.from_pretrained(init)
-    steps: list[Any] = [] if expand is None else [AlphaQueryExpansion(k=expand, alpha=alpha)]
-    steps += [] if again is None else [last, AverageQueryExpansion(k=again)]
+    before = [] if expand is None else [AlphaQueryExpansion(k=expand, alpha=alpha)]
+    after = None if again is None else AverageQueryExpansion(k=again)
     output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    chain = Chain(*steps, last).fit(data.embeddings, data.labels, data.group_ids, **options)
-    fitted = chain if steps else chain.rerankers[-1]
+    reasoner = Chain(*before, last).fit(data.embeddings, data.labels, data.group_ids, **options).rerankers[-1]
+    if after is not None and not reasoner.is_identity:
+        fitted: Any = Chain(*before, reasoner, after, reasoner)
+    else:
+        fitted = Chain(*before, reasoner) if before else reasoner
     fitted.save_pretrained(output)
     click.echo(f"Saved to {output}")
 

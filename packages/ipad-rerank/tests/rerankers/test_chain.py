@@ -20,7 +20,7 @@ from ipad_rerank import (
     UnfamiliarDensityWarning,
     rank,
 )
-from ipad_rerank.rerankers._density import Density
+from ipad_rerank.rerankers._density import Density, close_share
 
 
 @pytest.fixture
@@ -133,6 +133,31 @@ def test_unfamiliar_density_reaches_the_reasoner(data, reasoner):
         chain.rerank_candidates(data[0], candidates, gallery_size=91)
 
 
+def test_a_reasoner_looks_at_the_density_on_its_first_pass_only(data, reasoner):
+    """Moved queries lie closer to their candidates than those of the fit; the gallery is the same."""
+    query, gallery = data
+    ranking, expansion = rank(query, gallery, k=40), AverageQueryExpansion(k=30)
+    alone = Chain(reasoner, expansion, reasoner).rerank(query, gallery, ranking)
+    moved = expansion.expand(query, gallery, ranking)
+    shares = [close_share(torch.tensor(rank(part, gallery, k=19).scores), 0.5) for part in (query, moved)]
+    assert shares[1] > 1.25 * shares[0] + 0.02
+    reasoner.density = Density((91, 91), 0.5, (shares[0], shares[0]))
+    again = Chain(reasoner, expansion, reasoner)
+    for on_unfamiliar in ("warn", "fallback"):  # warnings are errors here
+        found = again.rerank(query, gallery, ranking, on_unfamiliar=on_unfamiliar)
+        np.testing.assert_array_equal(found.scores, alone.scores)
+    candidates = np.broadcast_to(gallery, (len(query), *gallery.shape))
+    again.rerank_candidates(query, candidates, gallery_size=91)
+    reasoner.density = Density((1000, 4000), 0.5, (0.0, 1.0))
+    with pytest.warns(UnfamiliarDensityWarning) as caught:
+        fell_back = again.rerank(query, gallery, ranking, on_unfamiliar="fallback")
+    assert len(caught) == 1
+    with pytest.warns(UnfamiliarDensityWarning):
+        engine = again.rerank_candidates(query, candidates, gallery_size=91, on_unfamiliar="fallback")
+    np.testing.assert_array_equal(engine.indices[:, :40], fell_back.indices)
+    np.testing.assert_array_equal(fell_back.indices, expansion.rerank(query, gallery, ranking).indices)
+
+
 def test_saved_and_loaded_is_the_same(data, reasoner, tmp_path):
     chain = Chain(AlphaQueryExpansion(k=5, alpha=1.5), DatabaseAugmentation(k=2), reasoner)
     chain.save_pretrained(tmp_path / "chain")
@@ -163,6 +188,8 @@ class TestDamagedFolders:
         [
             None,
             [{"name": "os.system", "settings": {}}],
+            [{"folder": "step-1"}, {"folder": "step-1"}],
+            [{"folder": "../elsewhere"}],
             [{"name": "k_reciprocal", "settings": {"k9": 1}}],
             ["x"],
             [{}],

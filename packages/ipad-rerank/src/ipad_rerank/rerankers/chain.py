@@ -32,7 +32,7 @@ class Chain:
     Example:
         >>> chain = Chain(AlphaQueryExpansion(k=50), FeatureReasoning()).fit(embeddings, labels)
         >>> better = chain.rerank(query, gallery, rank(query, gallery, k=500))
-        >>> best = Chain(FeatureReasoning(), AverageQueryExpansion(k=50), FeatureReasoning())  # slower
+        >>> best = Chain(reasoner, AverageQueryExpansion(k=50), reasoner)  # a fitted one, twice; costs twice as much
     """
 
     def __init__(self, *rerankers: Any) -> None:
@@ -49,8 +49,8 @@ class Chain:
     def fit(self, embeddings: Any, labels: Any, group_ids: Any = None, **options: Any) -> Chain:
         """A new chain whose reasoners are fitted in turn, each on queries moved by the steps before it.
 
-        Fitted reasoners are kept, but for a last step, whose fit starts from what it has learnt. Options are those of
-        :meth:`FeatureReasoning.fit`.
+        Fitted reasoners are kept, but for a last step, whose fit starts from what it has learnt; one reasoner that
+        stands in several places is fitted once, in the first. Options are those of :meth:`FeatureReasoning.fit`.
 
         Raises:
             TypeError: the last step is no FeatureReasoning, or a step before it is no FeatureReasoning either and
@@ -67,12 +67,17 @@ class Chain:
                     f"got {step!r}"
                 )
         fitted: list[Any] = []
+        made: dict[int, FeatureReasoning] = {}
         for place, step in enumerate(self.rerankers):
-            if isinstance(step, FeatureReasoning) and (step.is_identity or place == len(self.rerankers) - 1):
+            given = step
+            if id(given) in made:
+                step = made[id(given)]
+            elif isinstance(step, FeatureReasoning) and (step.is_identity or place == len(self.rerankers) - 1):
                 settings = step.config if step.is_identity else {"init": step}
                 reasoners = any(isinstance(other, FeatureReasoning) for other in fitted)
                 before = [QueryMover(fitted)] if reasoners else fitted
                 step = FeatureReasoning.fit(embeddings, labels, group_ids, expanders=before, **settings | options)
+                made[id(given)] = step
             fitted.append(step)
         return Chain(*fitted)
 
@@ -115,7 +120,7 @@ class Chain:
         return run_candidates(self.rerankers, query, candidates, gallery_size, batch_size, on_unfamiliar)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``chain.json`` and one folder a fitted step."""
+        """Write ``chain.json`` and one folder a reasoner."""
         folder = Path(folder)
         names = {cls: name for name, cls in RERANKERS.items()}
         unknown = [step for step in self.rerankers if type(step) not in (*names, FeatureReasoning)]
@@ -125,8 +130,10 @@ class Chain:
         steps: list[dict[str, Any]] = []
         for place, step in enumerate(self.rerankers):
             if isinstance(step, FeatureReasoning):
-                step.save_pretrained(folder / f"step-{place}")
-                steps.append({"folder": f"step-{place}"})
+                first = next(n for n, other in enumerate(self.rerankers) if other is step)
+                if first == place:
+                    step.save_pretrained(folder / f"step-{place}")
+                steps.append({"folder": f"step-{first}"})
             else:
                 steps.append({"name": names[type(step)], "settings": asdict(step)})
         part = folder / "chain.json.part"
@@ -148,13 +155,23 @@ class Chain:
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
             raise ValueError(f"{path} was not written by this version of ipad-rerank")
         try:
-            steps = [_restore(Path(folder), place, step) for place, step in enumerate(content["steps"])]
+            steps = _restore(Path(folder), content["steps"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
         return cls(*steps)
 
 
-def _restore(folder: Path, place: int, step: dict[str, Any]) -> Any:
-    if "folder" in step:
-        return FeatureReasoning.from_pretrained(folder / f"step-{place}")
-    return RERANKERS[step["name"]](**step["settings"])
+def _restore(folder: Path, saved: list[dict[str, Any]]) -> list[Any]:
+    reasoners: dict[str, FeatureReasoning] = {}
+    steps: list[Any] = []
+    for place, step in enumerate(saved):
+        if "folder" not in step:
+            steps.append(RERANKERS[step["name"]](**step["settings"]))
+            continue
+        name = step["folder"]
+        if name not in [f"step-{earlier}" for earlier in range(place + 1)]:
+            raise KeyError(f"folder {name!r}")
+        if name not in reasoners:
+            reasoners[name] = FeatureReasoning.from_pretrained(folder / name)
+        steps.append(reasoners[name])
+    return steps
