@@ -15,9 +15,10 @@ from ipad_rerank.compare import compare, split_roles
 from ipad_rerank.embeddings import EmbeddingSet, read_embeddings
 from ipad_rerank.metrics import evaluate as evaluate_ranking
 from ipad_rerank.metrics import paired_bootstrap
+from ipad_rerank.rerankers._reorder import ON_UNFAMILIAR
 from ipad_rerank.rerankers._sequence_refiner import VARIANTS
 from ipad_rerank.rerankers.chain import Chain
-from ipad_rerank.rerankers.feature_reasoning import ON_UNFAMILIAR, FeatureReasoning
+from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQueryExpansion
 
 EXAMPLE = """\b

@@ -5,26 +5,20 @@ Wan et al. 2025 (IPAD), Sec. 3.3, Eq. 12, 13 and 17, after the sub-graph scheme 
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ipad_rerank._arrays import ZERO_VECTOR_SCORE, Vectors, positive_int
-from ipad_rerank._memory import rows_that_fit
-from ipad_rerank._progress import progress_over
+from ipad_rerank._arrays import Vectors, positive_int
 from ipad_rerank.fit import fit_reasoner
 from ipad_rerank.ranking import Ranking
-from ipad_rerank.rerankers._density import Density, UnfamiliarDensityWarning, close_share
+from ipad_rerank.rerankers._density import Density
+from ipad_rerank.rerankers._reorder import reorder
 from ipad_rerank.rerankers._saving import load_folder, save_folder
 from ipad_rerank.rerankers._sequence_refiner import SequenceRefiner
 from ipad_rerank.rerankers._sequence_rows import CandidateRows, GalleryRows, rank_candidates
-from ipad_rerank.rerankers._splice import splice
-
-_TIE_STEPS = 2.0**20  # scores closer than rounding errors are ties, which keep the order they came in
-ON_UNFAMILIAR = ("warn", "fallback", "ignore")
 
 
 class FeatureReasoning(SequenceRefiner):
@@ -93,8 +87,8 @@ class FeatureReasoning(SequenceRefiner):
         items = Vectors(gallery, "gallery", dim=queries.dim)
         ranking.check_gallery(len(queries), len(items))
         head, parts = self._head(ranking.k, len(items))
-        source = GalleryRows(items, ranking, head, self._dtype, self._device(queries, items))
-        return self._rerank(queries, source, ranking, head, parts, len(items), batch_size, on_unfamiliar, progress)
+        source = GalleryRows(items, ranking, head, self.dtype, self._device(queries, items))
+        return reorder(self, queries, source, ranking, head, parts, len(items), batch_size, on_unfamiliar, progress)
 
     def rerank_candidates(
         self,
@@ -124,9 +118,9 @@ class FeatureReasoning(SequenceRefiner):
             positive_int(gallery_size, "gallery_size")
         head, parts = self._head(items.shape[1], gallery_size)
         device = self._device(queries, items)
-        ranking = rank_candidates(queries, items, self._dtype, device)
-        source = CandidateRows(items, ranking, head, self._dtype, device)
-        return self._rerank(queries, source, ranking, head, parts, gallery_size, batch_size, on_unfamiliar, progress)
+        ranking = rank_candidates(queries, items, self.dtype, device)
+        source = CandidateRows(items, ranking, head, self.dtype, device)
+        return reorder(self, queries, source, ranking, head, parts, gallery_size, batch_size, on_unfamiliar, progress)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``, made if missing."""
@@ -148,7 +142,8 @@ class FeatureReasoning(SequenceRefiner):
         return reasoner.eval()
 
     @property
-    def _dtype(self) -> torch.dtype:
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of the work."""
         return self.network.scale.dtype
 
     def _device(self, *vectors: Vectors) -> torch.device:
@@ -169,67 +164,3 @@ class FeatureReasoning(SequenceRefiner):
             if each >= 2 and parts * each <= k:  # a sequence of one candidate says nothing
                 return parts * each, parts
         return min(most, k), 1
-
-    def _rerank(
-        self,
-        queries: Vectors,
-        source: GalleryRows | CandidateRows,
-        ranking: Ranking,
-        head: int,
-        parts: int,
-        gallery_size: int | None,
-        batch_size: int | None,
-        on_unfamiliar: str,
-        progress: bool | None,
-    ) -> Ranking:
-        if on_unfamiliar not in ON_UNFAMILIAR:
-            raise ValueError(f"on_unfamiliar must be one of {', '.join(ON_UNFAMILIAR)}, got {on_unfamiliar!r}")
-        batch_size = None if batch_size is None else positive_int(batch_size, "batch_size")
-        if self.is_identity or head < 2:
-            return ranking
-        device = source.device
-        unfamiliar = on_unfamiliar != "ignore" and self._is_unfamiliar(queries, source, gallery_size, parts)
-        if unfamiliar and on_unfamiliar == "fallback":
-            return ranking
-        if self.network.scale.device != device:
-            self.to(device)
-        if batch_size is None:
-            n = head // parts + 1
-            size = 8 if self._dtype == torch.float64 else 4
-            each = size * (2 * n * parts * queries.dim + 14 * n * n)
-            batch_size = min(rows_that_fit(each, device), 8 if device.type == "cpu" else 1024)
-        starts = range(0, len(queries), batch_size)
-        refined = torch.empty(len(queries), head, dtype=self._dtype, device=device)
-        for start in progress_over(starts, len(starts), "Re-ranking", progress):
-            stop = min(start + batch_size, len(queries))
-            own, rows = queries.unit(start, stop, self._dtype, device)[:, None], source.rows(start, stop)
-            for part in range(parts):
-                refined[start:stop, part::parts] = self._scores(torch.cat([own, rows[:, part::parts]], 1))
-        return splice(ranking, refined)
-
-    @torch.no_grad()
-    def _scores(self, unit: Tensor) -> Tensor:
-        """Refined cosines of the candidates; where a query is a zero vector its order stays, a zero item is last."""
-        scores = (self(unit)[:, 1:] * _TIE_STEPS).round() / _TIE_STEPS
-        empty = unit.square().sum(-1) < 0.5
-        scores = torch.where(empty[:, :1], 0.0, scores)
-        return torch.where(empty[:, 1:], ZERO_VECTOR_SCORE, scores)
-
-    def _is_unfamiliar(self, queries: Vectors, source: Any, gallery_size: int | None, parts: int) -> bool:
-        if self.density is None:
-            return False
-        step = max(1, len(queries) // 64)  # a look at up to about 64 queries
-        seen = []
-        for row in range(0, len(queries), step):
-            own = queries.unit(row, row + 1, self._dtype, source.device)
-            seen.append((source.rows(row, row + 1)[0, ::parts] @ own[0])[None])
-        share = close_share(torch.cat(seen), self.density.close_similarity)
-        complaints = self.density.complaints(gallery_size, share, parts)
-        if complaints:
-            warnings.warn(
-                f"this reasoner was fitted for another density: {'; '.join(complaints)}. It may do worse than no "
-                're-ranking; fit on similar data, or pass on_unfamiliar="fallback" or "ignore".',
-                UnfamiliarDensityWarning,
-                stacklevel=4,
-            )
-        return bool(complaints)
