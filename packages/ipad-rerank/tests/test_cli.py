@@ -249,7 +249,7 @@ def test_every_kind_of_file_gives_the_same_parts(files, monkeypatch, name, optio
         asked.extend([*parts, settings])
         return Comparison((), 0.0, 2, "nothing")
 
-    monkeypatch.setattr("ipad_rerank.cli.compare", record)
+    monkeypatch.setattr(sys.modules["ipad_rerank.cli.compare"], "compare_sets", record)
     monkeypatch.setattr(Comparison, "__str__", lambda _: "done")
     for arguments in (["plain.npz"], [name, *options]):
         result = run("compare", files / arguments[0], *arguments[1:], "--seed", 3)

@@ -1,0 +1,25 @@
+"""What the commands read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ipad_rerank.embeddings import EmbeddingSet, read_embeddings
+from ipad_rerank.rerankers.chain import Chain
+from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
+
+
+def load_chain(folder: Path) -> Chain:
+    """What fit wrote, as a chain in any case."""
+    if (folder / "chain.json").is_file():
+        return Chain.from_pretrained(folder)
+    return Chain(FeatureReasoning.from_pretrained(folder))
+
+
+def read_labelled(file: Path, column: str | None, label_column: str | None) -> EmbeddingSet:
+    """Embeddings with labels; ValueError without them."""
+    data = read_embeddings(file, column, label_column)
+    if data.labels is None:
+        beside = f"; put them into {file.with_suffix('.labels.npy')}" if file.suffix == ".npy" else ""
+        raise ValueError(f"{file} has no labels{beside}")
+    return data

@@ -1,0 +1,61 @@
+"""``ipad-rerank compare``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ipad_rerank._retrievals import split_queries
+from ipad_rerank.cli._files import read_labelled
+from ipad_rerank.cli._options import FILE, FOLDER, labelled_columns
+from ipad_rerank.compare import compare as compare_sets
+from ipad_rerank.compare import split_roles
+from ipad_rerank.rerankers.chain import Chain
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--gallery", type=FILE, help="With --train: FILE holds the queries, this the gallery.")
+@click.option("--train", type=FILE, help="Vectors to tune and fit on; FILE is then only searched.")
+@click.option("--n-r", default=500, show_default=True)
+@click.option("--steps", default=1000, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--output", type=FOLDER, help="Save the recommended re-ranker here, for rerank and evaluate.")
+@click.option("--json", "as_json", is_flag=True)
+@labelled_columns
+def compare(
+    file: Path,
+    gallery: Path | None,
+    train: Path | None,
+    output: Path | None,
+    as_json: bool,
+    column: str | None,
+    label_column: str | None,
+    **options: Any,
+) -> None:
+    """One table of what each re-ranker brings on FILE, and which to use.
+
+    FILE's rows are used by role (train, query, gallery); without roles half of it trains and tunes, the other half is
+    searched, one query to four gallery rows.
+    """
+    if gallery is not None and train is None:
+        raise ValueError("--gallery needs --train: FILE, --gallery and --train are three files")
+    data = read_labelled(file, column, label_column)
+    if train is None:
+        parts = split_roles(data, options["seed"])
+    else:
+        searched = (
+            (data, read_labelled(gallery, column, label_column)) if gallery else split_queries(data, options["seed"])
+        )
+        parts = (read_labelled(train, column, label_column), *searched)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    result = compare_sets(*parts, **options)
+    click.echo(json.dumps(result.to_dict()) if as_json else str(result))
+    if output is not None and result.reranker is not None:
+        best = result.reranker
+        (best if isinstance(best, Chain) else Chain(best)).save_pretrained(output)
+        click.echo(f"Saved: {output}", err=True)

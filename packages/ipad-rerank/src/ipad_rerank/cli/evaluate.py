@@ -1,0 +1,51 @@
+"""``ipad-rerank evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ipad_rerank._retrievals import rank_groups, split_queries
+from ipad_rerank.cli._files import load_chain, read_labelled
+from ipad_rerank.cli._options import FILE, FOLDER, labelled_columns
+from ipad_rerank.metrics import evaluate as evaluate_ranking
+from ipad_rerank.metrics import paired_bootstrap
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--gallery", type=FILE, help="Search this file; otherwise FILE's own roles, or a split of it.")
+@click.option("--reasoner", type=FOLDER, help="Compare this with no re-ranking.")
+@click.option("--k", type=int, help="Look at the first k results only.  [default: the whole gallery]")
+@click.option("--seed", default=0, show_default=True, help="Of the split, where FILE has no roles.")
+@click.option("--json", "as_json", is_flag=True)
+@labelled_columns
+def evaluate(
+    file: Path,
+    gallery: Path | None,
+    reasoner: Path | None,
+    k: int | None,
+    seed: int,
+    as_json: bool,
+    column: str | None,
+    label_column: str | None,
+) -> None:
+    """MAP and more of FILE's queries, without and with a reasoner."""
+    step = load_chain(reasoner) if reasoner else None
+    data = read_labelled(file, column, label_column)
+    query, items = (data, read_labelled(gallery, column, label_column)) if gallery else split_queries(data, seed)
+    before, after = rank_groups(query, items, step, k)
+    labels = (query.labels, items.labels, query.group_ids, items.group_ids)
+    results = {"none": evaluate_ranking(before, *labels)}
+    if after is not None:
+        results["reasoner"] = evaluate_ranking(after, *labels)
+    if as_json:
+        click.echo(json.dumps({name: result.to_dict() for name, result in results.items()}))
+        return
+    for name, result in results.items():
+        click.echo(f"{name:10} {result}")
+    if after is not None:
+        gain = paired_bootstrap(*(result.average_precision for result in results.values()))
+        click.echo(f"gain {100 * gain.difference:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]")
