@@ -47,6 +47,16 @@ def test_every_stage_has_its_losses_and_its_own_marks():
     assert "last: training batches 20" in curves["Accuracy of stage0"].svg
 
 
+def test_skipped_images_are_no_loss_and_drawn_where_there_were_some():
+    readable = [*rows("stage0", 1, [2.0, 1.0]), *rows("stage0", 1, [0.0, 0.0], "skipped_images")]
+    (curve,) = run_curves(readable)
+    assert "skipped" not in curve.svg
+    losses, skipped = run_curves([*readable, *rows("stage0", 3, [3.0], "skipped_images")])
+    assert skipped.title == "Unreadable images of stage0"
+    assert "last: skipped_images 3" in skipped.svg
+    assert losses.svg == curve.svg
+
+
 @pytest.mark.parametrize("metrics", [[], [{"step": 1, "stage": "stage1", "event": "only words"}]])
 def test_nothing_measured_nothing_drawn(metrics):
     assert run_curves(metrics) == []

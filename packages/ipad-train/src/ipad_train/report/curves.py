@@ -16,7 +16,7 @@ from ipad_train.report.extras import require
 _TEXT = "#010203"  # stands for the page's text colour while matplotlib draws
 _COLORS = ("#1f83cf", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#888888", "#b8860b")
 _DASHES = ("-", "--", ":")
-_NOT_A_LOSS = ("step", "stage", "event", "learning_rate", "accuracy")
+_NOT_A_LOSS = ("step", "stage", "event", "learning_rate", "accuracy", "skipped_images")
 _MAP = "validation/MAP"
 
 Series = dict[str, tuple[list[float], list[float]]]  # name -> steps, values
@@ -32,7 +32,7 @@ class Curve:
 
 
 def run_curves(metrics: list[dict[str, Any]]) -> list[Curve]:
-    """Losses of every stage of a run, its accuracy in stage 0, and the validation MAP over all stages."""
+    """Losses of every stage of a run, what it skipped, its accuracy in stage 0, and the validation MAP over all stages."""
     curves = []
     for stage in STAGE_NAMES:
         rows = [row for row in metrics if row["stage"] == stage]
@@ -45,6 +45,11 @@ def run_curves(metrics: list[dict[str, Any]]) -> list[Curve]:
         if accuracy := _series(rows, lambda key: key == "accuracy"):
             shown = {"training batches": (accuracy["accuracy"][0], [100 * y for y in accuracy["accuracy"][1]])}
             curves.append(Curve(f"Accuracy of {stage}", plot(shown, f"accuracy of {stage}", "accuracy, %")))
+        skipped = _series(rows, lambda key: key == "skipped_images")
+        if any(any(values) for _, values in skipped.values()):
+            curves.append(
+                Curve(f"Unreadable images of {stage}", plot(skipped, f"skipped in {stage}", "images a step"))
+            )
     validation = _series(metrics, lambda key: key.startswith("validation/"))
     if validation:
         shown = {"overall": validation.pop(_MAP), **validation} if _MAP in validation else validation
