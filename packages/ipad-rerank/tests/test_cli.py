@@ -23,6 +23,7 @@ from ipad_rerank import (
     write_embeddings,
 )
 from ipad_rerank.cli import main
+from ipad_rerank.cli._files import load_chain
 from ipad_rerank.compare import Comparison
 
 
@@ -186,6 +187,9 @@ def test_fit_behind_expansion_and_from_a_fitted_one(files, reasoner):
     result = run("fit", files / "plain.npz", "--output", files / "more", "--init", reasoner, *options)
     assert result.exit_code == 0, result.output
     assert FeatureReasoning.from_pretrained(files / "more").n_r == 40
+    result = run("fit", files / "plain.npz", "--output", files / "twice", "--n-r", 20, *options)
+    assert result.exit_code == 0, result.output
+    assert [step.n_r for step in load_chain(files / "twice").rerankers] == [20], "not the chain that was there"
     assert (
         "init keeps its own settings"
         in run("fit", files / "plain.npz", "--output", files / "more", "--init", reasoner, "--n-r", 10).output

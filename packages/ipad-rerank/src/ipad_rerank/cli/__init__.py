@@ -15,7 +15,7 @@ A worked example, on vectors with labels in two .npz files (arrays "embeddings" 
 
 \b
   ipad-rerank compare train.npz                    does it help on my data? (splits the file; --output saves the best)
-  ipad-rerank fit train.npz --output reasoner      train a re-ranker (--expand 50: behind query expansion)
+  ipad-rerank fit train.npz --output reasoner      train a re-ranker (--again 50: search and re-order twice)
   ipad-rerank evaluate test.npz --reasoner reasoner
   ipad-rerank rerank --query q.npy --gallery g.npy --reasoner reasoner --output best.npz
 

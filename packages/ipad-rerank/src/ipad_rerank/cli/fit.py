@@ -61,6 +61,8 @@ def fit(
     else:
         fitted = Chain(*before, reasoner) if before else reasoner
     fitted.save_pretrained(output)
+    if fitted is reasoner:
+        (output / "chain.json").unlink(missing_ok=True)  # of an earlier fit; it would be read in place of this one
     click.echo(f"Saved to {output}")
 
 
