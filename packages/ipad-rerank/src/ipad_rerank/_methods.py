@@ -57,11 +57,13 @@ def fitted_reasoners(
             dealt = copy.deepcopy(reasoner)
             dealt.sequences = "auto"
             again = AverageQueryExpansion(k=min(expansion.k, MOST_TO_AVERAGE))
+            twice = f"feature reasoning, expansion, feature reasoning (k={again.k}"
             methods = [
                 (f"{name})", reasoner),
                 (f'{name}, sequences="auto")', dealt),
                 (f"feature reasoning, then expansion (k={again.k})", Chain(reasoner, again)),
-                (f"feature reasoning, expansion, feature reasoning (k={again.k})", Chain(reasoner, again, reasoner)),
+                (f"{twice})", Chain(reasoner, again, reasoner)),
+                (f'{twice}, sequences="auto")', Chain(dealt, again, dealt)),
             ]
         chain = Chain(expansion, FeatureReasoning(n_r=options["n_r"])).fit(*arguments, **options)
     settings = _describe("expansion, then feature reasoning", expansion)
