@@ -149,6 +149,20 @@ def test_chain_fits_on_expanded_queries_and_survives_saving(tmp_path):
     np.testing.assert_array_equal(np.sort(found.indices, 1), np.tile(np.arange(50), (100, 1)))
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "auto"), (1, 1), (3, 3)])
+def test_behind_a_query_expansion_candidates_are_dealt_out_unless_told_otherwise(given, expected):
+    vectors, labels, _ = clusters(400, seed=0)
+    few = {key: FAST[key] for key in ("batch_size", "evaluations")} | {"steps": 2, "verbose": False}
+    new = FeatureReasoning(n_r=60, hidden_width=16, sequences=given)
+    assert new.sequences == given
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoGainWarning)
+        alone = Chain(new).fit(vectors, labels, **few).rerankers[-1]
+        behind = Chain(AverageQueryExpansion(k=5), new).fit(vectors, labels, **few).rerankers[-1]
+        told = Chain(AverageQueryExpansion(k=5), new).fit(vectors, labels, sequences=2, **few).rerankers[-1]
+    assert (alone.sequences, behind.sequences, told.sequences) == (given, expected, 2)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_chain_fits_reasoners_in_turn_and_one_that_stands_twice_once(shared, capsys, tmp_path):
     vectors, labels, _ = clusters(1000, seed=0)

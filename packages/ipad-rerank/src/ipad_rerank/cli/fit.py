@@ -21,7 +21,7 @@ from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQu
 @click.option("--n-r", type=int, help="Candidates looked at, and the query.  [default: 500]")
 @click.option("--n-t", type=int, help="Rounds.  [default: 1]")
 @click.option("--variant", type=click.Choice(VARIANTS), help='What moves; "full" is the default.')
-@click.option("--sequences", help='Deal candidates out to so many, or "auto".  [default: 1]')
+@click.option("--sequences", help='Deal candidates out to so many, or "auto".  [default: 1, behind --expand auto]')
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--expand", type=int, help="Put alpha query expansion with this k before it.")
 @click.option("--alpha", default=3.0, show_default=True, help="Of that expansion; 0 weighs its k alike.")

@@ -27,7 +27,7 @@ class SequenceRefiner(nn.Module):
         step_size: float = 5.0,
         variant: str = "full",
         low_precision: bool = False,
-        sequences: int | str = 1,
+        sequences: int | str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -37,7 +37,8 @@ class SequenceRefiner(nn.Module):
             raise ValueError(f"step_size must be above 0, got {step_size}")
         if variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-        self.sequences = sequences if sequences == "auto" else positive_int(sequences, 'sequences (or "auto")')
+        given = sequences is None or sequences == "auto"
+        self.sequences = sequences if given else positive_int(sequences, 'sequences (or "auto")')
         self.n_r = int(n_r)
         self.n_t = positive_int(n_t, "n_t")
         self.hidden_width = positive_int(hidden_width, "hidden_width")

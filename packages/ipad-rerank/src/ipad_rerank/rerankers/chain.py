@@ -50,7 +50,9 @@ class Chain:
         """A new chain whose reasoners are fitted in turn, each on queries moved by the steps before it.
 
         Fitted reasoners are kept, but for a last step, whose fit starts from what it has learnt; one reasoner that
-        stands in several places is fitted once, in the first. Options are those of :meth:`FeatureReasoning.fit`.
+        stands in several places is fitted once, in the first. Behind a query expansion the candidates are dealt out to
+        as many sequences as pay (``sequences="auto"``), unless their number is given. Options are those of
+        :meth:`FeatureReasoning.fit`.
 
         Raises:
             TypeError: the last step is no FeatureReasoning, or a step before it is no FeatureReasoning either and
@@ -74,6 +76,8 @@ class Chain:
                 step = made[id(given)]
             elif isinstance(step, FeatureReasoning) and (step.is_identity or place == len(self.rerankers) - 1):
                 settings = step.config if step.is_identity else {"init": step}
+                if step.is_identity and step.sequences is None and any(map(moves_queries, fitted)):
+                    settings["sequences"] = "auto"
                 reasoners = any(isinstance(other, FeatureReasoning) for other in fitted)
                 before = [QueryMover(fitted)] if reasoners else fitted
                 step = FeatureReasoning.fit(embeddings, labels, group_ids, expanders=before, **settings | options)

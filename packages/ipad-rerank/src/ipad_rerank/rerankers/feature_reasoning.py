@@ -35,7 +35,8 @@ class FeatureReasoning(SequenceRefiner):
         low_precision: Run the network's products in bfloat16.
         sequences: Deal ``m (n_r - 1)`` candidates out to m sequences, each m-th to one, so that they lie less dense and
             more of them are re-ordered, at m times the cost. "auto" takes as many as bring the gallery to the density
-            at which the fit gained most; in either case no more than the ranking is deep enough for.
+            at which the fit gained most; in either case no more than the ranking is deep enough for. None is 1; behind
+            a query expansion, whose search makes a new tail in any case, :meth:`Chain.fit` makes it "auto".
         seed: Of the initial weights.
 
     Raises:
@@ -156,7 +157,7 @@ class FeatureReasoning(SequenceRefiner):
     def _head(self, k: int, gallery_size: int | None) -> tuple[int, int]:
         """How many of k candidates to re-order, and in how many sequences."""
         most = self.n_r - 1 if gallery_size is None else max(min(self.n_r, gallery_size // 2) - 1, 1)
-        wanted = self.sequences
+        wanted = self.sequences or 1
         if wanted == "auto":
             wanted = self.density.sequences(gallery_size) if self.density and gallery_size else 1
         for parts in range(wanted, 1, -1):
