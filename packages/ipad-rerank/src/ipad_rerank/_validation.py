@@ -30,6 +30,15 @@ class Comparison:
         return min(high for *_, high in self.sizes)
 
     @property
+    def best_size(self) -> int:
+        """The largest gallery whose MAP comes within half a point of the best: larger ones need fewer sequences.
+
+        By MAP, not by gain: behind a query expansion the gain is largest where the expansion did harm.
+        """
+        best = max(after for _, _, after, _ in self.sizes)
+        return max(size for size, _, after, _ in self.sizes if after >= best - 0.005)
+
+    @property
     def summary(self) -> str:
         gain = self.after - self.before
         return (

@@ -138,8 +138,7 @@ def fit_reasoner(
     reasoner.eval()
     comparison = judging.compare(reasoner, seed)
     threshold, per_batch = shares
-    best_size = max(comparison.sizes, key=lambda row: row[2] - row[1])[0]
-    reasoner.density = Density((low, high), threshold, (min(per_batch), max(per_batch)), best_size)
+    reasoner.density = Density((low, high), threshold, (min(per_batch), max(per_batch)), comparison.best_size)
     reasoner.report = comparison.to_dict() | {"returned": "fitted"}
     _announce(reasoner, comparison, keep_without_gain, verbose)
     return reasoner

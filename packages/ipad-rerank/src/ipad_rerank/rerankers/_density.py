@@ -28,7 +28,7 @@ class Density:
         gallery_sizes: Smallest and largest gallery searched.
         close_similarity: Cosine above which a candidate counts as close to its query.
         close_shares: Smallest and largest share of close ones among a query's candidates (means over queries).
-        best_gallery_size: Where held-out queries gained most.
+        best_gallery_size: Where the MAP of held-out queries came out best.
     """
 
     gallery_sizes: tuple[int, int]
@@ -49,7 +49,7 @@ class Density:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def sequences(self, gallery_size: int) -> int:
-        """To how many sequences to deal candidates out, so that they lie as dense as where the fit gained most."""
+        """To how many sequences to deal candidates out, so that they lie as dense as where the fit came out best."""
         return max(1, round(gallery_size / (self.best_gallery_size or self.gallery_sizes[1])))
 
     def complaints(self, gallery_size: int | None, share: float | None, parts: int = 1) -> list[str]:

@@ -35,7 +35,7 @@ class FeatureReasoning(SequenceRefiner):
         low_precision: Run the network's products in bfloat16.
         sequences: Deal ``m (n_r - 1)`` candidates out to m sequences, each m-th to one, so that they lie less dense and
             more of them are re-ordered, at m times the cost. "auto" takes as many as bring the gallery to the density
-            at which the fit gained most; in either case no more than the ranking is deep enough for. None is 1; behind
+            at which the fit came out best; in either case no more than the ranking is deep enough for. None is 1; behind
             a query expansion, whose search makes a new tail in any case, :meth:`Chain.fit` makes it "auto".
         seed: Of the initial weights.
 
