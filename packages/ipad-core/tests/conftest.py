@@ -20,3 +20,15 @@ def seeded():
 def small_trunk():
     """Options of a trunk that takes milliseconds."""
     return {**SMALL_TRUNK, "backbone_options": dict(SMALL_TRUNK["backbone_options"])}
+
+
+@pytest.fixture(scope="session")
+def empty_cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("hub-cache"))
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch, empty_cache):
+    """No test reaches the hub, or files that somebody's cache holds."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", empty_cache)

@@ -5,5 +5,15 @@ from __future__ import annotations
 from ipad_core._registry import create_model, list_models, register_model
 from ipad_core.models import IPAD, AttributeEmbedder
 from ipad_core.output import EmbeddingOutput
+from ipad_core.weights import WeightsNotFoundError, describe_weights
 
-__all__ = ["IPAD", "AttributeEmbedder", "EmbeddingOutput", "create_model", "list_models", "register_model"]
+__all__ = [
+    "IPAD",
+    "AttributeEmbedder",
+    "EmbeddingOutput",
+    "WeightsNotFoundError",
+    "create_model",
+    "describe_weights",
+    "list_models",
+    "register_model",
+]
