@@ -18,8 +18,8 @@ SMALL = {
     "model": {
         "options": {
             "image_size": 32, "embed_dim": 16, "latent_dim": 16, "crop_size": 32,
-            "backbone_options": {"channels": [8, 8, 16, 16], "stem_width": 8, "output_stride": 8},
-            "semantic_options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0},
+            "trunk": {"options": {"channels": [8, 8, 16, 16], "stem_width": 8, "output_stride": 8}},
+            "semantic_trunk": {"options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}},
         }
     },
     "stage0": {"steps": 2, "batch_size": 16},

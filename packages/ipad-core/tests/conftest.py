@@ -1,25 +1,18 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
-SMALL_TRUNK = {
-    "backbone": "resnet10t",
-    "backbone_options": {"channels": [8, 8, 16, 16], "stem_width": 8},
-    "image_size": 32,
-}
+NARROW = {"channels": [8, 8, 16, 16], "stem_width": 8}
+SMALL_TRUNK = {"trunk": {"name": "resnet10t", "options": NARROW}, "image_size": 32}
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test starts from the same random state."""
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def small_trunk():
-    """Options of a trunk that takes milliseconds."""
-    return {**SMALL_TRUNK, "backbone_options": dict(SMALL_TRUNK["backbone_options"])}
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +25,9 @@ def no_hub(monkeypatch, empty_cache):
     """No test reaches the hub, or files that somebody's cache holds."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", empty_cache)
+
+
+@pytest.fixture
+def small_trunk():
+    """Options of a trunk that takes milliseconds."""
+    return copy.deepcopy(SMALL_TRUNK)

@@ -27,8 +27,10 @@ def make(small_trunk):
             vit = name != "ipad_tiny"
             options = {
                 "embed_dim": 16, "latent_dim": 8, "crop_size": 32, "semantic_heads": 2,
-                "semantic_backbone": "vit_tiny_patch16_224" if vit else "hybrid",
-                "semantic_options": {"embed_dim": 16, "depth": 1, "num_heads": 2},
+                "semantic_trunk": {
+                    "name": "vit_tiny_patch16_224" if vit else "hybrid",
+                    "options": {"embed_dim": 16, "depth": 1, "num_heads": 2},
+                },
                 **options,
             }  # fmt: skip
         elif name.startswith("attribute_classifier"):
@@ -151,7 +153,10 @@ def test_saved_and_read_back_bit_for_bit(make, name, tmp_path):
     assert not again.training
     assert type(again) is type(model)
     assert again.options == model.options
-    assert json.loads((tmp_path / "config.json").read_text())["options"] == model.options
+    assert again.weights == model.weights
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config == {"architecture": model.architecture, "options": model.options, "weights": model.weights}
+    assert all(record["source"] == "random" for record in model.weights.values())
     with torch.no_grad():
         assert_same(again(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX), model.eval()(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX))
 

@@ -9,6 +9,8 @@ import torch
 from ipad_core import IPAD, AttributeEmbedder, create_model
 from ipad_core.models import TripletNetwork
 
+SMALL_TRUNK = {"trunk": {"name": "resnet10t", "options": {"channels": [8, 8, 16, 16], "stem_width": 8}}}
+
 
 @pytest.fixture
 def triplet(small_trunk):
@@ -22,22 +24,34 @@ def saved(triplet, tmp_path):
 
 
 def test_options_are_recorded_with_defaults_and_detached_from_the_caller(small_trunk):
-    small_trunk["backbone_options"]["channels"] = (8, 8, 16, 16)
+    small_trunk["trunk"]["options"]["channels"] = (8, 8, 16, 16)
     model = create_model("triplet", num_attributes=2, embed_dim=4, **small_trunk)
-    small_trunk["backbone_options"]["channels"] = None
-    assert model.options["backbone_options"]["channels"] == [8, 8, 16, 16]
-    assert model.options["pretrained"] is False
+    small_trunk["trunk"]["options"]["channels"] = None
+    assert model.options["trunk"]["options"]["channels"] == [8, 8, 16, 16]
+    assert model.options["position_channels"] is False
     assert "self" not in model.options
 
 
+def test_the_name_of_a_trunk_is_recorded_as_a_mapping():
+    assert create_model("triplet", num_attributes=2, trunk="resnet10t").options["trunk"] == {"name": "resnet10t"}
+
+
+def test_an_unknown_key_of_the_trunk_names_the_nearest(small_trunk):
+    small_trunk["trunk"]["pretraind"] = True
+    with pytest.raises(TypeError, match="trunk has no key 'pretraind'; did you mean one of: pretrained"):
+        create_model("triplet", num_attributes=2, **small_trunk)
+
+
 def test_options_must_fit_into_json(small_trunk):
-    small_trunk["backbone_options"]["act_layer"] = torch.nn.ReLU
+    small_trunk["trunk"]["options"]["act_layer"] = torch.nn.ReLU
     with pytest.raises(TypeError, match="the options of TripletNetwork must fit into JSON"):
         create_model("triplet", num_attributes=2, **small_trunk)
 
 
 def test_changes_at_loading(saved):
-    assert TripletNetwork.from_pretrained(saved, pretrained=True).options["pretrained"] is False
+    changed = TripletNetwork.from_pretrained(saved, trunk={"freeze": 1, "pretrained": True})
+    assert changed.options["trunk"] == {**SMALL_TRUNK["trunk"], "freeze": 1}
+    assert not changed.trunk.features.conv1[0].weight.requires_grad
     with pytest.raises(TypeError, match="embed_dims"):
         AttributeEmbedder.from_pretrained(saved, embed_dims=3)
     with pytest.raises(ValueError, match="does not fit"):
@@ -46,9 +60,9 @@ def test_changes_at_loading(saved):
 
 def test_a_loaded_model_does_not_look_for_pretrained_weights(saved):
     config = json.loads((saved / "config.json").read_text())
-    config["options"]["pretrained"] = True
+    config["options"]["trunk"] |= {"pretrained": True, "weights": "gone.pth"}
     (saved / "config.json").write_text(json.dumps(config))
-    assert AttributeEmbedder.from_pretrained(saved).options["pretrained"] is False
+    assert AttributeEmbedder.from_pretrained(saved).options["trunk"] == SMALL_TRUNK["trunk"]
 
 
 def test_another_class_than_asked_for(saved):
@@ -72,14 +86,18 @@ def test_neither_a_folder_nor_a_repository(monkeypatch):
     def unreachable(*args, **options):
         raise OSError("offline")
 
-    monkeypatch.setattr("ipad_core.models.embedder.snapshot_download", unreachable)
+    monkeypatch.setattr("ipad_core.models.saved_model.snapshot_download", unreachable)
     with pytest.raises(FileNotFoundError, match="runs/missing is no folder, and could not be read as a repository"):
         AttributeEmbedder.from_pretrained("runs/missing")
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", "{}", '{"architecture": "triplet"}', '{"architecture": 1, "options": {}}', "null", "\xff"]
-)
+    "content",
+    [
+        "{", "[]", "{}", '{"architecture": "triplet"}', '{"architecture": 1, "options": {}}', "null", "\xff",
+        '{"architecture": "triplet", "options": {}, "weights": 3}', '{"architecture": "triplet", "options": 3}',
+    ],
+)  # fmt: skip
 def test_broken_config(saved, content):
     (saved / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=r"config.json does not describe a model"):
@@ -126,7 +144,7 @@ def test_trunk_of_another_network_is_taken_over(triplet, small_trunk):
     triplet.load_trunk(classifier)
     for mine, theirs in zip(triplet.trunk.parameters(), classifier.trunk.parameters(), strict=True):
         assert torch.equal(mine, theirs)
-    small_trunk["backbone_options"]["channels"] = [8, 8, 8, 8]
+    small_trunk["trunk"]["options"]["channels"] = [8, 8, 8, 8]
     other = create_model("csn", num_attributes=2, embed_dim=4, **small_trunk)
     with pytest.raises(ValueError, match="the trunk of 'csn' does not fit 'triplet'"):
         triplet.load_trunk(other)
@@ -146,13 +164,3 @@ def test_larger_images_are_resized_for_the_trunk(triplet):
     triplet.trunk.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
     triplet(torch.rand(1, 3, 100, 70), torch.tensor([0]))
     assert seen == [(1, 3, 32, 32)]
-
-
-def test_pretrained_trunk_from_a_local_file(triplet, small_trunk, tmp_path):
-    from safetensors.torch import save_file
-
-    save_file({k: v.clone() for k, v in triplet.trunk.features.state_dict().items()}, tmp_path / "trunk.safetensors")
-    small_trunk["backbone_options"]["pretrained_cfg_overlay"] = {"file": str(tmp_path / "trunk.safetensors")}
-    small_trunk["backbone_options"]["pretrained_strict"] = False
-    model = create_model("triplet", num_attributes=2, embed_dim=4, pretrained=True, **small_trunk)
-    assert torch.equal(model.trunk.features.conv1[0].weight, triplet.trunk.features.conv1[0].weight)

@@ -9,6 +9,7 @@ from ipad_core.layers import attention_boxes, crop_regions, fuse_branches
 from ipad_core.layers.iterative_attention import READINGS
 
 IMAGES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+SMALL_TOKENS = {"embed_dim": 16, "depth": 1, "num_heads": 2}
 IDS, INDEX = torch.tensor([0, 1, 1, 0, 1]), torch.tensor([0, 0, 1, 2, 2])
 
 
@@ -18,8 +19,8 @@ def make(small_trunk):
 
     def build(**options):
         sizes = {
-            "num_attributes": 2, "embed_dim": 16, "latent_dim": 8, "semantic_backbone": "hybrid", "crop_size": 32,
-            "semantic_heads": 2, "semantic_options": {"embed_dim": 16, "depth": 1, "num_heads": 2}, **small_trunk,
+            "num_attributes": 2, "embed_dim": 16, "latent_dim": 8, "crop_size": 32, "semantic_heads": 2,
+            "semantic_trunk": {"name": "hybrid", "options": SMALL_TOKENS}, **small_trunk,
         }  # fmt: skip
         return IPAD(**{**sizes, **options})
 
@@ -108,7 +109,7 @@ def test_initialize_semantic_takes_over_stage_1_and_the_trunk(make):
     model.initialize_semantic(stage1)
     for mine, theirs in zip(model.spatial.state_dict().values(), stage1.spatial.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs)
-    stem = model.semantic.tokens.stem
+    stem = model.semantic.tokens.trunk
     assert torch.equal(stem.features.conv1[0].weight, stage1.trunk.features.conv1[0].weight)
     assert stem.features.conv1[0].weight.data_ptr() != model.trunk.features.conv1[0].weight.data_ptr()
     with pytest.raises(ValueError, match="another IP-SP"):
@@ -130,8 +131,8 @@ def test_beta_may_be_set_later_and_is_saved(make, tmp_path):
 
 
 def test_vision_transformer_gets_its_own_statistics(make):
-    model = make(semantic_backbone="vit_tiny_patch16_224")
-    assert model.semantic.tokens.mean.flatten().tolist() == [0.5, 0.5, 0.5]
+    model = make(semantic_trunk={"name": "vit_tiny_patch16_224", "options": SMALL_TOKENS})
+    assert model.semantic.tokens.trunk.mean.flatten().tolist() == [0.5, 0.5, 0.5]
     seen = []
     model.semantic.tokens.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     crops = torch.rand(1, 3, 32, 32)

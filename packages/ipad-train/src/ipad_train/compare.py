@@ -20,7 +20,7 @@ from ipad_train.reranking import load_reasoner
 from ipad_train.training import Training
 
 # Options of the configured network that every method takes, so that they share its trunk and size.
-SHARED_OPTIONS = ("image_size", "backbone", "backbone_stage", "backbone_options", "embed_dim", "position_channels")
+SHARED_OPTIONS = ("image_size", "trunk", "embed_dim", "position_channels")
 STUCK_BELOW = 1.25  # an attribute below this multiple of the random MAP counts as never having left chance
 
 

@@ -13,7 +13,7 @@ from ipad_train.data import RunData
 from ipad_train.objectives import AttributeClassification, AttributeDiverging, BranchClusters, MetricLearning
 
 # Options that a stage-0 classifier shares with the network whose trunk it trains.
-_TRUNK_OPTIONS = ("image_size", "backbone", "backbone_stage", "backbone_options", "pretrained")
+_TRUNK_OPTIONS = ("image_size", "trunk")
 
 
 def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> AttributeEmbedder:
@@ -37,8 +37,8 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
         stage1 = run_dir / "stages" / "stage1"
         model.initialize_semantic(IPAD.from_pretrained(stage1, semantic=False) if stage1.is_dir() else None)
         return model
-    with torch.device("meta"):
-        shape = create_model(name, num_attributes=num_attributes, **{**options, "pretrained": False})
+    with torch.device("meta"):  # where no pretrained weights are looked for
+        shape = create_model(name, num_attributes=num_attributes, **options)
     if stage == "stage1":
         if isinstance(shape, IPAD):
             options["semantic"] = False  # built when stage 2 needs it
@@ -48,7 +48,6 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
             model.load_trunk(AttributeEmbedder.from_pretrained(source))
         return model
     trunk = {key: shape.options[key] for key in _TRUNK_OPTIONS}
-    trunk["pretrained"] = options.get("pretrained", False)
     return create_model(
         "attribute_classifier", num_attributes=num_attributes, num_values=list(data.schema.num_values), **trunk
     )

@@ -23,12 +23,12 @@ from ipad_train.tracking import Tracker
 TINY = {
     "image_size": 32,
     "embed_dim": 16,
-    "backbone_options": {"channels": [8, 8, 16, 16], "stem_width": 8, "output_stride": 8},
+    "trunk": {"options": {"channels": [8, 8, 16, 16], "stem_width": 8, "output_stride": 8}},
 }
 TINY_IPAD = TINY | {
     "latent_dim": 16,
     "crop_size": 32,
-    "semantic_options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0},
+    "semantic_trunk": {"options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}},
 }
 RENDERED = [
     "data.options={num_train: 10, num_validation: 10, num_test: 60, size: 64}", "data.detail_size=64",

@@ -1,65 +1,131 @@
-"""A convolutional trunk of timm, cut after one stage."""
+"""A network of timm as a trunk: images in, one feature map out."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ipad_core._timm import timm
+from ipad_core.backbones.network import create_network, register_statistics
+from ipad_core.backbones.stages import choose_stages, is_isotropic, leading_modules, stages_of
+from ipad_core.weights import WeightsRecord, find_weights, load_weights, random_weights
+from ipad_core.weights.fitting import shapes_of
 
 
 class Trunk(nn.Module):
-    """Feature map of a timm network after one of its stages; what lies behind it is not built.
+    """Feature map of a timm network after one or several of its stages; what lies behind them is not built.
+
+    A vision transformer's stages are its blocks; its map is that of the patch tokens after the network's last norm.
 
     Args:
-        name: Any timm network with feature extraction, e.g. ``resnet50``.
-        stage: Index among timm's features; 3 is the third stage of a ResNet (stride 16).
-        pretrained: Load timm's weights (from the hub, or a file in ``pretrained_cfg_overlay``).
+        name: Any network of timm, e.g. ``resnet50``; a tag such as in ``resnet50.tv_in1k`` says which weights.
+        stage: Index among timm's features; 3 is the third stage of a ResNet (stride 16). Several are resized to the
+            first one's size, bilinearly, and concatenated: ``[3, 4]`` adds the meaning of the fourth stage to the detail of
+            the third. None for the deepest stage of stride 16 or less; of a vision transformer that is its last block.
         options: Further arguments of ``timm.create_model``.
+        pretrained: Start from timm's weights: from the hub, or from a package of the index where the hub is out of reach.
+        weights: File to start from instead: ``.safetensors``, or what ``torch.save`` wrote, with timm's names or
+            open_clip's (image towers of CLIP and SigLIP).
+        freeze: So many leading stages stay as they are, and the stem with them: no gradient, always in evaluation mode.
+            Stages count as timm counts features: 1 is the stem of a ResNet, 2 the stem and its first stage.
+        freeze_norm: All running statistics of batch norm stay as they are; weights still learn.
+        image_size: Side of the images, px.
 
     Shape:
-        images ``(N, 3, H, W)``, normalized; returns ``(N, C, h, w)`` with C = ``num_features``.
+        images ``(N, 3, H, W)``, normalized; returns ``(N, C, h, w)`` with C = ``num_features``, h = H / ``stride``
+        rounded up.
+
+    Attributes:
+        started_from: The record of the weights that it started from, see :data:`ipad_core.weights.WeightsRecord`.
+
+    On the meta device, where tensors have no values, no weights are looked for.
 
     Raises:
-        ValueError: timm knows no such network, or the network has no such stage.
+        ValueError: timm knows no such network, it has no such stage, the size or ``freeze`` does not fit it, or
+            the weights do not.
+        FileNotFoundError: the file ``weights`` does not exist.
+        WeightsNotFoundError: ``pretrained``, and there are no weights; the message says what to install.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str = "resnet50", stage: int = 3, pretrained: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        name: str = "resnet50",
+        stage: int | Sequence[int] | None = None,
+        options: Mapping[str, Any] | None = None,
+        pretrained: bool = False,
+        weights: str | None = None,
+        freeze: int = 0,
+        freeze_norm: bool = False,
+        image_size: int = 224,
+    ) -> None:
         super().__init__()
-        check_name(name)
-        try:
-            self.features = timm.create_model(
-                name, pretrained=pretrained, features_only=True, out_indices=(stage,), **options
-            )
-        except (IndexError, AssertionError) as error:
-            raise ValueError(f"backbone {name!r} has no stage {stage}: {error!r}") from error
-        self.num_features: int = self.features.feature_info.channels()[-1]
-        self.stride: int = self.features.feature_info.reduction()[-1]
-        register_statistics(self, getattr(self.features, "pretrained_cfg", None))
+        network = create_network(name, image_size, options)
+        stages = stages_of(network)
+        chosen = choose_stages(name, stages, stage)
+        is_vit = is_isotropic(stages)
+        self.num_features = sum(stages[index]["num_chs"] for index in chosen)
+        self.stride: int = stages[chosen[0]]["reduction"]
+        if is_vit and image_size % self.stride:
+            raise ValueError(f"the image size of {name!r} must be a multiple of {self.stride} px, got {image_size}")
+        self._indices = sorted(chosen)
+        self._order = [self._indices.index(index) for index in chosen]
+        self._norm = is_vit
+        found = None if next(network.parameters()).is_meta else find_weights(network, pretrained, weights)
+        whole = shapes_of(network)
+        network.prune_intermediate_layers(self._indices, prune_norm=not is_vit, prune_head=True)
+        if found is not None:
+            load_weights(network, found, whole)
+        self.features = network
+        self.started_from: WeightsRecord = random_weights(network.pretrained_cfg) if found is None else found.record
+        register_statistics(self, network.pretrained_cfg)
+        self._still = self._freeze(stages, freeze, freeze_norm)
+        self.train(self.training)
 
     def forward(self, images: Tensor) -> Tensor:
         if images.device.type == "cpu":  # a quarter faster there; on other devices the layout is the caller's
             images = images.contiguous(memory_format=torch.channels_last)
-        return self.features(images)[-1]
-
-
-def check_name(name: str) -> None:
-    """Raise a ValueError with the nearest names if timm knows no such network; ``hf-hub:`` and the like pass."""
-    if ":" not in name and not timm.is_model(name):
-        near = get_close_matches(name.split(".")[0], timm.list_models(), n=4)
-        raise ValueError(
-            f"timm knows no network {name!r}; did you mean one of: {', '.join(near) or 'timm.list_models()'}?"
+        maps = self.features.forward_intermediates(
+            images, indices=self._indices, norm=self._norm, output_fmt="NCHW", intermediates_only=True
         )
+        first, *others = (maps[position] for position in self._order)
+        if not others:
+            return first
+        size = tuple(first.shape[2:])
+        return torch.cat([first, *(F.interpolate(other, size, mode="bilinear") for other in others)], dim=1)
 
+    def train(self, mode: bool = True) -> Trunk:
+        """Frozen stages and frozen norms stay in evaluation mode."""
+        super().train(mode)
+        for module in self._still:
+            module.training = False
+        return self
 
-def register_statistics(module: nn.Module, config: dict[str, Any] | None) -> None:
-    """Give a module the mean and standard deviation of timm's configuration as buffers ``(1, 3, 1, 1)``."""
-    for statistic, default in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
-        value = torch.tensor((config or {}).get(statistic) or default).view(1, 3, 1, 1)
-        module.register_buffer(statistic, value, persistent=False)
+    def take_over(self, other: Trunk) -> None:
+        """Copy another trunk's tensors, and the record of what they started from.
+
+        Raises:
+            RuntimeError: the trunks differ.
+        """
+        self.load_state_dict(other.state_dict())
+        self.started_from = dict(other.started_from)
+
+    def _freeze(self, stages: list[dict[str, Any]], freeze: int, freeze_norm: bool) -> list[nn.Module]:
+        """Take the gradients from the leading stages; the modules that never train."""
+        count = self._indices[-1] + 1
+        if not 0 <= freeze <= count:
+            raise ValueError(f"freeze must be within [0, {count}], the stages that the trunk runs, got {freeze}")
+        modules = list(self.features.modules())
+        still = [module for module in modules if freeze_norm and getattr(module, "running_mean", None) is not None]
+        if freeze:
+            leading = modules if freeze == count else [self.features, *leading_modules(self.features, stages, freeze)]
+            for module in leading:
+                for parameter in module.parameters(recurse=False):
+                    parameter.requires_grad_(False)
+            still += leading
+        return still

@@ -1,58 +1,47 @@
-"""Vision transformers of timm as sequences of patch tokens, without a class token."""
+"""Vision transformers as sequences of patch tokens, without a class token."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from timm.layers import HybridEmbed
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ipad_core._timm import timm
-from ipad_core.backbones.trunk import Trunk, check_name, register_statistics
+from ipad_core.backbones.trunk import Trunk
+from ipad_core.backbones.trunk_mapping import build_trunk, trunk_mapping, without_weights
 
 
 class ViTTokens(nn.Module):
-    """Patch tokens of a timm vision transformer.
+    """Patch tokens of a vision transformer.
 
     Args:
-        name: A timm ViT, e.g. ``vit_base_patch16_224``.
-        image_size: Side of the input, px; position embeddings are resized to it.
-        pretrained: Load timm's weights.
-        options: Further arguments of ``timm.create_model``.
+        trunk: A vision transformer of timm, e.g. ``vit_base_patch16_224``.
 
     Shape:
-        images ``(B, 3, S, S)``, normalized with ``mean`` and ``std``; returns ``(B, N, C)`` with C = ``num_features``.
+        images ``(B, 3, S, S)``, normalized with ``mean`` and ``std`` of ``trunk``; returns ``(B, N, C)`` with
+        C = ``num_features``.
 
     Raises:
         ValueError: the network is no vision transformer.
     """
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, name: str, image_size: int, pretrained: bool = False, **options: Any) -> None:
+    def __init__(self, trunk: Trunk) -> None:
         super().__init__()
-        check_name(name)
-        try:
-            self.vit = timm.create_model(name, pretrained=pretrained, img_size=image_size, num_classes=0, **options)
-        except TypeError as error:
-            raise ValueError(
-                f"{name!r} cannot be built as a vision transformer of {image_size} px: {error}"
-            ) from error
-        if not hasattr(self.vit, "num_prefix_tokens"):
+        if not hasattr(trunk.features, "num_prefix_tokens"):
+            name = trunk.features.pretrained_cfg["architecture"]
             raise ValueError(f"{name!r} is no vision transformer; give 'hybrid' or e.g. 'vit_base_patch16_224'")
-        register_statistics(self, self.vit.pretrained_cfg)
-        self.num_features: int = self.vit.num_features
+        self.trunk = trunk
+        self.num_features = trunk.num_features
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.vit.forward_features(images)[:, self.vit.num_prefix_tokens :]
+        return self.trunk(images).flatten(2).transpose(1, 2)
 
 
 class HybridTokens(nn.Module):
-    """A small ViT over the feature map of a convolutional stem: the form that learns from few images.
+    """A small ViT over the feature map of another trunk: the form that learns from few images.
 
     Args:
         stem: Makes the map.
@@ -71,26 +60,49 @@ class HybridTokens(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         side = -(-image_size // stem.stride)
-        embed = partial(HybridEmbed, backbone=stem, feature_size=(side, side))
+        place = nn.Identity()  # timm's ViT initializes all that it holds, so the stem goes in when that is done
+        place.num_features = stem.num_features
+        embed = partial(timm.layers.HybridEmbed, backbone=place, feature_size=(side, side))
         with torch.no_grad():
-            self.vit = VisionTransformer(
+            self.vit = timm.models.VisionTransformer(
                 img_size=image_size, patch_size=1, embed_layer=embed, embed_dim=embed_dim, depth=depth,
                 num_heads=num_heads, mlp_ratio=mlp_ratio, class_token=False, global_pool="", num_classes=0,
             )  # fmt: skip
+        self.vit.patch_embed.backbone = stem
         self.num_features = embed_dim
 
     @property
-    def mean(self) -> Tensor:
-        return self.stem.mean
-
-    @property
-    def std(self) -> Tensor:
-        return self.stem.std
-
-    @property
-    def stem(self) -> Trunk:
-        """The convolutional stem."""
+    def trunk(self) -> Trunk:
+        """The stem."""
         return self.vit.patch_embed.backbone
 
     def forward(self, images: Tensor) -> Tensor:
         return self.vit.forward_features(images)
+
+
+def build_tokens(
+    semantic_trunk: str | Mapping[str, Any], crop_size: int, trunk: Trunk, mapping: str | Mapping[str, Any]
+) -> ViTTokens | HybridTokens:
+    """Tokens of the second branch.
+
+    Args:
+        semantic_trunk: A timm ViT, as for :func:`build_trunk`; or ``hybrid`` with ``options`` of :class:`HybridTokens`,
+            whose stem is built as the trunk is and starts from the same weights.
+        crop_size: Side of the crops, px.
+        trunk: The trunk of the first branch.
+        mapping: What it was built from.
+
+    Raises:
+        TypeError: a hybrid with other keys than ``name`` and ``options``.
+        ValueError, FileNotFoundError: as :class:`Trunk`, :class:`ViTTokens`.
+    """
+    wanted = trunk_mapping(semantic_trunk, "semantic_trunk")
+    if wanted.get("name") != "hybrid":
+        return ViTTokens(build_trunk({"name": "vit_base_patch16_224", **wanted}, crop_size))
+    others = [key for key, value in wanted.items() if key not in ("name", "options") and value]
+    if others:
+        raise TypeError(f"a hybrid takes {others[0]!r} of its stem from the trunk; semantic_trunk is name and options")
+    stem = build_trunk(without_weights({"trunk": mapping})["trunk"], crop_size)
+    if trunk.started_from["source"] != "random":
+        stem.take_over(trunk)
+    return HybridTokens(stem, crop_size, **(wanted.get("options") or {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ipad_core._registry import register_model
-from ipad_core.models.embedder import AttributeEmbedder, build_trunk, check_entries
+from ipad_core.backbones import build_trunk
+from ipad_core.models.embedder import AttributeEmbedder, check_entries
 from ipad_core.output import EmbeddingOutput
 
 
@@ -25,7 +27,7 @@ class AttributeClassifier(AttributeEmbedder):
         num_attributes: A.
         num_values: Number of values of each attribute.
         hidden_dim: Channels of the 1x1 convolution.
-        image_size, backbone, backbone_stage, backbone_options, pretrained: As in :class:`TripletNetwork`.
+        image_size, trunk: As in :class:`TripletNetwork`.
 
     Raises:
         ValueError: ``num_values`` has another length than ``num_attributes``.
@@ -39,10 +41,7 @@ class AttributeClassifier(AttributeEmbedder):
         num_values: list[int],
         hidden_dim: int = 32,
         image_size: int = 224,
-        backbone: str = "resnet50",
-        backbone_stage: int = 3,
-        backbone_options: dict[str, Any] | None = None,
-        pretrained: bool = False,
+        trunk: str | Mapping[str, Any] = "resnet50",
     ) -> None:
         super().__init__()
         if len(num_values) != num_attributes:
@@ -50,7 +49,7 @@ class AttributeClassifier(AttributeEmbedder):
                 f"num_values must have {num_attributes} entries, one per attribute, got {len(num_values)}"
             )
         self.image_size = image_size
-        self.trunk = build_trunk(backbone, backbone_stage, backbone_options, pretrained)
+        self.trunk = build_trunk(trunk, image_size)
         side = -(-image_size // self.trunk.stride)
         self.reduce = nn.Conv2d(self.trunk.num_features, hidden_dim, 1)
         self.read_out = nn.Linear(hidden_dim * side**2, sum(num_values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
@@ -28,16 +29,10 @@ class ConditionalSimilarityNetwork(TripletNetwork):
         num_attributes: int,
         embed_dim: int = 1024,
         image_size: int = 224,
-        backbone: str = "resnet50",
-        backbone_stage: int = 3,
-        backbone_options: dict[str, Any] | None = None,
-        pretrained: bool = False,
+        trunk: str | Mapping[str, Any] = "resnet50",
         position_channels: bool = False,
     ) -> None:
-        super().__init__(
-            num_attributes, embed_dim, image_size, backbone, backbone_stage, backbone_options, pretrained,
-            position_channels,
-        )  # fmt: skip
+        super().__init__(num_attributes, embed_dim, image_size, trunk, position_channels)
         self.mask = ConditionMask(num_attributes, embed_dim)
 
     def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None) -> EmbeddingOutput:

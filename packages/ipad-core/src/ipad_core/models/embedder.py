@@ -11,24 +11,25 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ipad_core._registry import create_model
-from ipad_core.backbones import Trunk
+from ipad_core.backbones import TRUNK_ARGUMENTS, Trunk, overlay_options, trunk_mapping, without_weights
+from ipad_core.models.saved_model import CONFIG, WEIGHTS, find_folder, read_config
 from ipad_core.output import EmbeddingOutput
-
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+from ipad_core.weights import WeightsRecord
 
 
 class AttributeEmbedder(nn.Module):
     """Embeds (image, attribute) entries; the trunk runs once per image, whatever the number of its attributes.
 
     Subclasses set ``architecture`` (their registered name), build ``self.trunk`` or override the property, and implement
-    :meth:`forward`. Their constructors take JSON-able keyword arguments, which :attr:`options` records.
+    :meth:`forward`; one with further trunks names them in :meth:`trunks`. Their constructors take JSON-able keyword
+    arguments, which :attr:`options` records.
     """
 
     architecture: ClassVar[str]
@@ -44,6 +45,8 @@ class AttributeEmbedder(nn.Module):
             bound = inspect.signature(original).bind(self, *args, **options)
             bound.apply_defaults()
             recorded = dict(list(bound.arguments.items())[1:])
+            for argument in set(TRUNK_ARGUMENTS) & set(recorded):
+                recorded[argument] = trunk_mapping(recorded[argument], argument)
             try:  # a copy, in the form that comes back from config.json
                 recorded = json.loads(json.dumps(recorded))
             except TypeError as error:
@@ -134,15 +137,29 @@ class AttributeEmbedder(nn.Module):
     def load_trunk(self, other: AttributeEmbedder) -> None:
         """Take over the trunk's weights of another network, e.g. one trained in stage 0.
 
+        What they started from is taken over as well; :attr:`weights` then says that they went through that network
+        (``via``).
+
         Raises:
             ValueError: the trunks differ.
         """
         try:
-            self.trunk.load_state_dict(other.trunk.state_dict())
+            self.trunk.take_over(other.trunk)
         except RuntimeError as error:
             raise ValueError(
                 f"the trunk of {other.architecture!r} does not fit {self.architecture!r}: {error}"
             ) from None
+        through = filter(None, (other.trunk.started_from.get("via"), other.architecture))
+        self.trunk.started_from["via"] = ", ".join(through)
+
+    def trunks(self) -> dict[str, Trunk]:
+        """The networks of timm inside, by the name under which :attr:`weights` records what they started from."""
+        return {"trunk": self.trunk}
+
+    @property
+    def weights(self) -> dict[str, WeightsRecord]:
+        """What each of :meth:`trunks` started from, see :data:`ipad_core.weights.WeightsRecord`."""
+        return {name: dict(trunk.started_from) for name, trunk in self.trunks().items()}
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
@@ -150,54 +167,42 @@ class AttributeEmbedder(nn.Module):
         """Write ``config.json`` and ``model.safetensors`` into a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"architecture": self.architecture, "options": self.options}
-        (folder / _CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / _WEIGHTS)
+        config = {"architecture": self.architecture, "options": self.options, "weights": self.weights}
+        (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / WEIGHTS)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **changes: Any) -> AttributeEmbedder:
         """Read a network from a folder, or from the Hugging Face hub; it is in evaluation mode.
 
+        No pretrained weights are looked for: the network's own are in the folder, and :attr:`weights` still says what
+        they started from.
+
         Args:
             source: Folder of :meth:`save_pretrained`, or a hub repository ``owner/name``.
-            changes: Options to change, e.g. ``beta=0.5``.
+            changes: Options to change, e.g. ``beta=0.5``; a ``trunk`` is merged over the saved one's.
 
         Raises:
-            FileNotFoundError: the folder lacks one of the two files.
+            FileNotFoundError: the folder lacks ``config.json`` or ``model.safetensors``.
             ValueError: the files do not fit each other, or are not what they should be.
         """
-        folder = Path(source)
-        if not folder.is_dir() and folder.parts and len(folder.parts) == 2 and not folder.is_absolute():
-            try:
-                folder = Path(snapshot_download(str(source), allow_patterns=[_CONFIG, _WEIGHTS]))
-            except (OSError, ValueError) as error:
-                raise FileNotFoundError(
-                    f"{source} is no folder, and could not be read as a repository of the Hugging Face hub: {error}"
-                ) from error
-        for name in (_CONFIG, _WEIGHTS):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder} is no saved model: it has no {name}")
+        folder = find_folder(source)
+        config = read_config(folder)
+        name = config["architecture"]
         try:
-            config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-            name, options = config["architecture"], {**config["options"], **changes}
-            if not isinstance(name, str):
-                raise TypeError(f"architecture is {name!r}")
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder / _CONFIG} does not describe a model: {error!r}") from None
-        if "pretrained" in options:
-            options["pretrained"] = False  # the weights are in the folder
-        try:
-            model = create_model(name, **options)
+            model = create_model(name, **without_weights(overlay_options(config["options"], changes)))
         except TypeError as error:
             if changes:
                 raise
-            raise ValueError(f"{folder / _CONFIG} does not describe a {name!r}: {error}") from error
+            raise ValueError(f"{folder / CONFIG} does not describe a {name!r}: {error}") from error
         if not isinstance(model, cls):
             raise ValueError(f"{folder} holds a {name!r}, which is no {cls.__name__}")
         try:
-            model.load_state_dict(load_file(folder / _WEIGHTS))
+            model.load_state_dict(load_file(folder / WEIGHTS))
         except (RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{folder / _WEIGHTS} does not fit its {_CONFIG}: {error}") from None
+            raise ValueError(f"{folder / WEIGHTS} does not fit its {CONFIG}: {error}") from None
+        for part, trunk in model.trunks().items():
+            trunk.started_from = config["weights"].get(part) or {**trunk.started_from, "source": "unknown"}
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
@@ -228,10 +233,3 @@ def check_entries(images: Tensor, attribute_ids: Tensor, image_index: Tensor | N
     if image_index.shape != attribute_ids.shape:
         raise ValueError(f"image_index must be {tuple(attribute_ids.shape)}, got {tuple(image_index.shape)}")
     return image_index
-
-
-def build_trunk(
-    backbone: str, backbone_stage: int, backbone_options: dict[str, Any] | None, pretrained: bool
-) -> Trunk:
-    """Trunk of the options that all networks share."""
-    return Trunk(backbone, backbone_stage, pretrained, **(backbone_options or {}))

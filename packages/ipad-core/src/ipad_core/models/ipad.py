@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ipad_core._registry import register_model
-from ipad_core.backbones import HybridTokens, Trunk, ViTTokens
+from ipad_core.backbones import HybridTokens, Trunk, ViTTokens, build_tokens, build_trunk
 from ipad_core.layers import (
     AttributeCrossAttention,
     IterativeAttention,
@@ -22,7 +22,7 @@ from ipad_core.layers import (
 )
 from ipad_core.layers.fusion import FUSIONS
 from ipad_core.layers.iterative_attention import READINGS
-from ipad_core.models.embedder import AttributeEmbedder, build_trunk, check_entries
+from ipad_core.models.embedder import AttributeEmbedder, check_entries
 from ipad_core.output import EmbeddingOutput
 
 
@@ -68,8 +68,8 @@ class SemanticBranch(nn.Module):
         super().__init__()
         self.tokens = tokens
         self.attention = attention
-        self.register_buffer("scale", trunk.std / tokens.std, persistent=False)
-        self.register_buffer("shift", (trunk.mean - tokens.mean) / tokens.std, persistent=False)
+        self.register_buffer("scale", trunk.std / tokens.trunk.std, persistent=False)
+        self.register_buffer("shift", (trunk.mean - tokens.trunk.mean) / tokens.trunk.std, persistent=False)
 
     def forward(self, crops: Tensor, attribute_ids: Tensor) -> Tensor:
         return self.attention(self.tokens(crops * self.scale + self.shift), attribute_ids).float()
@@ -83,8 +83,7 @@ class IPAD(AttributeEmbedder):
         num_attributes: A.
         embed_dim: d of each branch.
         image_size: Side of the trunk's input, px; the crops are cut from the images as they come, so give larger ones.
-        backbone, backbone_stage, backbone_options, pretrained: The trunk, as in :class:`TripletNetwork`; ``pretrained``
-            holds for the ViT as well.
+        trunk: As in :class:`TripletNetwork`.
         position_channels: Mix position channels into the map, see :class:`PositionMix`.
         latent_dim: c' of the attention.
         iterations: Iter.
@@ -93,8 +92,8 @@ class IPAD(AttributeEmbedder):
             see ``READINGS``.
         attention: Options of :class:`IterativeAttention` over those of the reading.
         semantic: Whether there is a second branch. Without it the embedding is IP-SP's.
-        semantic_backbone: timm ViT, or ``hybrid``: a copy of the trunk as stem and a small transformer on its map.
-        semantic_options: Of timm's ViT, or ``embed_dim, depth, num_heads, mlp_ratio`` of :class:`HybridTokens`.
+        semantic_trunk: A timm ViT, described as ``trunk`` is; or ``hybrid``: a copy of the trunk as stem and a small
+            transformer on its map, with ``embed_dim, depth, num_heads, mlp_ratio`` of :class:`HybridTokens` as ``options``.
         semantic_heads: Heads of the attribute cross-attention.
         crop_size: Side of a crop, px.
         crop_threshold, crop_min_side, crop_margin: See :func:`attention_boxes`.
@@ -117,10 +116,7 @@ class IPAD(AttributeEmbedder):
         num_attributes: int,
         embed_dim: int = 1024,
         image_size: int = 224,
-        backbone: str = "resnet50",
-        backbone_stage: int = 3,
-        backbone_options: dict[str, Any] | None = None,
-        pretrained: bool = False,
+        trunk: str | Mapping[str, Any] = "resnet50",
         position_channels: bool = False,
         latent_dim: int = 512,
         iterations: int = 3,
@@ -128,8 +124,7 @@ class IPAD(AttributeEmbedder):
         reading: str = "default",
         attention: dict[str, Any] | None = None,
         semantic: bool = True,
-        semantic_backbone: str = "vit_base_patch16_224",
-        semantic_options: dict[str, Any] | None = None,
+        semantic_trunk: str | Mapping[str, Any] = "vit_base_patch16_224",
         semantic_heads: int = 8,
         crop_size: int = 224,
         crop_threshold: float = 0.1,
@@ -151,27 +146,26 @@ class IPAD(AttributeEmbedder):
         self.crop = {"threshold": crop_threshold, "min_side": crop_min_side, "margin": crop_margin}
         self.fusion = fusion
         self._beta = _share("beta", beta)
-        trunk = build_trunk(backbone, backbone_stage, backbone_options, pretrained)
+        built = build_trunk(trunk, image_size)
         iterative = IterativeAttention(
-            num_attributes, trunk.num_features, latent_dim, iterations, reduction,
+            num_attributes, built.num_features, latent_dim, iterations, reduction,
             **{**READINGS[reading], **(attention or {})},
         )  # fmt: skip
-        self.spatial = SpatialBranch(trunk, iterative, embed_dim, position_channels)
+        self.spatial = SpatialBranch(built, iterative, embed_dim, position_channels)
         self.semantic: SemanticBranch | None = None
         if semantic:
-            tokens: ViTTokens | HybridTokens
-            if semantic_backbone == "hybrid":
-                stem = build_trunk(backbone, backbone_stage, backbone_options, pretrained=False)
-                tokens = HybridTokens(stem, crop_size, **(semantic_options or {}))
-            else:
-                tokens = ViTTokens(semantic_backbone, crop_size, pretrained, **(semantic_options or {}))
+            tokens = build_tokens(semantic_trunk, crop_size, built, trunk)
             cross = AttributeCrossAttention(num_attributes, tokens.num_features, embed_dim, semantic_heads)
-            self.semantic = SemanticBranch(tokens, cross, trunk)
+            self.semantic = SemanticBranch(tokens, cross, built)
 
     @property
     def trunk(self) -> Trunk:
         """The trunk of IP-SP."""
         return self.spatial.trunk
+
+    def trunks(self) -> dict[str, Trunk]:
+        semantic = {} if self.semantic is None else {"semantic": self.semantic.tokens.trunk}
+        return {**super().trunks(), **semantic}
 
     @property
     def beta(self) -> float:
@@ -199,8 +193,9 @@ class IPAD(AttributeEmbedder):
                 self.spatial.load_state_dict(stage1.spatial.state_dict())
             except RuntimeError as error:
                 raise ValueError(f"the stage-1 model has another IP-SP: {error}") from None
+            self.trunk.started_from = dict(stage1.trunk.started_from)
         if isinstance(self.semantic.tokens, HybridTokens):
-            self.semantic.tokens.stem.load_state_dict(copy.deepcopy(self.trunk.state_dict()))
+            self.semantic.tokens.trunk.take_over(self.trunk)
 
     def forward(
         self,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ipad_core._registry import register_model
+from ipad_core.backbones import build_trunk
 from ipad_core.layers import PositionMix
-from ipad_core.models.embedder import AttributeEmbedder, build_trunk, check_entries
+from ipad_core.models.embedder import AttributeEmbedder, check_entries
 from ipad_core.output import EmbeddingOutput
 
 
@@ -21,10 +23,8 @@ class TripletNetwork(AttributeEmbedder):
         num_attributes: A; only checked.
         embed_dim: D.
         image_size: Side of the trunk's input, px.
-        backbone: timm name of the trunk.
-        backbone_stage: timm feature index at which it ends.
-        backbone_options: Further arguments of ``timm.create_model``.
-        pretrained: Load timm's weights.
+        trunk: timm name of the trunk, or arguments of :class:`ipad_core.backbones.Trunk` (but for ``image_size``), e.g.
+            ``{"name": "resnet50", "pretrained": True}``.
         position_channels: Mix position channels into the map first, see :class:`PositionMix`.
     """
 
@@ -35,15 +35,12 @@ class TripletNetwork(AttributeEmbedder):
         num_attributes: int,
         embed_dim: int = 1024,
         image_size: int = 224,
-        backbone: str = "resnet50",
-        backbone_stage: int = 3,
-        backbone_options: dict[str, Any] | None = None,
-        pretrained: bool = False,
+        trunk: str | Mapping[str, Any] = "resnet50",
         position_channels: bool = False,
     ) -> None:
         super().__init__()
         self.image_size = image_size
-        self.trunk = build_trunk(backbone, backbone_stage, backbone_options, pretrained)
+        self.trunk = build_trunk(trunk, image_size)
         self.mix = PositionMix(self.trunk.num_features) if position_channels else nn.Identity()
         self.project = nn.Linear(self.trunk.num_features, embed_dim)
 

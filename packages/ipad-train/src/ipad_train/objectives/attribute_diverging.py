@@ -37,7 +37,8 @@ class AttributeDiverging(nn.Module):
         self.contrast = ForegroundBackgroundLoss(losses.temperature, losses.background_weight)
         self.clusters = clusters
         self._crops: dict[str, torch.Tensor] = {}
-        model.spatial.requires_grad_(train_spatial)
+        if not train_spatial:  # else the trunk's frozen stages stay so
+            model.spatial.requires_grad_(False)
 
     def train(self, mode: bool = True) -> AttributeDiverging:
         """A frozen IP-SP stays in evaluation mode, running statistics included."""
