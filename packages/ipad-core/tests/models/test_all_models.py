@@ -148,7 +148,7 @@ def test_saved_and_read_back_bit_for_bit(make, name, tmp_path):
     model = make(name)
     model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)  # running statistics that differ from the initial ones
     model.save_pretrained(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     again = AttributeEmbedder.from_pretrained(tmp_path)
     assert not again.training
     assert type(again) is type(model)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -164,3 +165,26 @@ def test_larger_images_are_resized_for_the_trunk(triplet):
     triplet.trunk.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
     triplet(torch.rand(1, 3, 100, 70), torch.tensor([0]))
     assert seen == [(1, 3, 32, 32)]
+
+
+@pytest.mark.parametrize("has_card", [False, True])
+def test_a_push_leaves_a_card_that_somebody_wrote(triplet, monkeypatch, has_card):
+    uploaded = {}
+
+    class Api:
+        def __init__(self, token=None):
+            pass
+
+        def create_repo(self, repo_id, private, exist_ok):
+            return f"https://huggingface.co/{repo_id}"
+
+        def file_exists(self, repo_id, name):
+            return has_card and name == "README.md"
+
+        def upload_folder(self, repo_id, folder_path, ignore_patterns):
+            names = {path.name for path in Path(folder_path).iterdir()}
+            uploaded[repo_id] = names - set(ignore_patterns or ())
+
+    monkeypatch.setattr("ipad_core.models.embedder.HfApi", Api)
+    assert triplet.push_to_hub("me/mine") == "https://huggingface.co/me/mine"
+    assert uploaded == {"me/mine": {"config.json", "model.safetensors", *([] if has_card else ["README.md"])}}

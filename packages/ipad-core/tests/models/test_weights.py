@@ -6,10 +6,12 @@ import json
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from ipad_core import IPAD, AttributeEmbedder, WeightsNotFoundError, create_model
 from ipad_core.backbones import Trunk
+from ipad_core.models.model_card import model_card
 from ipad_core.weights.files import sha256_of
 
 NARROW = {"channels": [8, 8, 16, 16], "stem_width": 8}
@@ -135,3 +137,39 @@ def test_frozen_stages_hold_for_the_stem_too():
         assert not trunk.features.layer1[0].bn1.training
         assert not trunk.features.layer1[0].conv1.weight.requires_grad
         assert trunk.features.layer2[0].bn1.training
+
+
+# -- the card ------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_says_what_the_hub_and_a_reader_want_to_know(tmp_path):
+    create_model("triplet", trunk=trunk_of(), **SIZES).save_pretrained(tmp_path)
+    head, text = (tmp_path / "README.md").read_text(encoding="utf-8").removeprefix("---\n").split("\n---\n")
+    facts = yaml.safe_load(head)
+    assert facts["library_name"] == "ipad-core"
+    assert "triplet" in facts["tags"]
+    assert "base_model" not in facts
+    assert "# triplet for 2 attributes" in text
+    assert "| trunk | resnet10t | random | - | - | - |" in text
+
+
+def test_the_card_names_bases_and_licences():
+    records = {
+        "trunk": {
+            "network": "resnet50", "tag": "tv_in1k", "source": "hub timm/resnet50.tv_in1k", "sha256": "ab",
+            "license": "bsd-3-clause", "via": "attribute_classifier",
+        },
+        "semantic": {"network": "vit_base_patch16_224", "tag": None, "source": "file own.pth", "sha256": "cd"},
+    }  # fmt: skip
+    card = model_card("ipad", 1, records)
+    assert yaml.safe_load(card.split("---\n")[1])["base_model"] == ["timm/resnet50.tv_in1k"]
+    assert "# ipad for 1 attribute\n" in card
+    row = "| trunk | resnet50.tv_in1k | hub timm/resnet50.tv_in1k | attribute_classifier | ab | bsd-3-clause |"
+    assert row in card
+    assert "| semantic | vit_base_patch16_224 | file own.pth | - | cd | - |" in card
+
+
+def test_a_folder_without_a_card_loads(tmp_path):
+    create_model("triplet", trunk=trunk_of(), **SIZES).save_pretrained(tmp_path)
+    (tmp_path / "README.md").unlink()
+    assert AttributeEmbedder.from_pretrained(tmp_path).architecture == "triplet"

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from ipad_core._registry import create_model
 from ipad_core.backbones import TRUNK_ARGUMENTS, Trunk, overlay_options, trunk_mapping, without_weights
-from ipad_core.models.saved_model import CONFIG, WEIGHTS, find_folder, read_config
+from ipad_core.models.model_card import model_card
+from ipad_core.models.saved_model import CARD, CONFIG, WEIGHTS, find_folder, read_config
 from ipad_core.output import EmbeddingOutput
 from ipad_core.weights import WeightsRecord
 
@@ -164,11 +165,13 @@ class AttributeEmbedder(nn.Module):
     # -- saving ----------------------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into a folder."""
+        """Write ``config.json``, ``model.safetensors`` and a model card ``README.md`` into a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"architecture": self.architecture, "options": self.options, "weights": self.weights}
         (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+        card = model_card(self.architecture, self.options["num_attributes"], self.weights)
+        (folder / CARD).write_text(card, encoding="utf-8")
         save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / WEIGHTS)
 
     @classmethod
@@ -206,12 +209,13 @@ class AttributeEmbedder(nn.Module):
         return model.eval()
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Upload to the Hugging Face hub; returns the address."""
+        """Upload to the Hugging Face hub; returns the address. A card that the repository has already stays."""
         api = HfApi(token=token)
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            api.upload_folder(repo_id=repo_id, folder_path=folder)
+            kept = [CARD] if api.file_exists(repo_id, CARD) else None
+            api.upload_folder(repo_id=repo_id, folder_path=folder, ignore_patterns=kept)
         return str(address)
 
 

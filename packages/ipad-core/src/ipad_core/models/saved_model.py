@@ -1,4 +1,4 @@
-"""The folder of a saved model: ``config.json`` and ``model.safetensors``; local, or from the Hugging Face hub."""
+"""The folder of a saved model: ``config.json``, ``model.safetensors`` and a README; local, or from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
 
 def find_folder(source: str | Path) -> Path:
