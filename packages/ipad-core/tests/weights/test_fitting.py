@@ -123,6 +123,16 @@ def test_the_image_tower_of_a_siglip_of_open_clip(write):
     assert trunk.mean.flatten().tolist() == [0.5, 0.5, 0.5]
 
 
+def test_the_image_tower_of_another_network_is_recognized(write):
+    with torch.device("meta"):
+        known = timm.create_model("vit_base_patch32_clip_224").state_dict()
+    tensors = {f"visual.trunk.{name}": torch.empty(tensor.shape, dtype=torch.half) for name, tensor in known.items()}
+    with pytest.raises(
+        ValueError, match=r"It looks like timm's 'vit_base_patch32_clip_224' as the image tower of an "
+    ):
+        Trunk("resnet10t", weights=write({**tensors, "logit_scale": torch.ones(1)}))
+
+
 def as_open_clip(tensors):
     """The image tower of a CLIP file, from timm's names."""
     swaps = [

@@ -97,7 +97,9 @@ def _looks_like(tensors: dict[str, Tensor]) -> str | None:
     """What nine tenths of a file's tensors fit, or what its names give away."""
     if any("trunk.features." in name for name in tensors):
         return "a saved model of ipad-core, whose trunk AttributeEmbedder.load_trunk takes over"
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    tower = "visual.trunk."  # what open_clip calls an image tower of timm
+    inside = {name.removeprefix(tower): tensor for name, tensor in tensors.items() if name.startswith(tower)}
+    shapes = {name: tuple(tensor.shape) for name, tensor in (inside or tensors).items()}
     shares = {}
     for name in filter(timm.is_model, _WELL_KNOWN):
         with torch.device("meta"):
@@ -105,7 +107,7 @@ def _looks_like(tensors: dict[str, Tensor]) -> str | None:
         shares[name] = sum(known.get(key) == shape for key, shape in shapes.items()) / max(len(shapes), len(known))
     best = max(shares, key=shares.__getitem__)
     if shares[best] >= 0.9:
-        return f"timm's {best!r}"
+        return f"timm's {best!r}" + (" as the image tower of an open_clip model" if inside else "")
     if any(name.startswith("vision_model.") for name in tensors):
         return "a CLIP or SigLIP of transformers; take the open_clip or timm file of the same network"
     if any(name.startswith(("visual.", "module.visual.")) for name in tensors):
