@@ -26,8 +26,8 @@ def test_two_processes_train_and_hold_equal_queues(small_config, run_process, tm
     state = json.loads((find_checkpoint(tmp_path / "run") / "state.json").read_text())
     assert state["world_size"] == 2
     assert sorted(state["files"]) == sorted(
-        ["model/config.json", "model/model.safetensors", "objective.safetensors", "optimizer-0.safetensors",
-         "optimizer-1.safetensors", "random-0.safetensors", "random-1.safetensors"]
+        ["model/README.md", "model/config.json", "model/model.safetensors", "objective.safetensors",
+         "optimizer-0.safetensors", "optimizer-1.safetensors", "random-0.safetensors", "random-1.safetensors"]
     )  # fmt: skip
 
 
