@@ -121,8 +121,8 @@ def test_a_whole_table_is_healthy_and_a_faulty_one_is_reported(shop):
         file.write("0.jpg,long,\n")
     result = CliRunner().invoke(main, ["doctor", str(shop)])
     assert result.exit_code == 1
-    assert "labels.csv:42: image '0.jpg' was on line 2 already" in result.output
-    assert "Mend the table" in result.output
+    assert "labels.csv:42: image '0.jpg' comes twice, first at" in result.output
+    assert "Mend what is said above" in result.output
 
 
 def test_a_prepared_folder(shop, tmp_path):

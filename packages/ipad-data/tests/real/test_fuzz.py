@@ -18,9 +18,9 @@ from ipad_data.deepfashion_files import (
     read_partition,
 )
 from ipad_data.label_files import read_entries, read_filenames, read_train_labels
-from ipad_data.label_table import read_label_table
 from ipad_data.meta_file import read_meta
 from ipad_data.prepared import Manifest
+from ipad_data.tables import read_label_table
 
 CLOTH = "3\nattribute_name  attribute_type\na-line dress   3\ndot 1\nlace 2\n"
 NAMES = [f"{i}.jpg" for i in range(5)]
