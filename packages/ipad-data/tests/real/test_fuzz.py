@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
 from contextlib import contextmanager
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ipad_data import LabelFileError
@@ -20,7 +25,7 @@ from ipad_data.deepfashion_files import (
 from ipad_data.label_files import read_entries, read_filenames, read_train_labels
 from ipad_data.meta_file import read_meta
 from ipad_data.prepared import Manifest
-from ipad_data.tables import read_label_table
+from ipad_data.tables import LabelTable, TableRow, add_boxes, read_label_table
 
 CLOTH = "3\nattribute_name  attribute_type\na-line dress   3\ndot 1\nlace 2\n"
 NAMES = [f"{i}.jpg" for i in range(5)]
@@ -31,6 +36,18 @@ def read_small_attr_img(path):
     cloth.write_text(CLOTH)
     return read_attr_img(path, *cloth_schema(read_attr_cloth(cloth)))
 
+
+def parquet(rows):
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    return buffer.getvalue()
+
+
+ROWS = [
+    {"file_name": "a.jpg", "color": "red", "boxes": {"color": [0.0, 0.0, 1.0, 1.0]}},
+    {"file_name": "b.jpg", "color": "blue"},
+]
+TABLE = LabelTable(Path("labels.csv"), ("color",), [TableRow("labels.csv:2", Path(), "a.jpg", {"color": ("red",)})])
 
 READERS = {
     "label.csv": (
@@ -52,6 +69,9 @@ READERS = {
         '{"FashionAI": {"ATTRIBUTES": ["a", "b"], "ATTRIBUTES_NUM": {"a": 2, "b": 3}}}',
     ),
     "labels.csv": (read_label_table, 'file_name,color,shape\na.jpg,red,"ro,und"\nb.jpg,,square\n'),
+    "labels.jsonl": (read_label_table, "".join(json.dumps(row) + "\n" for row in ROWS)),
+    "labels.parquet": (read_label_table, parquet(ROWS)),
+    "boxes.json": (lambda path: add_boxes(TABLE, path), '{"a.jpg": {"color": [0.0, 0.0, 0.5, 1.0]}}'),
     "prepared.json": (
         lambda path: Manifest.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path)),
         Manifest("fashionai", {"seed": 0}, 32, 90, {"train": []}).to_json(),
@@ -86,13 +106,14 @@ def damage(content: bytes, rng: random.Random) -> bytes:
 @pytest.mark.parametrize("name", list(READERS))
 def test_damaged_files_give_rows_or_an_error_that_names_the_file(tmp_path, name):
     reader, text = READERS[name]
+    content = text if isinstance(text, bytes) else text.encode()
     path = tmp_path / name
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(content)
     reader(path)  # as it should be
     rng = random.Random(0)
     messages = []
     for _ in range(150):
-        path.write_bytes(damage(text.encode(), rng))
+        path.write_bytes(damage(content, rng))
         with suppress_into(messages):
             reader(path)
     assert len(messages) >= 8

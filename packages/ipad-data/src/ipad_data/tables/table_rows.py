@@ -90,18 +90,20 @@ class _Columns:
         if unknown := [name for name in attributes or () if name not in free]:
             near = get_close_matches(unknown[0], free) or free
             raise ValueError(f"no column {unknown[0]!r}; did you mean one of: {', '.join(near)}?")
-        unsaid = [name for name in free if name not in (attributes or ()) and name != BOXES_COLUMN]
-        boxes = {name: name.removesuffix(BOX_SUFFIX) for name in unsaid if name.endswith(BOX_SUFFIX)}
-        candidates = [
-            name for name in free if name not in boxes and (name != BOXES_COLUMN or name in (attributes or ()))
-        ]
+        named = tuple(attributes or ())
+        boxes = {
+            name: name.removesuffix(BOX_SUFFIX) for name in free if name.endswith(BOX_SUFFIX) and name not in named
+        }
+        candidates = [name for name in free if name in named or name not in (*boxes, BOXES_COLUMN)]
         for column, attribute in boxes.items():
-            if attribute not in candidates:
-                near = get_close_matches(attribute, candidates) or candidates
+            near = get_close_matches(attribute, candidates)
+            if attribute not in candidates and (near or attributes is None):
                 raise ValueError(
                     f"column {column!r} holds boxes of {attribute!r}, which is no column; did you mean one of: "
-                    f"{', '.join(near)}? If it is an attribute itself, name the attributes with attributes=[...]"
+                    f"{', '.join(near or candidates)}? If it is an attribute itself, name the attributes with "
+                    "attributes=[...]"
                 )
+        boxes = {column: attribute for column, attribute in boxes.items() if attribute in candidates}
         chosen = tuple(candidates if attributes is None else attributes)
         if not chosen or not all(chosen):
             raise ValueError(f"expected a named column per attribute, got columns {', '.join(names)!r}")
