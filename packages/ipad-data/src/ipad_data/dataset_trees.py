@@ -8,10 +8,12 @@ from typing import NamedTuple
 from ipad_data.builders._photos import PhotoBuilder
 from ipad_data.builders._real import RealDatasetBuilder
 from ipad_data.builders._real_config import find_split_folder
+from ipad_data.builders.ccp import CCP
 from ipad_data.builders.darn import DARN
 from ipad_data.builders.deepfashion import DeepFashion
 from ipad_data.builders.fashionai import FashionAI
 from ipad_data.builders.table import Table
+from ipad_data.ccp_files import IMAGE_LEVEL, LABEL_LIST, PHOTOS, PIXEL_LEVEL
 from ipad_data.image_tree import IMAGE_SUFFIXES
 from ipad_data.label_files import SPLITS, split_file_paths
 from ipad_data.label_text import filled_lines
@@ -24,7 +26,7 @@ REAL_BUILDERS: dict[str, type[RealDatasetBuilder]] = {
     "darn": DARN,
     "deepfashion": DeepFashion,
 }
-PHOTO_BUILDERS: dict[str, type[PhotoBuilder]] = {"table": Table}
+PHOTO_BUILDERS: dict[str, type[PhotoBuilder]] = {"ccp": CCP, "table": Table}
 _LISTING_LIMIT = 2000
 _TABLES = (
     *(f"*{suffix}" for suffix in TABLE_SUFFIXES),
@@ -91,6 +93,12 @@ EXPECTED: dict[str, tuple[TreeLine, ...]] = {
         ),
         TreeLine(("img", "Img/img", "*/img"), "images, low resolution", "img/**/*.jpg"),
     ),
+    "ccp": (
+        TreeLine((PHOTOS,), "images", "photos/*.jpg"),
+        TreeLine((LABEL_LIST,), "names of the labels", "label_list.mat"),
+        TreeLine((IMAGE_LEVEL,), "tags of photos", "annotations/image-level/*.mat"),
+        TreeLine((PIXEL_LEVEL,), "labels of pixels, and true boxes", "annotations/pixel-level/*.mat"),
+    ),
     "table": (
         TreeLine(
             _TABLES,
@@ -135,6 +143,8 @@ def _recognise_one(folder: Path) -> str | None:
         return "prepared"
     if _holds(folder, "boxes.jsonl"):
         return "rendered"
+    if _holds(folder, LABEL_LIST, IMAGE_LEVEL, PIXEL_LEVEL):
+        return "ccp"
     if _holds(folder, "list_attr_img.txt", "Anno*/list_attr_*.txt", "Anno/Anno_*/list_attr_*.txt"):
         return "deepfashion"
     if _holds(folder, "Annotations/label.csv", "*/Annotations/label.csv", "*/*/Annotations/label.csv"):

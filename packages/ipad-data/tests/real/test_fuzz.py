@@ -8,13 +8,16 @@ import random
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.io import savemat
 
 from ipad_data import LabelFileError
 from ipad_data.builders.darn import read_attribute_list, read_url_list
 from ipad_data.builders.fashionai import SCHEMA, read_label_csv
+from ipad_data.ccp_files import read_label_list
 from ipad_data.deepfashion_files import (
     cloth_schema,
     read_attr_cloth,
@@ -23,9 +26,12 @@ from ipad_data.deepfashion_files import (
     read_partition,
 )
 from ipad_data.label_files import read_entries, read_filenames, read_train_labels
+from ipad_data.mat_files import read_mat
 from ipad_data.meta_file import read_meta
 from ipad_data.prepared import Manifest
 from ipad_data.tables import LabelTable, TableRow, add_boxes, read_label_table
+
+from .conftest import CCP_LABELS
 
 CLOTH = "3\nattribute_name  attribute_type\na-line dress   3\ndot 1\nlace 2\n"
 NAMES = [f"{i}.jpg" for i in range(5)]
@@ -41,6 +47,16 @@ def parquet(rows):
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), buffer)
     return buffer.getvalue()
+
+
+def mat(**variables):
+    buffer = io.BytesIO()
+    savemat(buffer, variables, do_compression="groundtruth" in variables)
+    return buffer.getvalue()
+
+
+def read_pixels(path):
+    return read_mat(path, "groundtruth", "numbers", (range(1, 99), range(1, 99)))
 
 
 ROWS = [
@@ -72,6 +88,12 @@ READERS = {
     "labels.jsonl": (read_label_table, "".join(json.dumps(row) + "\n" for row in ROWS)),
     "labels.parquet": (read_label_table, parquet(ROWS)),
     "boxes.json": (lambda path: add_boxes(TABLE, path), '{"a.jpg": {"color": [0.0, 0.0, 0.5, 1.0]}}'),
+    "label_list.mat": (read_label_list, mat(label_list=np.array([CCP_LABELS], dtype=object))),
+    "0001.mat": (read_pixels, mat(groundtruth=np.arange(64, dtype=np.uint8).reshape(8, 8))),
+    "1001.mat": (
+        lambda path: read_mat(path, "tags", "numbers", (1, range(1, 99))),
+        mat(tags=np.arange(9, dtype=np.uint8)[None]),
+    ),
     "prepared.json": (
         lambda path: Manifest.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path)),
         Manifest("fashionai", {"seed": 0}, 32, 90, {"train": []}).to_json(),

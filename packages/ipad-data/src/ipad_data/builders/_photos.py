@@ -76,7 +76,7 @@ class PhotoBuilder(AttributeDatasetBuilder):
 
     @abstractmethod
     def missing_advice(self, absent: Sequence[TableRow]) -> tuple[str, list[Path], str]:
-        """About rows whose image is not there: images of what, where the first was looked for, what to do."""
+        """About rows whose image is not there: what they are, where the first was looked for, what to do."""
 
     @classmethod
     def without_cache(cls, config: PhotoConfig) -> Self:
@@ -104,8 +104,8 @@ class PhotoBuilder(AttributeDatasetBuilder):
         ]
 
     def _answer_missing(self, found: Sequence[tuple[TableRow, Path]], absent: Sequence[TableRow]) -> None:
-        of_what, looked, how = self.missing_advice(absent)
-        what = f"{len(absent)} of {len(found) + len(absent)} images of {of_what}"
+        what, looked, how = self.missing_advice(absent)
+        what = f"{len(absent)} of {len(found) + len(absent)} {what}"
         listed = "The first of them:" + "".join(f"\n  {row.place}: {row.image}" for row in absent[:_NAMED])
         if self.config.missing == "raise" or not found:
             go_on = " missing='skip' goes on without them." if found else ""

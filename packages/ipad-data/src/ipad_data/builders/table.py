@@ -106,10 +106,10 @@ class Table(PhotoBuilder):
         return replace(row, regions=Regions(as_shares(row.regions.boxes, size)))
 
     def missing_advice(self, absent: Sequence[TableRow]) -> tuple[str, list[Path], str]:
-        """About rows whose image is not there: images of what, where the first was looked for, what to do."""
+        """About rows whose image is not there: what they are, where the first was looked for, what to do."""
         looked = self._finder.places(absent[0].folder, absent[0].image)
         advice = where_else(self.config.folder, [row.image for row in absent])
-        return f"the table {self.table.path}", looked, advice
+        return f"images of the table {self.table.path}", looked, advice
 
 
 def _schema_in_file(path: Path) -> AttributeSchema:

@@ -17,13 +17,14 @@ from ipad_data.roles import QUERY
 def examine_photos(diagnosis: Diagnosis, read_images: bool, workers: int | None, progress: bool) -> None:
     """Fill in the diagnosis of a dataset whose builder reads photos and labels as a table."""
     builder_class = PHOTO_BUILDERS[diagnosis.dataset]
-    report = ProtocolReport("table", "Labels")
+    report = ProtocolReport("labels", "Labels")
     diagnosis.protocols = [report]
+    photos = diagnosis.folder / builder_class.PHOTOS
+    tree = ImageTree(photos if photos.is_dir() else diagnosis.folder, "images")
+    diagnosis.images, diagnosis.outside = len(tree.files), sorted(tree.outside)
+    if read_images:
+        diagnosis.unreadable = unreadable_images(sorted(tree.files.values()), workers, progress)
     try:
-        tree = ImageTree(diagnosis.folder / builder_class.PHOTOS, "images")
-        diagnosis.images, diagnosis.outside = len(tree.files), sorted(tree.outside)
-        if read_images:
-            diagnosis.unreadable = unreadable_images(sorted(tree.files.values()), workers, progress)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             named = _examine_labels(diagnosis, report, builder_class)
@@ -41,13 +42,15 @@ def _examine_labels(diagnosis: Diagnosis, report: ProtocolReport, builder_class:
     builder_class.annotation_files(config)  # names missing files
     reader = builder_class.without_cache(config)
     found, absent = reader.locate_images()
-    report.coverage["table"] = SplitCoverage(len(found) + len(absent), len(found), [row.image for row in absent])
+    report.coverage[diagnosis.dataset] = SplitCoverage(
+        len(found) + len(absent), len(found), [row.image for row in absent]
+    )
     if absent and not found:
         diagnosis.notes.append(reader.missing_advice(absent)[-1])
     labelled = [(row, path) for row, path in found if row.values]
     splits = reader.divide(labelled) if labelled else {}
     images = [image for members in splits.values() for image in members]
-    report.attributes["table"] = count_values(images, reader.schema)
+    report.attributes[diagnosis.dataset] = count_values(images, reader.schema)
     if len(labelled) < len(found):
         diagnosis.notes.append(f"{len(found) - len(labelled)} images have no label and are left out")
     if boxes := sum(bool(row.regions.boxes) for row, _ in labelled):
@@ -66,7 +69,7 @@ def _advice(diagnosis: Diagnosis, report: ProtocolReport, builder_class: type[Ph
     if report.problem is not None:
         return [builder_class.HOW_TO_MEND]
     steps, option = [], ""
-    if report.coverage["table"].missing:
+    if report.coverage[diagnosis.dataset].missing:
         option = ", missing='skip'"
         steps.append("Files are missing: put them there, or correct their names; missing='skip' goes on.")
     if diagnosis.unreadable:
