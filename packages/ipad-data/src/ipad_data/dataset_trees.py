@@ -27,6 +27,7 @@ REAL_BUILDERS: dict[str, type[RealDatasetBuilder]] = {
     "deepfashion": DeepFashion,
 }
 PHOTO_BUILDERS: dict[str, type[PhotoBuilder]] = {"ccp": CCP, "table": Table}
+_NAMES = (*REAL_BUILDERS, "ccp", "clothing-co-parsing")
 _LISTING_LIMIT = 2000
 _TABLES = (
     *(f"*{suffix}" for suffix in TABLE_SUFFIXES),
@@ -128,7 +129,7 @@ def recognise(folder: Path) -> list[tuple[str, Path]]:
     subfolders called otherwise. Where none is recognised, images in folders are taken for folders named after values.
     """
     children = sorted(child for child in folder.iterdir() if child.is_dir())
-    named = [child for child in children if child.name.lower() in REAL_BUILDERS]
+    named = [child for child in children if child.name.lower() in _NAMES]
     for places in (named, [folder], children):
         found = [(name, place) for place in places if (name := _recognise_one(place)) is not None]
         if found:

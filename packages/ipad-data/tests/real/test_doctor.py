@@ -28,15 +28,17 @@ def test_healthy_tree(asen):
     assert "ipad_data.load('fashionai'" in text
 
 
-def test_recognises_each_dataset_alone_and_below_one_folder(asen, darn_tree, deepfashion_tree, tmp_path):
-    for tree, name in ((asen(), "fashionai"), (darn_tree(10, 1.0), "darn"), (deepfashion_tree(10), "deepfashion")):
+def test_recognises_each_dataset_alone_and_below_one_folder(asen, darn_tree, deepfashion_tree, ccp_tree, tmp_path):
+    for tree, name in (
+        (asen(), "fashionai"), (darn_tree(10, 1.0), "darn"), (deepfashion_tree(10), "deepfashion"), (ccp_tree(10), "ccp"),
+    ):  # fmt: skip
         assert [diagnosis.dataset for diagnosis in examine(tree.folder, read_images=False)] == [name]
         renamed = tree.folder.rename(tree.folder.with_name("unpacked"))
         assert [diagnosis.dataset for diagnosis in examine(renamed, read_images=False)] == [name]
         renamed.rename(tree.folder)
     (tmp_path / "FashionAI").symlink_to(tmp_path / "data" / "FashionAI")
     found = examine(tmp_path, read_images=False)
-    assert {diagnosis.dataset for diagnosis in found} >= {"darn", "deepfashion", "fashionai"}
+    assert {diagnosis.dataset for diagnosis in found} >= {"darn", "deepfashion", "fashionai", "ccp"}
 
 
 def test_partial_darn(darn_tree):
@@ -200,7 +202,7 @@ def test_nothing_known(tmp_path):
     with pytest.raises(DatasetFilesNotFoundError, match="data folder not found"):
         examine(tmp_path / "nowhere")
     with pytest.raises(
-        ValueError, match="dataset must be one of fashionai, darn, deepfashion, table, prepared, rendered"
+        ValueError, match="dataset must be one of fashionai, darn, deepfashion, ccp, table, prepared, rendered"
     ):
         examine(tmp_path, "imagenet")
     (diagnosis,) = examine(tmp_path, "deepfashion")

@@ -59,6 +59,15 @@ def test_tables_in_split_folders_give_the_splits(tmp_path, jpeg, write, labels):
         load("table", tmp_path / "d")
 
 
+def test_split_folders_without_a_test_set(photos, records, write):
+    (photos / "images").rename(photos / "train")
+    write(photos / "train" / "metadata.jsonl", [{**row, "file_name": row["file_name"][7:]} for row in records])
+    with pytest.warns(
+        UserWarning, match="no images for the given split of validation and test; splits are drawn where"
+    ):
+        assert load("table", photos).keys() == {"train"}
+
+
 def test_cells_of_json_lines(photos, records, write, labels):
     rows = [{**row, "sizes": ["s", "m"], "number": 1.0, "price": 2.5, "note": None} for row in records]
     rows[0] |= {"sizes": [], "number": 2, "price": None, "note": " x "}

@@ -127,6 +127,9 @@ class PhotoBuilder(AttributeDatasetBuilder):
             splits = random_splits(names, *pairs, seed=self.config.seed)
         else:
             splits = self._given_splits(rows, entries)
+            if empty := [split for split, images in splits.items() if not images]:
+                note = "no images for the given split of %s; splits are drawn where none are given"
+                warnings.warn(f"{self.table.path}: {note % ' and '.join(empty)}", stacklevel=2)
         if note := unanswered_note(splits, self.schema):
             warnings.warn(f"{self.table.path}: {note}", stacklevel=2)
         return splits
