@@ -62,7 +62,7 @@ def tests(session: nox.Session, package: str) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """The tests that span packages: import direction, README commands, end to end."""
-    install(session, ALL, {"ipad-train": "[test]"})
+    install(session, ALL, {"ipad-data": "[ccp]", "ipad-train": "[test]"})
     session.run("pytest", "tests", *session.posargs)
 
 

@@ -1,4 +1,4 @@
-"""FashionAI, DARN and DeepFashion trees, generated with their exact headers and quirks, train two steps and evaluate."""
+"""Trees of the real datasets, generated with their exact headers and quirks, train two steps and evaluate."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _trees = importlib.util.module_from_spec(_spec)
 sys.modules[_spec.name] = _trees  # its dataclasses look themselves up
 _spec.loader.exec_module(_trees)
 fashionai_raw, darn_tree, deepfashion_tree = _trees.fashionai_raw, _trees.darn_tree, _trees.deepfashion_tree
+ccp_tree = _trees.ccp_tree
 
 pytestmark = pytest.mark.multiprocess
 PREPARE = "from ipad_data.cli import main; main()"
@@ -41,6 +42,11 @@ def test_the_preset_trains_and_evaluates_on_the_real_layout(
 ):
     tree = request.getfixturevalue(fixture)(**size)
     train_and_evaluate(run_process, name, tree.folder, tmp_path / "run", f"data.options={options}")
+
+
+def test_the_preset_of_photos_trains_and_evaluates_on_clothing_co_parsing(ccp_tree, run_process, tmp_path):
+    small = ["data.name=ccp", "stage0.steps=2", "stage0.batch_size=4"]
+    train_and_evaluate(run_process, "photos", ccp_tree(400).folder, tmp_path / "run", *small)
 
 
 def test_the_preset_trains_and_evaluates_on_a_prepared_folder(fashionai_raw, run_process, tmp_path):

@@ -21,13 +21,13 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 def _clean_errors(function: Callable[..., None]) -> Callable[..., None]:
-    """Show errors about files and options as one message instead of a traceback; the exit status is 1."""
+    """Show errors about files, options and extras as one message instead of a traceback; the exit status is 1."""
 
     @functools.wraps(function)
     def command(**options: Any) -> None:
         try:
             function(**options)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             raise click.ClickException(str(error)) from error
 
     return command

@@ -5,21 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from ipad_data.builders._photos import PhotoBuilder
 from ipad_data.builders._real import RealDatasetBuilder
 from ipad_data.builders._real_config import find_split_folder
+from ipad_data.builders.ccp import CCP
 from ipad_data.builders.darn import DARN
 from ipad_data.builders.deepfashion import DeepFashion
 from ipad_data.builders.fashionai import FashionAI
+from ipad_data.builders.table import Table
+from ipad_data.ccp_files import IMAGE_LEVEL, LABEL_LIST, PHOTOS, PIXEL_LEVEL
+from ipad_data.image_tree import IMAGE_SUFFIXES
 from ipad_data.label_files import SPLITS, split_file_paths
 from ipad_data.label_text import filled_lines
 from ipad_data.prepared import is_prepared
+from ipad_data.roles import SPLIT_NAMES
+from ipad_data.tables.table_files import TABLE_SUFFIXES
 
 REAL_BUILDERS: dict[str, type[RealDatasetBuilder]] = {
     "fashionai": FashionAI,
     "darn": DARN,
     "deepfashion": DeepFashion,
 }
+PHOTO_BUILDERS: dict[str, type[PhotoBuilder]] = {"ccp": CCP, "table": Table}
+_NAMES = (*REAL_BUILDERS, "ccp", "clothing-co-parsing")
 _LISTING_LIMIT = 2000
+_TABLES = (
+    *(f"*{suffix}" for suffix in TABLE_SUFFIXES),
+    *(f"{split}/metadata{suffix}" for split in SPLIT_NAMES for suffix in TABLE_SUFFIXES),
+)
+_LABELLED_BY_FOLDERS = ("*/*", "*/*/*", "*/*/*/*")
 
 
 class TreeLine(NamedTuple):
@@ -80,9 +94,23 @@ EXPECTED: dict[str, tuple[TreeLine, ...]] = {
         ),
         TreeLine(("img", "Img/img", "*/img"), "images, low resolution", "img/**/*.jpg"),
     ),
+    "ccp": (
+        TreeLine((PHOTOS,), "images", "photos/*.jpg"),
+        TreeLine((LABEL_LIST,), "names of the labels", "label_list.mat"),
+        TreeLine((IMAGE_LEVEL,), "tags of photos", "annotations/image-level/*.mat"),
+        TreeLine((PIXEL_LEVEL,), "labels of pixels, and true boxes", "annotations/pixel-level/*.mat"),
+    ),
     "table": (
-        TreeLine(("labels.csv", "*.csv"), "a column of image names, a column per attribute", "labels.csv"),
-        TreeLine(("images", "*.jpg", "*.jpeg", "*.png", "*.webp"), "images (or in the folder itself)", "images/*.jpg"),
+        TreeLine(
+            _TABLES,
+            "a column of image names, a column per attribute (or folders named after values)",
+            "labels.csv, ...",
+        ),
+        TreeLine(
+            ("*/", *(f"*{suffix}" for suffix in sorted(IMAGE_SUFFIXES))),
+            "images, in the folder itself or below it",
+            "images/*.jpg, [ATTRIBUTE/]VALUE/*.jpg",
+        ),
     ),
     "prepared": (
         TreeLine(("prepared.json",), "what was prepared", "prepared.json"),
@@ -98,15 +126,16 @@ EXPECTED: dict[str, tuple[TreeLine, ...]] = {
 
 def recognise(folder: Path) -> list[tuple[str, Path]]:
     """Datasets that a folder holds, each with its own folder: subfolders called after them, the folder itself, or
-    subfolders called otherwise.
+    subfolders called otherwise. Where none is recognised, images in folders are taken for folders named after values.
     """
     children = sorted(child for child in folder.iterdir() if child.is_dir())
-    named = [child for child in children if child.name.lower() in REAL_BUILDERS]
+    named = [child for child in children if child.name.lower() in _NAMES]
     for places in (named, [folder], children):
         found = [(name, place) for place in places if (name := _recognise_one(place)) is not None]
         if found:
             return found
-    return []
+    images = (path for pattern in _LABELLED_BY_FOLDERS for path in folder.glob(pattern))
+    return [("table", folder)] if any(path.suffix.lower() in IMAGE_SUFFIXES for path in images) else []
 
 
 def _recognise_one(folder: Path) -> str | None:
@@ -115,6 +144,8 @@ def _recognise_one(folder: Path) -> str | None:
         return "prepared"
     if _holds(folder, "boxes.jsonl"):
         return "rendered"
+    if _holds(folder, LABEL_LIST, IMAGE_LEVEL, PIXEL_LEVEL):
+        return "ccp"
     if _holds(folder, "list_attr_img.txt", "Anno*/list_attr_*.txt", "Anno/Anno_*/list_attr_*.txt"):
         return "deepfashion"
     if _holds(folder, "Annotations/label.csv", "*/Annotations/label.csv", "*/*/Annotations/label.csv"):
@@ -130,7 +161,7 @@ def _recognise_one(folder: Path) -> str | None:
         return "deepfashion"
     if _holds(folder, "label.csv"):
         return "fashionai"
-    return "table" if _holds(folder, "*.csv") else None
+    return "table" if _holds(folder, *_TABLES) else None
 
 
 def _holds(folder: Path, *patterns: str) -> bool:

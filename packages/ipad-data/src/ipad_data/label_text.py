@@ -1,9 +1,11 @@
-"""Reading label files line by line: encodings, line ends, blank lines, integers and the paths written in them."""
+"""Reading label files: encodings, line ends, blank lines, JSON, integers and the paths written in them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ipad_data.errors import LabelFileError
 
@@ -37,6 +39,50 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 def filled_lines(path: Path) -> Iterator[tuple[int, str]]:
     """As :func:`numbered_lines`, without the blank lines."""
     return ((number, line) for number, line in numbered_lines(path) if line)
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        LabelFileError: not UTF-8 text, or not JSON.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise LabelFileError.at(path, None, "not UTF-8 text; save the file as UTF-8") from None
+    return parse_json(text, path)
+
+
+def parse_json(text: str, path: Path, line: int | None = None) -> Any:
+    """What a JSON text stands for. A key that comes twice in an object, NaN and infinity are refused.
+
+    Args:
+        text: The whole content of the file, or one of its lines.
+        path: The file, for messages.
+        line: The line; None for a whole file.
+
+    Raises:
+        LabelFileError: not such a text.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise LabelFileError.at(path, line or error.lineno, f"not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise LabelFileError.at(path, line, f"not JSON that can be read here: {error}") from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} comes twice in an object")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def parse_int(text: str, what: str, path: Path, line: int) -> int:

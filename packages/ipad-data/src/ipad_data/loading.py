@@ -53,6 +53,7 @@ def load(
         ValueError: unknown name, split or option; an annotation that cannot be read (with file and line); a folder that
             was prepared from another dataset or with other options; streaming of something that is not prepared.
         DatasetFilesNotFoundError: files are missing.
+        ImportError: the dataset needs an extra that is not installed.
 
     Example:
         >>> train = load("rendered", split="train", num_images=10)

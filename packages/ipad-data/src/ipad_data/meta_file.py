@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ipad_data.errors import LabelFileError
+from ipad_data.label_text import read_json
 from ipad_data.schema import AttributeSchema
 
 
@@ -27,12 +28,7 @@ def read_meta(path: str | Path, dataset: str, names: AttributeSchema | None = No
         LabelFileError: not JSON, no such dataset, a missing or contradictory field.
     """
     path = Path(path)
-    try:
-        meta = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise LabelFileError.at(path, None, "not UTF-8 text; save the file as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise LabelFileError.at(path, error.lineno, f"not JSON: {error.msg}") from None
+    meta = read_json(path)
     section = _section(meta, dataset, path)
     attributes = section["ATTRIBUTES"]
     if not isinstance(attributes, list) or not all(isinstance(attribute, str) for attribute in attributes):

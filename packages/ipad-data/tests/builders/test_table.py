@@ -115,7 +115,11 @@ def test_schema_from_json_keeps_its_order(shop):
         (lambda lines: lines, {"image_column": "photo"}, r"labels\.csv:1: expected a column 'photo' of image names"),
         (lambda lines: lines, {"attributes": ["colour"]}, r"no column 'colour'; did you mean one of: color"),
         (lambda lines: ["file_name", "p01.jpg"], {}, r"labels\.csv:1: expected a named column per attribute"),
-        (lambda lines: [*lines, lines[7]], {}, r"labels\.csv:62: image 'p06\.jpg' was on line 8 already"),
+        (
+            lambda lines: [*lines, lines[7]],
+            {},
+            r"labels\.csv:62: image 'p06\.jpg' comes twice, first at .*labels\.csv:8",
+        ),
         (lambda lines: [*lines, "p01.jpg,red"], {}, r"labels\.csv:62: expected 3 fields, got 2"),
         (lambda lines: [*lines, ",red,round"], {}, r"labels\.csv:62: no image name"),
         (lambda lines: [*lines, "../p.jpg,red,round"], {}, r"labels\.csv:62: image names must stay inside"),
@@ -126,7 +130,11 @@ def test_schema_from_json_keeps_its_order(shop):
         (lambda lines: [""], {}, r"labels\.csv:1: expected a header"),
         (lambda lines: ["file_name,color,color"], {}, r"columns come twice: 'color'"),
         (lambda lines: ["file_name,color,split", "p01.jpg,red,dev"], {}, r"labels\.csv:2: split must be one of"),
-        (lambda lines: ["file_name,color", "p01.jpg,"], {}, r"labels\.csv:1: columns without a single label: color"),
+        (
+            lambda lines: ["file_name,color", "p01.jpg,"],
+            {},
+            r"no attribute has two values to tell apart: 'color' has none",
+        ),
     ],
 )
 def test_bad_tables_are_named_with_their_line(shop, change, options, message):
@@ -151,16 +159,26 @@ def test_symbolic_link_out_of_the_folder(shop, tmp_path):
 
 
 def test_missing_things(shop, tmp_path):
-    with pytest.raises(DatasetFilesNotFoundError, match="folder of the table not found"):
+    with pytest.raises(DatasetFilesNotFoundError, match="folder of the photos not found"):
         load("table", tmp_path / "nowhere")
     with pytest.raises(ValueError, match="data_dir must be the folder"):
         load("table")
-    with pytest.raises(DatasetFilesNotFoundError, match=r"table 'other\.csv' not found"):
-        load("table", shop, csv="other.csv")
+    with pytest.raises(DatasetFilesNotFoundError, match=r"(?s)file 'other\.csv' not found.*table must name a file"):
+        load("table", shop, table="other.csv")
+    with pytest.raises(DatasetFilesNotFoundError, match=r"(?s)folder 'photos' not found.*images must name a folder"):
+        load("table", shop, images="photos")
+    (shop / "notes.txt").write_text("x")
+    with pytest.raises(
+        LabelFileError, match=r"notes\.txt: a table must be a file of \.csv, \.tsv, \.jsonl, \.parquet"
+    ):
+        load("table", shop, table="notes.txt")
     (shop / "labels.csv").rename(shop / "a.csv")
     (shop / "b.csv").write_text("x")
-    with pytest.raises(DatasetFilesNotFoundError, match=r"a single CSV file \(2 there: a\.csv, b\.csv\)"):
+    with pytest.raises(
+        DatasetFilesNotFoundError, match=r"(?s)a single table \(2 there: a\.csv, b\.csv\).*table=\.\.\."
+    ):
         load("table", shop)
+    assert load("table", shop, "train", table="a.csv").num_rows == 48
 
 
 def test_missing_images_raise_or_are_skipped_with_their_count(shop):
@@ -170,20 +188,54 @@ def test_missing_images_raise_or_are_skipped_with_their_count(shop):
         DatasetFilesNotFoundError, match=r"(?s)2 of 60 images.*labels\.csv:3: p01\.jpg.*missing='skip'"
     ):
         load("table", shop)
-    with pytest.warns(UserWarning, match="2 of 60 images of the table are not in"):
+    with pytest.warns(UserWarning, match=r"(?s)2 of 60 images of the table .*labels\.csv are not there.*:3: p01\.jpg"):
         found = load("table", shop, missing="skip")
     assert sum(map(len, found.values())) == 58
+    with pytest.raises(ValueError, match="missing must be one of raise, skip, got 'ignore'"):
+        load("table", shop, missing="ignore")
 
 
 def test_rare_values_warn(shop):
     lines = read_table(shop)
     lines[1] = lines[1].replace(",red,", ",gold,")
     write_table(shop, lines)
-    with pytest.warns(UserWarning, match="values of a single image.*color/gold"):
+    with pytest.warns(UserWarning, match=r"values of a single image.*color/gold$"):
         load("table", shop)
-    write_table(shop, ["file_name,color", *(line.split(",")[0] + ",red" for line in lines[1:])])
-    with pytest.warns(UserWarning, match="attribute 'color' has fewer than two values"):
+
+
+def test_constant_attributes_are_left_out(shop):
+    lines = read_table(shop)
+    write_table(shop, [lines[0] + ",brand,season", *(line + ",acme," for line in lines[1:])])
+    with (
+        pytest.warns(
+            UserWarning, match="'brand' has the single value 'acme', and is left out of training and evaluation"
+        ),
+        pytest.warns(UserWarning, match="'season' has no value, and is left out of training and evaluation"),
+    ):
+        found = load("table", shop)
+    write_table(shop, lines)
+    assert {split: rows.to_list() for split, rows in found.items()} == {
+        split: rows.to_list() for split, rows in load("table", shop).items()
+    }
+    schema = {"color": ["red", "green", "blue"], "brand": ["acme", "other"]}
+    write_table(shop, ["file_name,color,brand", *(line.rpartition(",")[0] + ",acme" for line in lines[1:])])
+    with pytest.warns(UserWarning, match="'brand' has fewer than two values with images"):
+        kept = load("table", shop, "train", schema=schema)  # ids must stay those of the given schema
+    assert AttributeSchema.from_features(kept.features).attributes == ("color", "brand")
+    write_table(shop, ["file_name,color,shape", *(line.split(",")[0] + ",red,round" for line in lines[1:])])
+    with pytest.raises(LabelFileError, match=r"no attribute has two .*: 'color' has 'red', 'shape' has 'round'"):
         load("table", shop)
+
+
+def test_a_column_of_ids_is_warned_about(shop):
+    lines = read_table(shop)
+    write_table(shop, [lines[0] + ",caption", *(f"{line},photo {i}" for i, line in enumerate(lines[1:]))])
+    with (
+        pytest.warns(UserWarning, match=r"'caption' has 60 values, nearly one for each image.* attributes=\[\.\.\.\]"),
+        pytest.warns(UserWarning, match="values of a single image.* and 55 more"),
+    ):
+        load("table", shop)
+    load("table", shop, attributes=["color", "shape"])
 
 
 def test_cache_sees_edited_labels_and_added_images(shop, monkeypatch):

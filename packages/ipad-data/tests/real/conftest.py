@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from ipad_data.builders.darn import SCHEMA as DARN_SCHEMA
 from ipad_data.builders.fashionai import SCHEMA as FASHIONAI_SCHEMA
+from ipad_data.ccp_files import TAGS as CCP_TAGS
 from ipad_data.deepfashion_files import TYPES
 
 TYPE_COUNTS = (156, 218, 180, 216, 230)
@@ -177,6 +179,51 @@ def deepfashion_tree(tmp_path):
         write_lines(
             tree.folder / "Eval" / "list_eval_partition.txt", [*head, "image_name  evaluation_status", *partition]
         )
+        return tree
+
+    return make
+
+
+CCP_LABELS = ["null", "hair", "skin", *sorted({tag for tags in CCP_TAGS.values() for tag in tags}), "watch"]
+
+
+def write_tags(path: Path, tags: list[str]) -> Path:
+    """An annotation of a whole photo, as the repository of Clothing Co-Parsing has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {"tags": np.array([[CCP_LABELS.index(tag) for tag in ["null", *tags]]], dtype=np.uint8)})
+    return path
+
+
+def write_pixels(path: Path, regions: list[tuple[str, int, int, int, int]], size: tuple[int, int] = (48, 64)) -> Path:
+    """An annotation of a photo's pixels: ``tag, x0, y0, x1, y1`` one over the other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros(size[::-1], dtype=np.uint8)
+    for tag, x0, y0, x1, y1 in regions:
+        pixels[y0:y1, x0:x1] = CCP_LABELS.index(tag)
+    savemat(path, {"groundtruth": pixels}, do_compression=True)
+    return path
+
+
+@pytest.fixture
+def ccp_tree(tmp_path):
+    """Function: the repository of Clothing Co-Parsing, every other photo with annotated pixels."""
+
+    def make(count: int = 60) -> Tree:
+        tree = Tree(tmp_path / "clothing-co-parsing")
+        rng = np.random.default_rng(0)
+        for i in range(count):
+            name = f"{i + 1:04d}"
+            tags = [str(rng.choice(tags[:2])) for tags in CCP_TAGS.values() if len(tags) > 1 or rng.random() < 0.5]
+            write_jpeg(tree.folder / "photos" / f"{name}.jpg", i)
+            if i % 2:
+                write_tags(tree.folder / "annotations" / "image-level" / f"{name}.mat", ["hair", *tags])
+            else:
+                regions = [(tag, 10, 6 * row, 10 + 4 * (row + 1), 6 * row + 6) for row, tag in enumerate(tags)]
+                write_pixels(
+                    tree.folder / "annotations" / "pixel-level" / f"{name}.mat", [("skin", 8, 0, 50, 62), *regions]
+                )
+            tree.names.append(f"{name}.jpg")
+        savemat(tree.folder / "label_list.mat", {"label_list": np.array([CCP_LABELS], dtype=object)})
         return tree
 
     return make

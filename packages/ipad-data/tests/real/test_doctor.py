@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 
@@ -27,15 +28,17 @@ def test_healthy_tree(asen):
     assert "ipad_data.load('fashionai'" in text
 
 
-def test_recognises_each_dataset_alone_and_below_one_folder(asen, darn_tree, deepfashion_tree, tmp_path):
-    for tree, name in ((asen(), "fashionai"), (darn_tree(10, 1.0), "darn"), (deepfashion_tree(10), "deepfashion")):
+def test_recognises_each_dataset_alone_and_below_one_folder(asen, darn_tree, deepfashion_tree, ccp_tree, tmp_path):
+    for tree, name in (
+        (asen(), "fashionai"), (darn_tree(10, 1.0), "darn"), (deepfashion_tree(10), "deepfashion"), (ccp_tree(10), "ccp"),
+    ):  # fmt: skip
         assert [diagnosis.dataset for diagnosis in examine(tree.folder, read_images=False)] == [name]
         renamed = tree.folder.rename(tree.folder.with_name("unpacked"))
         assert [diagnosis.dataset for diagnosis in examine(renamed, read_images=False)] == [name]
         renamed.rename(tree.folder)
     (tmp_path / "FashionAI").symlink_to(tmp_path / "data" / "FashionAI")
     found = examine(tmp_path, read_images=False)
-    assert {diagnosis.dataset for diagnosis in found} >= {"darn", "deepfashion", "fashionai"}
+    assert {diagnosis.dataset for diagnosis in found} >= {"darn", "deepfashion", "fashionai", "ccp"}
 
 
 def test_partial_darn(darn_tree):
@@ -121,8 +124,47 @@ def test_a_whole_table_is_healthy_and_a_faulty_one_is_reported(shop):
         file.write("0.jpg,long,\n")
     result = CliRunner().invoke(main, ["doctor", str(shop)])
     assert result.exit_code == 1
-    assert "labels.csv:42: image '0.jpg' was on line 2 already" in result.output
-    assert "Mend the table" in result.output
+    assert "labels.csv:42: image '0.jpg' comes twice, first at" in result.output
+    assert "Mend what is said above" in result.output
+
+
+def test_the_forms_of_hugging_face_and_of_boxes(shop, lines):
+    (shop / "labels.csv").unlink()
+    rows = [
+        {
+            "file_name": f"images/{i}.jpg",
+            "sleeve": ("short", "long")[i % 2],
+            "brand": "acme",
+            "boxes": {"sleeve": [0, 0, 1, 1]},
+        }
+        for i in range(40)
+    ]
+    lines(shop / "metadata.jsonl", [json.dumps(row) for row in rows])
+    (diagnosis,) = examine(shop)
+    text = str(diagnosis)
+    assert (diagnosis.dataset, diagnosis.healthy) == ("table", True)
+    assert "metadata.jsonl" in text
+    assert "sleeve: 40 labels, 2 of 2 values seen" in text
+    assert "40 images have boxes" in text
+    assert "attribute 'brand' has the single value 'acme', and is left out of training and evaluation" in text
+    for split in ("train", "test"):
+        (shop / split).mkdir()
+        lines(shop / split / "metadata.jsonl", [json.dumps(row) for row in rows])
+    (shop / "metadata.jsonl").unlink()
+    (shop / "test" / "metadata.jsonl").write_text("{")
+    (diagnosis,) = examine(shop)
+    assert "test/metadata.jsonl:1: not JSON" in str(diagnosis)
+
+
+def test_a_table_whose_images_are_elsewhere(shop):
+    (shop / "images").rename(shop / "pictures")
+    (diagnosis,) = examine(shop)
+    text = str(diagnosis)
+    assert not diagnosis.healthy
+    assert "table: 0 of 40 images found" in text
+    assert (
+        f"The nearest folder that has files of these names is {shop / 'pictures'}: load with images='pictures'" in text
+    )
 
 
 def test_a_prepared_folder(shop, tmp_path):
@@ -160,7 +202,7 @@ def test_nothing_known(tmp_path):
     with pytest.raises(DatasetFilesNotFoundError, match="data folder not found"):
         examine(tmp_path / "nowhere")
     with pytest.raises(
-        ValueError, match="dataset must be one of fashionai, darn, deepfashion, table, prepared, rendered"
+        ValueError, match="dataset must be one of fashionai, darn, deepfashion, ccp, table, prepared, rendered"
     ):
         examine(tmp_path, "imagenet")
     (diagnosis,) = examine(tmp_path, "deepfashion")

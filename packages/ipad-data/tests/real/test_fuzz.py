@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from scipy.io import savemat
 
 from ipad_data import LabelFileError
 from ipad_data.builders.darn import read_attribute_list, read_url_list
 from ipad_data.builders.fashionai import SCHEMA, read_label_csv
+from ipad_data.ccp_files import read_label_list
 from ipad_data.deepfashion_files import (
     cloth_schema,
     read_attr_cloth,
@@ -18,9 +26,12 @@ from ipad_data.deepfashion_files import (
     read_partition,
 )
 from ipad_data.label_files import read_entries, read_filenames, read_train_labels
-from ipad_data.label_table import read_label_table
+from ipad_data.mat_files import read_mat
 from ipad_data.meta_file import read_meta
 from ipad_data.prepared import Manifest
+from ipad_data.tables import LabelTable, TableRow, add_boxes, read_label_table
+
+from .conftest import CCP_LABELS
 
 CLOTH = "3\nattribute_name  attribute_type\na-line dress   3\ndot 1\nlace 2\n"
 NAMES = [f"{i}.jpg" for i in range(5)]
@@ -31,6 +42,28 @@ def read_small_attr_img(path):
     cloth.write_text(CLOTH)
     return read_attr_img(path, *cloth_schema(read_attr_cloth(cloth)))
 
+
+def parquet(rows):
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    return buffer.getvalue()
+
+
+def mat(**variables):
+    buffer = io.BytesIO()
+    savemat(buffer, variables, do_compression="groundtruth" in variables)
+    return buffer.getvalue()
+
+
+def read_pixels(path):
+    return read_mat(path, "groundtruth", "numbers", (range(1, 99), range(1, 99)))
+
+
+ROWS = [
+    {"file_name": "a.jpg", "color": "red", "boxes": {"color": [0.0, 0.0, 1.0, 1.0]}},
+    {"file_name": "b.jpg", "color": "blue"},
+]
+TABLE = LabelTable(Path("labels.csv"), ("color",), [TableRow("labels.csv:2", Path(), "a.jpg", {"color": ("red",)})])
 
 READERS = {
     "label.csv": (
@@ -52,6 +85,15 @@ READERS = {
         '{"FashionAI": {"ATTRIBUTES": ["a", "b"], "ATTRIBUTES_NUM": {"a": 2, "b": 3}}}',
     ),
     "labels.csv": (read_label_table, 'file_name,color,shape\na.jpg,red,"ro,und"\nb.jpg,,square\n'),
+    "labels.jsonl": (read_label_table, "".join(json.dumps(row) + "\n" for row in ROWS)),
+    "labels.parquet": (read_label_table, parquet(ROWS)),
+    "boxes.json": (lambda path: add_boxes(TABLE, path), '{"a.jpg": {"color": [0.0, 0.0, 0.5, 1.0]}}'),
+    "label_list.mat": (read_label_list, mat(label_list=np.array([CCP_LABELS], dtype=object))),
+    "0001.mat": (read_pixels, mat(groundtruth=np.arange(64, dtype=np.uint8).reshape(8, 8))),
+    "1001.mat": (
+        lambda path: read_mat(path, "tags", "numbers", (1, range(1, 99))),
+        mat(tags=np.arange(9, dtype=np.uint8)[None]),
+    ),
     "prepared.json": (
         lambda path: Manifest.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path)),
         Manifest("fashionai", {"seed": 0}, 32, 90, {"train": []}).to_json(),
@@ -86,13 +128,14 @@ def damage(content: bytes, rng: random.Random) -> bytes:
 @pytest.mark.parametrize("name", list(READERS))
 def test_damaged_files_give_rows_or_an_error_that_names_the_file(tmp_path, name):
     reader, text = READERS[name]
+    content = text if isinstance(text, bytes) else text.encode()
     path = tmp_path / name
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(content)
     reader(path)  # as it should be
     rng = random.Random(0)
     messages = []
     for _ in range(150):
-        path.write_bytes(damage(text.encode(), rng))
+        path.write_bytes(damage(content, rng))
         with suppress_into(messages):
             reader(path)
     assert len(messages) >= 8

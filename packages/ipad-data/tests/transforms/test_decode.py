@@ -10,7 +10,7 @@ from PIL import Image
 
 from ipad_data import ImageDecodeError
 from ipad_data.transforms import decode_image
-from ipad_data.transforms.decode import open_image
+from ipad_data.transforms.decode import image_size, open_image
 
 
 @pytest.fixture
@@ -184,3 +184,20 @@ def test_a_warning_sized_bomb_is_an_error_too(monkeypatch, photo):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # the photo has 2400: Pillow alone would only warn
     with pytest.raises(ImageDecodeError, match="too many pixels"):
         decode_image(saved(photo, "PNG"), 8, name="photo")
+
+
+def test_size_of_an_image_without_decoding_it(tmp_path):
+    path = tmp_path / "a.jpg"
+    for orientation, size in ((1, (40, 24)), (3, (40, 24)), (6, (24, 40)), (8, (24, 40))):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", (40, 24)).save(path, exif=exif)
+        assert image_size(path) == size == open_image(path).size
+    path.write_bytes(path.read_bytes()[:-10])  # the head is enough
+    assert image_size(path) == (24, 40)
+    for content, message in ((b"<html>", "not an image file"), (b"", "nothing")):
+        path.write_bytes(content)
+        with pytest.raises(ImageDecodeError, match=rf"a\.jpg: .*{message}"):
+            image_size(path)
+    with pytest.raises(ImageDecodeError, match="no such file"):
+        image_size(tmp_path / "b.jpg")

@@ -6,6 +6,7 @@ DATASETS = {
     "fashionai": "ipad_data.builders.fashionai:FashionAI",
     "darn": "ipad_data.builders.darn:DARN",
     "deepfashion": "ipad_data.builders.deepfashion:DeepFashion",
+    "ccp": "ipad_data.builders.ccp:CCP",
     "table": "ipad_data.builders.table:Table",
     "rendered": "ipad_data.builders.rendered:Rendered",
 }

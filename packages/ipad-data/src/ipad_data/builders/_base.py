@@ -21,16 +21,21 @@ from ipad_data.roles import ROLES
 from ipad_data.schema import AttributeSchema
 
 
-def row_features(schema: AttributeSchema, boxes: bool = False) -> Features:
+def row_features(schema: AttributeSchema, boxes: bool = False, subject: bool = False) -> Features:
     """Columns of every dataset of this package: one row per image, its labels as parallel lists of entries.
 
     ``image`` stays a path or bytes (decoded late); ``image_id``; ``attribute_ids``, ``value_ids`` (flat) and ``roles``
-    are parallel. With ``boxes``, each entry also has the boxes ``x0, y0, x1, y1`` in [0, 1] of its region.
+    are parallel. With ``boxes``, each entry also has the boxes ``x0, y0, x1, y1`` in [0, 1] of its region, none where
+    they are not known. With ``subject``, the row has the box of what it shows (the person; empty where not known) and
+    each entry its ``box_chance``: the share of the subject's pixels within the entry's boxes, 0 where it has none.
     """
     features = Features(image=Image(decode=False), image_id=Value("int64"), **schema.features())
     features["roles"] = List(ClassLabel(names=list(ROLES)))
     if boxes:
         features["boxes"] = List(List(List(Value("float32"), length=4)))
+    if subject:
+        features["subject"] = List(Value("float32"))
+        features["box_chance"] = List(Value("float32"))
     return features
 
 

@@ -1,83 +1,98 @@
-"""Options of a table of photos, and where its files are."""
+"""Options of photos of your own, and where their files are."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ipad_data.builders._base import AttributeDatasetConfig
+from ipad_data.builders._photos import PhotoConfig
 from ipad_data.errors import DatasetFilesNotFoundError
-
-_MISSING = ("raise", "skip")
+from ipad_data.regions import BOX_FORMATS
+from ipad_data.tables import FoundTable, find_tables
 
 
 @dataclass
-class TableConfig(AttributeDatasetConfig):
-    """Options of a table of photos.
+class TableConfig(PhotoConfig):
+    """Options of photos of your own.
 
     Args:
-        csv: The table, relative to ``data_dir``; when None, ``labels.csv`` or the only CSV file there.
+        table: The table, a CSV, JSON lines or Parquet file, relative to ``data_dir``. When None, ``labels.*`` there, else
+            ``metadata.*``, else the ``metadata.*`` of folders called ``train``, ``validation`` and ``test``, else the only
+            table there; where there is none, folders are named after values.
         images: Folder of the images, relative to ``data_dir``; when None, ``images`` where there is one, else
-            ``data_dir`` itself.
+            ``data_dir`` itself. Image names count from the table's own folder first, then from this one.
         image_column: Column of image names; when None, the first of ``file_name``, ``image``, ``path``, ``filename``,
             ``file``, ``image_path`` that there is.
-        attributes: Columns that are attributes; all other columns when None.
-        value_separator: Separates several values in one field, e.g. ``|``; when None, a field is one value.
-        schema: ``{attribute: [values]}``, or the path of a JSON file of it; inferred from the table when None.
-        missing: ``raise`` or ``skip`` images that the table names but the folder lacks (skipping warns with a count).
-        seed: Seed of the splits, where the table has no ``split`` column.
+        attributes: Columns, or folders, that are attributes; all others when None.
+        value_separator: Separates several values in one text, e.g. ``|``; when None, a text is one value.
+        label_name: Name of the attribute where folders are named after values only.
+        schema: ``{attribute: [values]}``, or the path of a JSON file of it; when None, inferred from the table, without
+            attributes that have fewer than two values.
+        boxes: JSON file ``{photo: {attribute: box}}``, relative to ``data_dir``, where boxes are in a file of their own.
+        box_format: ``shares``: boxes are x0, y0, x1, y1 within [0, 1]; ``pixels``: they are in pixels of the photo.
+
+    Raises:
+        ValueError: an option outside its choices.
+        DatasetFilesNotFoundError: no such folder.
     """
 
-    csv: str | None = None
+    table: str | None = None
     images: str | None = None
     image_column: str | None = None
     attributes: Sequence[str] | None = None
     value_separator: str | None = None
+    label_name: str = "label"
     schema: Mapping[str, Sequence[str]] | str | None = None
-    missing: str = "raise"
-    seed: int = 0
+    boxes: str | None = None
+    box_format: str = "shares"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.missing not in _MISSING:
-            raise ValueError(f"missing must be one of {', '.join(_MISSING)}, got {self.missing!r}")
+        if self.box_format not in BOX_FORMATS:
+            raise ValueError(f"box_format must be one of {', '.join(BOX_FORMATS)}, got {self.box_format!r}")
         if not self.folder.is_dir():
             raise DatasetFilesNotFoundError.explain(
-                "folder of the table", [self.folder], "data_dir must be the folder that holds the CSV and the images."
+                "folder of the photos",
+                [self.folder],
+                "data_dir must be the folder that holds the table and the images.",
             )
 
-    def csv_path(self) -> Path:
-        """The table.
+    def find_tables(self) -> list[FoundTable]:
+        """The tables, none where folders are named after values.
 
         Raises:
-            DatasetFilesNotFoundError: it is not there; or none was named, and there is none or more than one.
+            DatasetFilesNotFoundError: the table that was named is not there; or none was, and more than one could be meant.
         """
-        if self.csv is not None:
-            return self._existing(self.csv, "table", "csv must name a file, relative to data_dir.")
-        found = sorted(path for path in self.folder.iterdir() if path.suffix.lower() == ".csv")
-        preferred = [path for path in found if path.name == "labels.csv"] or found
-        if len(preferred) != 1:
-            what = f"a single CSV file ({len(found)} there: {', '.join(path.name for path in found) or 'none'})"
-            raise DatasetFilesNotFoundError.explain(what, [self.folder], "Name the table with csv=...")
-        return preferred[0]
+        if self.table is None:
+            return find_tables(self.folder)
+        return [FoundTable(self._existing("table", self.table, Path.is_file))]
 
-    def image_folder(self) -> Path:
-        """The folder of the images."""
+    def photo_folders(self) -> list[Path]:
+        """Where image names count from, after the folder of their table."""
         if self.images is not None:
-            return self._existing(self.images, "folder of images", "images must name a folder, relative to data_dir.")
-        default = self.folder / "images"
-        return default if default.is_dir() else self.folder
+            return [self._existing("images", self.images, Path.is_dir)]
+        return [folder for folder in (self.folder / "images", self.folder) if folder.is_dir()]
+
+    def folder_of_values(self) -> Path:
+        """The outermost folder of folders that are named after values."""
+        return self.folder if self.images is None else self._existing("images", self.images, Path.is_dir)
 
     def schema_path(self) -> Path | None:
         """The JSON file of the schema, if that is how it was given."""
         if not isinstance(self.schema, str | os.PathLike):
             return None
-        return self._existing(self.schema, "schema", "schema must name a JSON file, relative to data_dir.")
+        return self._existing("schema", self.schema, Path.is_file)
 
-    def _existing(self, name: str | os.PathLike[str], what: str, how: str) -> Path:
+    def boxes_path(self) -> Path | None:
+        """The JSON file of boxes, if there is one."""
+        return None if self.boxes is None else self._existing("boxes", self.boxes, Path.is_file)
+
+    def _existing(self, option: str, name: str | os.PathLike[str], there: Callable[[Path], bool]) -> Path:
         path = self.folder / Path(name).expanduser()
-        if not path.exists():
-            raise DatasetFilesNotFoundError.explain(f"{what} {os.fspath(name)!r}", [path], how)
+        if not there(path):
+            kind = "folder" if there is Path.is_dir else "file"
+            how = f"{option} must name a {kind}, relative to data_dir."
+            raise DatasetFilesNotFoundError.explain(f"{kind} {os.fspath(name)!r}", [path], how)
         return path

@@ -1,180 +1,120 @@
-"""Photos of your own: a folder of images and a CSV file with one column per attribute."""
+"""Photos of your own: with a table of labels, or in folders named after values."""
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
 
-from datasets import DatasetInfo, SplitGenerator, Version
+from datasets import Version
 
-from ipad_data.builders._base import AttributeDatasetBuilder, make_row, row_features
+from ipad_data.builders._photos import PhotoBuilder
 from ipad_data.builders._table_config import TableConfig
-from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
-from ipad_data.label_files import LabelledImage
-from ipad_data.label_table import LabelTable, TableRow, read_label_table
-from ipad_data.paths import resolve_inside
-from ipad_data.roles import ROLES, SPLITS, TRAIN
+from ipad_data.errors import ImageDecodeError, LabelFileError
+from ipad_data.label_text import read_json
+from ipad_data.regions import Regions, as_shares
 from ipad_data.schema import AttributeSchema
-from ipad_data.splits import held_out_roles, random_splits, unanswered_note
+from ipad_data.tables import (
+    LabelTable,
+    PhotoFinder,
+    TableRow,
+    add_boxes,
+    join_tables,
+    read_label_table,
+    read_value_folders,
+    where_else,
+)
+from ipad_data.transforms.decode import image_size
 
 
-class Table(AttributeDatasetBuilder):
-    """Builder of a table of photos.
-
-    A ``split`` column decides the splits, else they are drawn 8:1:1; a ``role`` column decides who is query and who
-    gallery in validation and test, else they are drawn 1:4. Both draws are seeded and stratified by value.
-    """
+class Table(PhotoBuilder):
+    """Builder of photos with a CSV, JSON lines or Parquet table, or in folders named after values."""
 
     BUILDER_CONFIG_CLASS = TableConfig
-    VERSION = Version("1.1.0")
+    VERSION = Version("2.0.0")
 
     @classmethod
     def annotation_files(cls, config: TableConfig) -> list[Path]:
-        """The table, and the schema's file if there is one."""
-        schema = config.schema_path()
-        return [config.csv_path(), *([] if schema is None else [schema])]
+        """The tables, the schema's file and the file of boxes, as far as they are there."""
+        files = [table.path for table in config.find_tables()]
+        return [*files, *(path for path in (config.schema_path(), config.boxes_path()) if path is not None)]
 
     @classmethod
     def image_folders(cls, config: TableConfig) -> list[Path]:
-        """The folder of the images."""
-        return [config.image_folder()]
+        """The data folder and, where they are elsewhere or behind a link, the folders that image names count from."""
+        root = config.folder.resolve()
+        others = [folder for folder in config.photo_folders() if not folder.resolve().is_relative_to(root)]
+        return [config.folder, *others]
 
     @cached_property
     def table(self) -> LabelTable:
-        """The table as read."""
-        config = self.config
-        return read_label_table(config.csv_path(), config.image_column, config.attributes, config.value_separator)
+        """The table as read; where it also gives the schema, without the attributes that have fewer than two values."""
+        config, found = self.config, self.config.find_tables()
+        if found:
+            options = config.image_column, config.attributes, config.value_separator
+            tables = [read_label_table(path, *options, split) for path, split in found]
+            table = tables[0] if len(tables) == 1 else join_tables(config.folder, tables)
+        else:
+            table = read_value_folders(config.folder_of_values(), config.label_name, config.attributes)
+        if (boxes := config.boxes_path()) is not None:
+            table = add_boxes(table, boxes)
+        return table.without_constants() if config.schema is None else table
 
     @cached_property
     def schema(self) -> AttributeSchema:
         """The schema given, or the one that the table implies."""
         path = self.config.schema_path()
         if path is not None:
-            try:
-                return AttributeSchema.from_json(path.read_text(encoding="utf-8-sig"))
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise LabelFileError.at(path, getattr(error, "lineno", None), f"not JSON text: {error}") from None
-        if self.config.schema is not None:
-            return AttributeSchema(self.config.schema)
-        return self.table.infer_schema()
-
-    def _info(self) -> DatasetInfo:
-        return DatasetInfo(description=__doc__, features=row_features(self.schema))
-
-    @classmethod
-    def without_cache(cls, config: TableConfig) -> Self:
-        """Reader of a folder that touches no cache: for :meth:`locate_images` and :meth:`divide` only."""
-        reader = cls.__new__(cls)
-        reader.config = config
-        return reader
-
-    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
-        splits = self.divide(self._labelled_rows())
-        return [
-            SplitGenerator(name=split, gen_kwargs={"images": images}) for split, images in splits.items() if images
-        ]
-
-    def divide(self, rows: list[tuple[TableRow, Path]]) -> dict[str, list[LabelledImage]]:
-        """Splits of the labelled images: those that the table gives, else random ones. Warns about what is too rare.
-
-        Raises:
-            LabelFileError: a value that the schema does not have.
-        """
-        entries = [self._entries(row) for row in rows]
-        self._warn_about_rare(entries)
-        if rows[0][0].split is None:
-            names = [str(path) for _, path in rows]
-            pairs = ([[pair[i] for pair in found] for found in entries] for i in (0, 1))
-            splits = random_splits(names, *pairs, seed=self.config.seed)
-        else:
-            splits = self._given_splits(rows, entries)
-        if note := unanswered_note(splits, self.schema):
-            warnings.warn(f"{self.table.path}: {note}", stacklevel=2)
-        return splits
-
-    def _generate_examples(self, images: list[LabelledImage]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for image in images:
-            entries = zip(image.attribute_ids, image.value_ids, image.roles, strict=True)
-            yield image.name, make_row(image.name, image.image_id, entries)
+            return _schema_in_file(path)
+        return self.table.infer_schema() if self.config.schema is None else AttributeSchema(self.config.schema)
 
     def locate_images(self) -> tuple[list[tuple[TableRow, Path]], list[TableRow]]:
-        """Rows whose image is there, with its path, and the other rows.
+        """Rows whose image is there, with its path and with boxes in shares of the photo; and the other rows.
 
         Raises:
-            LabelFileError: a name that leads out of the folder, or a table that breaks its format.
+            LabelFileError: a name that leads out of the folder or stands for different files, an image that comes twice,
+                a box that leaves its photo, or a table that breaks its format.
         """
-        folder, found, absent = self.config.image_folder(), [], []
+        found, absent, places = [], [], {}
         for row in self.table.rows:
             try:
-                path = resolve_inside(folder, row.image)
+                path = self._finder.find(row.folder, row.image)
+                if path is None:
+                    absent.append(row)
+                    continue
+                if path in places:
+                    raise ValueError(f"image {row.image!r} comes twice, first at {places[path]}")
+                found.append((self._with_shares(row, path), path))
+                places[path] = row.place
+            except ImageDecodeError as error:
+                raise LabelFileError.at(
+                    row.place, None, f"the size of a photo with boxes is not known: {error}"
+                ) from None
             except ValueError as error:
-                raise LabelFileError.at(self.table.path, row.line, str(error)) from None
-            if path.is_file():
-                found.append((row, path))
-            else:
-                absent.append(row)
+                raise LabelFileError.at(row.place, None, str(error)) from None
         return found, absent
 
-    def _labelled_rows(self) -> list[tuple[TableRow, Path]]:
-        """Rows that have a label and an image, with its path."""
-        folder, (found, absent) = self.config.image_folder(), self.locate_images()
-        if absent:
-            listed = "".join(f"\n  {self.table.path}:{row.line}: {row.image}" for row in absent[:5])
-            what = f"{len(absent)} of {len(self.table.rows)} images of the table"
-            if self.config.missing == "raise":
-                how = f"The first of them:{listed}\n  missing='skip' goes on without them."
-                raise DatasetFilesNotFoundError.explain(what, [folder], how)
-            warnings.warn(f"{what} are not in {folder} and were skipped; the first of them:{listed}", stacklevel=2)
-        if not (labelled := [(row, path) for row, path in found if row.values]):
-            raise LabelFileError.at(self.table.path, None, "no image has both a file and a label")
-        return labelled
+    @cached_property
+    def _finder(self) -> PhotoFinder:
+        return PhotoFinder(self.config.photo_folders())
 
-    def _entries(self, located: tuple[TableRow, Path]) -> list[tuple[int, int]]:
-        row = located[0]
-        try:
-            return [
-                (self.schema.attribute_id(attribute), self.schema.value_id(attribute, name))
-                for attribute, names in row.values.items()
-                for name in names
-            ]
-        except ValueError as error:
-            raise LabelFileError.at(self.table.path, row.line, str(error)) from None
+    def _with_shares(self, row: TableRow, path: Path) -> TableRow:
+        if not row.regions.boxes:
+            return row
+        size = image_size(path) if self.config.box_format == "pixels" else None
+        return replace(row, regions=Regions(as_shares(row.regions.boxes, size)))
 
-    def _given_splits(
-        self, rows: list[tuple[TableRow, Path]], entries: list[list[tuple[int, int]]]
-    ) -> dict[str, list[LabelledImage]]:
-        splits = {}
-        for split in SPLITS:
-            members = [i for i, (row, _) in enumerate(rows) if row.split == split]
-            labels = ([[pair[k] for pair in entries[i]] for i in members] for k in (0, 1))
-            drawn = held_out_roles(*labels, self.config.seed)
-            splits[split] = []
-            for image_id, (i, role) in enumerate(zip(members, drawn, strict=True)):
-                row, path = rows[i]
-                if split == "train":
-                    role = TRAIN
-                elif row.role is not None:
-                    role = ROLES.index(row.role)
-                attribute_ids, value_ids = zip(*entries[i], strict=True)
-                splits[split].append(
-                    LabelledImage(str(path), image_id, attribute_ids, value_ids, (role,) * len(value_ids))
-                )
-        return splits
+    def missing_advice(self, absent: Sequence[TableRow]) -> tuple[str, list[Path], str]:
+        """About rows whose image is not there: what they are, where the first was looked for, what to do."""
+        looked = self._finder.places(absent[0].folder, absent[0].image)
+        advice = where_else(self.config.folder, [row.image for row in absent])
+        return f"images of the table {self.table.path}", looked, advice
 
-    def _warn_about_rare(self, entries: list[list[tuple[int, int]]]) -> None:
-        counts = Counter(value for found in entries for _, value in found)
-        single = [self.schema.value_names[value] for value, count in sorted(counts.items()) if count == 1]
-        if single:
-            warnings.warn(
-                f"values of a single image, which can be neither learned nor found: {', '.join(single)}", stacklevel=2
-            )
-        for attribute, first, count in zip(
-            self.schema.attributes, self.schema.offsets, self.schema.num_values, strict=True
-        ):
-            if sum(counts[value] > 0 for value in range(first, first + count)) < 2:
-                warnings.warn(f"attribute {attribute!r} has fewer than two values with images", stacklevel=2)
+
+def _schema_in_file(path: Path) -> AttributeSchema:
+    values = read_json(path)
+    try:
+        return AttributeSchema(values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LabelFileError.at(path, None, f"expected an object {{attribute: [values]}}: {error}") from None

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ipad_data.dataset_trees import EXPECTED, compare_tree, recognise
+from ipad_data.dataset_trees import EXPECTED, PHOTO_BUILDERS, compare_tree, recognise
 from ipad_data.doctor.diagnosis import SHOWN, Diagnosis, few
+from ipad_data.doctor.photos import examine_photos
 from ipad_data.doctor.prepared import examine_prepared
 from ipad_data.doctor.real import examine_real
-from ipad_data.doctor.table import examine_table
 from ipad_data.errors import DatasetFilesNotFoundError
 
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"}
-_EXAMINERS = {"table": examine_table, "prepared": examine_prepared}
+_EXAMINERS = {"prepared": examine_prepared, **dict.fromkeys(PHOTO_BUILDERS, examine_photos)}
 
 
 def examine(

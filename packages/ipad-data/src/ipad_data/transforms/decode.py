@@ -6,12 +6,14 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch.nn import functional as F
 
 from ipad_data.errors import ImageDecodeError
@@ -19,6 +21,7 @@ from ipad_data.errors import ImageDecodeError
 Fit = Literal["squash", "letterbox"]
 FITS = ("squash", "letterbox")
 _WHITE = (255, 255, 255)
+_ON_THEIR_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
@@ -65,13 +68,32 @@ def open_image(source: str | Path | bytes, size: int | None = None, name: str | 
     Raises:
         ImageDecodeError: as for :func:`decode_image`.
     """
+    with _opened(source, name) as image:
+        return _to_rgb(image, size)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height in pixels of an image file as it is meant to be seen, from its head: nothing is decoded.
+
+    Raises:
+        ImageDecodeError: as for :func:`decode_image`, as far as the head of the file shows it.
+    """
+    with _opened(path, None) as image:
+        width, height = image.size
+        turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_THEIR_SIDE
+        return (height, width) if turned else (width, height)
+
+
+@contextmanager
+def _opened(source: str | Path | bytes, name: str | None) -> Iterator[Image.Image]:
+    """The opened file; whatever goes wrong with it is an ImageDecodeError that names it."""
     name = name or (str(source) if not isinstance(source, bytes) else "image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                return _to_rgb(image, size)
+                yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageDecodeError(f"{name}: too many pixels to be decoded safely: {error}") from None
     except UnidentifiedImageError:
