@@ -90,3 +90,34 @@ def test_a_file_that_is_no_mapping_is_an_error_with_its_name(tmp_path, text):
 def test_stages_without_steps_are_left_out():
     config = RunConfig(stage1=StageConfig(steps=3))
     assert [name for name, _ in config.stages()] == ["stage1"]
+
+
+def test_a_length_in_epochs_replaces_one_in_steps_and_the_other_way_round(tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: tiny\nstage1: {epochs: 8, min_steps: 30, max_steps: 900}\n")
+    config = load_config(tmp_path / "mine.yaml")
+    assert (config.stage1.steps, config.stage1.epochs) == (0, 8.0)
+    config = load_config(tmp_path / "mine.yaml", ["stage1.steps=5", "stage2.epochs=2"])
+    assert (config.stage1.steps, config.stage1.epochs, config.stage1.max_steps) == (5, None, None)
+    assert (config.stage2.steps, config.stage2.epochs) == (0, 2.0)
+    config = load_config(tmp_path / "mine.yaml", ["stage1.epochs=0"])
+    assert [name for name, _ in config.stages()] == ["stage0", "stage2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 3.0, "steps": 4}, "steps must be 0 where epochs is given"),
+        ({"epochs": -1.0}, "epochs must be zero or more"),
+        ({"steps": 5, "max_steps": 9}, "max_steps bound a length in epochs"),
+        ({"epochs": 3.0, "min_steps": 0}, "min_steps must be positive"),
+        ({"epochs": 3.0, "min_steps": 10, "max_steps": 9}, "min_steps must be at most max_steps, 9, got 10"),
+    ],
+)
+def test_lengths_that_contradict_each_other_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        StageConfig(**options)
+
+
+def test_patience_without_evaluations_to_count_is_refused():
+    with pytest.raises(ConfigError, match=r"loop\.patience=3 counts evaluations: set loop\.eval_every"):
+        load_config(None, ["loop.patience=3"])

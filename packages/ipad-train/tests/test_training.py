@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from ipad_core import AttributeEmbedder
 from ipad_train import training
 from ipad_train.checkpoint import CheckpointError, find_checkpoint, read_state
+from ipad_train.config_files import load_config
 from ipad_train.loop import DivergedError
 from ipad_train.objectives import AttributeDiverging
 from ipad_train.tracking import read_metrics
@@ -168,9 +169,18 @@ def test_a_second_stage_of_a_network_with_one_branch_is_an_error(small_config):
         Training(config, None, quiet).run()
 
 
-def test_a_batch_larger_than_the_dataset_is_an_error(small_config):
-    with pytest.raises(ValueError, match="batch_size must be at most"):
-        Training(small_config("stage0.batch_size=100"), None, quiet).run()
+def test_epochs_and_a_batch_larger_than_the_dataset_become_steps_that_fit_it(small_config):
+    said = []
+    config = small_config("stage0.batch_size=100", "stage1.epochs=0.5", "stage2.epochs=0")
+    run = Training(config, None, said.append)
+    run.run()
+    assert any("stage0: batch_size reduced from 100 to 48: there are 48 labelled training images" in x for x in said)
+    written = load_config(_path(config.output_dir) / "config.yaml")
+    assert (written.stage0.batch_size, written.stage1.steps, written.stage1.epochs) == (48, 2, None)
+    assert [name for name, _ in written.stages()] == ["stage0", "stage1"]
+    steps = [row["step"] for row in read_metrics(_path(config.output_dir)) if "loss" in row]
+    assert steps == [1, 2, 3, 4]
+    Training(config, "auto", said.append).run()  # the same epochs come to the same steps
 
 
 def test_two_augmented_anchors_are_part_of_every_triplet_step(small_config, monkeypatch):

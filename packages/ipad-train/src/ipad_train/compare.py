@@ -61,7 +61,7 @@ def compare(
     accelerator = make_accelerator(config)
     data = load_data(config.data)
     models: list[tuple[Path, Path | None]] = [(run / "best", None) for run in runs] + [(main / "best", main)]
-    if config.stage0.steps:
+    if config.stage0.is_trained:
         models.insert(0, (main / "stages" / "stage0", None))
     rows: list[dict[str, Any]] = []
     results: dict[str, Any] = {}

@@ -51,9 +51,15 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stage of training. ``steps`` 0 leaves the stage out."""
+    """One stage of training: so many ``steps``, or so many ``epochs`` of the dataset. 0 leaves the stage out.
+
+    ``epochs`` is turned into steps once the data are known; see `stage_lengths.py`.
+    """
 
     steps: int = 0  # optimizer steps
+    epochs: float | None = None  # in place of steps: times that the stage goes through the labelled training images
+    min_steps: int | None = None  # of a length in epochs: at least so many steps, for small datasets
+    max_steps: int | None = None  # of a length in epochs: at most so many steps, for large ones
     batch_size: int = 64  # over all processes: images (dense), triplets (triplet)
     sampler: str = "dense"  # dense: every labelled attribute of an image; triplet: as the paper
     entries_per_image: int | None = None  # dense: at most so many attributes of an image in a step, drawn at random
@@ -70,6 +76,7 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         _require(self.steps >= 0, "steps", self.steps, "zero or more")
+        self._check_length()
         _require(self.batch_size > 0, "batch_size", self.batch_size, "positive")
         _require(self.sampler in ("dense", "triplet"), "sampler", self.sampler, "'dense' or 'triplet'")
         _require(self.optimizer in ("adamw", "adam"), "optimizer", self.optimizer, "'adamw' or 'adam'")
@@ -78,6 +85,27 @@ class StageConfig:
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "within [0, 1)")
         if self.entries_per_image is not None:
             _require(self.entries_per_image > 0, "entries_per_image", self.entries_per_image, "positive")
+
+    def _check_length(self) -> None:
+        bounds = {"min_steps": self.min_steps, "max_steps": self.max_steps}
+        given = {name: value for name, value in bounds.items() if value is not None}
+        for name, value in given.items():
+            _require(value > 0, name, value, "positive")
+        if self.epochs is None:
+            if given:
+                raise ValueError(f"{' and '.join(given)} bound a length in epochs, and epochs is not given")
+            return
+        _require(self.epochs >= 0, "epochs", self.epochs, "zero or more")
+        _require(not self.steps, "steps", self.steps, "0 where epochs is given, which takes its place")
+        if len(given) == 2:
+            _require(
+                self.min_steps <= self.max_steps, "min_steps", self.min_steps, f"at most max_steps, {self.max_steps}"
+            )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the stage has a length."""
+        return bool(self.steps or self.epochs)
 
 
 @dataclass(frozen=True)
@@ -138,6 +166,7 @@ class LoopConfig:
     log_every: int = 10  # steps
     eval_every: int = 0  # steps of a stage; 0: at the end of each stage
     eval_max_queries: int | None = None  # validation queries used while training; None: all
+    patience: int = 0  # evaluations in a row without a better validation MAP that end a stage; 0: never
     save_every: int = 200  # steps
     keep_checkpoints: int = 2
     mixed_precision: str = "no"  # no, bf16, fp16
@@ -146,6 +175,12 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         _require(self.log_every > 0, "loop.log_every", self.log_every, "positive")
+        _require(self.eval_every >= 0, "loop.eval_every", self.eval_every, "zero or more")
+        _require(self.patience >= 0, "loop.patience", self.patience, "zero or more")
+        if self.patience and not self.eval_every:
+            raise ValueError(
+                f"loop.patience={self.patience} counts evaluations: set loop.eval_every, which is 0, as well"
+            )
         _require(self.save_every > 0, "loop.save_every", self.save_every, "positive")
         _require(self.keep_checkpoints > 0, "loop.keep_checkpoints", self.keep_checkpoints, "positive")
         _require(
@@ -179,9 +214,9 @@ class RunConfig:
             )
 
     def stages(self) -> list[tuple[str, StageConfig]]:
-        """The stages that have steps, in order."""
+        """The stages that are trained, in order."""
         named = [(name, getattr(self, name)) for name in STAGE_NAMES]
-        return [(name, stage) for name, stage in named if stage.steps]
+        return [(name, stage) for name, stage in named if stage.is_trained]
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain dictionaries, as in a YAML file."""

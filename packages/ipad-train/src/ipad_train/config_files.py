@@ -124,8 +124,20 @@ def _read_tree(source: str, relative_to: Path) -> dict[str, Any]:
 _TAKEN_WHOLE = ("options", "augmentation", "anchor_augmentation")
 
 
+# A stage's length is given one way: whichever comes last, in a file or as an override, replaces the other.
+_REPLACES = {"steps": ("epochs", "min_steps", "max_steps"), "epochs": ("steps",)}
+
+
+def _forget_replaced(tree: dict[str, Any], given: Mapping[str, Any]) -> None:
+    for key in set(given) & set(_REPLACES):
+        if given[key] is not None:
+            for other in set(_REPLACES[key]) - set(given):
+                tree.pop(other, None)
+
+
 def _merge(base: dict[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
+    _forget_replaced(merged, tree)
     for key, value in tree.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and key not in _TAKEN_WHOLE
         merged[key] = _merge(merged[key], value) if both else value
@@ -138,4 +150,5 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"{'.'.join(keys[: depth + 1])} holds {child!r}, so it has no key {keys[depth + 1]!r}")
         tree = child
+    _forget_replaced(tree, {keys[-1]: value})
     tree[keys[-1]] = value

@@ -35,6 +35,7 @@ from ipad_train.loop import StageRun, run_stage
 from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from ipad_train.reranking import fit_reasoner
+from ipad_train.stage_lengths import resolve_stages
 from ipad_train.tracking import Tracker
 
 
@@ -54,22 +55,24 @@ class Training:
 
     def __init__(self, config: RunConfig, resume: str | None, announce: Callable[[str], None] = print) -> None:
         if not config.stages():
-            raise ValueError("the configuration trains nothing: steps of stage0, stage1 and stage2 are all 0")
-        self.config = config
+            raise ValueError("the configuration trains nothing: stage0, stage1 and stage2 all have 0 steps")
         self.dir = Path(config.output_dir)
         self.accelerator = make_accelerator(config)
         self.is_main = self.accelerator.is_main_process
         self.announce = announce if self.is_main else lambda line: None
         self.checkpoint = self._checkpoint_to_resume(resume)
         self.state = read_state(self.checkpoint) if self.checkpoint else {"stage": None, "stage_step": 0, "step": 0}
+        with self.accelerator.main_process_first():
+            self.data: RunData = load_data(config.data)
+        self.config, reduced = resolve_stages(config, self.data, self.accelerator.num_processes)
+        for line in reduced:
+            self.announce(line)
         self._check_state()
         self.accelerator.wait_for_everyone()
         if self.is_main:
             self.dir.mkdir(parents=True, exist_ok=True)
             recover_folder(self.dir / "best")
-            save_config(config, self.dir / "config.yaml")
-        with self.accelerator.main_process_first():
-            self.data: RunData = load_data(config.data)
+            save_config(self.config, self.dir / "config.yaml")
         self.best: dict = self.state.get("best") or {}
         self.tracker = Tracker(self.dir, self.state["step"]) if self.is_main else None
         self._stop = False
