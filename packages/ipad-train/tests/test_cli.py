@@ -47,7 +47,10 @@ def test_evaluate_writes_a_table_in_three_forms(finished, tmp_path):
     result = run("evaluate", folder)
     assert result.exit_code == 0, result.output
     results = json.loads((folder / "evaluation-test.json").read_text())
-    assert [row["name"] for row in results["rows"]] == ["random", "IP-SP", "IP-SE", "fused"]
+    assert [row["name"] for row in results["rows"]] == [
+        "random", "stage 0 alone", "IP-SP", "IP-SE", "fused",
+    ]  # fmt: skip
+    assert f"the run delivers: {results['final']}" in result.output
     assert (folder / "evaluation-test.md").read_text().strip() in result.output
 
 
@@ -69,13 +72,22 @@ def test_embeddings_go_to_a_file_that_ipad_rerank_reads(finished, tmp_path):
 
 def test_one_branch_is_embedded_without_the_other(finished, tmp_path):
     out = tmp_path / "spatial.safetensors"
-    result = run("embed", finished[0], "--branch", "spatial", "--out", out)
+    result = run("embed", finished[0], "--branch", "spatial", "--stage", "stage2", "--out", out)
     assert result.exit_code == 0, result.output
     config = load_run_config(finished[0], [])
-    model, data = AttributeEmbedder.from_pretrained(finished[0] / "best"), load_data(config.data)
+    model, data = AttributeEmbedder.from_pretrained(finished[0] / "stages" / "stage2"), load_data(config.data)
     both = embed_split(model, data.splits["test"], config.data, Accelerator(cpu=True))
     np.testing.assert_allclose(read_embeddings(out).embeddings, both.spatial, atol=1e-5)
     assert not np.allclose(both.spatial, both.fused, atol=1e-2)
+
+
+def test_a_branch_or_a_stage_that_is_not_there_is_refused_with_those_that_are(finished, tmp_path):
+    arguments = ("embed", finished[0], "--out", tmp_path / "x.safetensors")
+    output = run(*arguments, "--stage", "stage0", "--branch", "semantic").output
+    assert "stages/stage0 has no 'semantic' branch; stages of the run: stage0, stage1, stage2" in output
+    assert "stage must be one that the run has: stage0, stage1, stage2, got 'stage7'" in run(
+        *arguments, "--stage", "stage7"
+    ).output.replace("\n", " ")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -10,8 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from ipad_core import AttributeEmbedder
-from ipad_train import training
+from ipad_rerank import FeatureReasoning
+from ipad_train import finishing, training
 from ipad_train.checkpoint import CheckpointError, find_checkpoint, read_state
+from ipad_train.commands import evaluate_run
 from ipad_train.config_files import load_config
 from ipad_train.loop import DivergedError
 from ipad_train.objectives import AttributeDiverging
@@ -49,7 +52,10 @@ def test_a_run_leaves_what_the_readme_says(finished):
     best = AttributeEmbedder.from_pretrained(run / "best")
     assert not best.training
     results = json.loads((run / "validation.json").read_text())
-    assert [row["name"] for row in results["rows"]] == ["random", "IP-SP", "IP-SE", "fused"]
+    assert [row["name"] for row in results["rows"]] == ["random", "stage 0 alone", "IP-SP", "IP-SE", "fused"]
+    overall = {row["name"]: row["overall"] for row in results["rows"]}
+    assert overall["fused"] >= max(overall["IP-SP"], overall["IP-SE"])
+    assert overall[results["delivered"]] == max(overall[name] for name in ("stage 0 alone", "IP-SP", "fused"))
     assert all(0 <= row["overall"] <= 100 for row in results["rows"])
     assert 0 <= results["localization"]["overall"] <= 100
     assert any("MiB preallocated" in line for line in said)
@@ -109,7 +115,7 @@ def test_queues_centers_and_the_best_map_are_part_of_the_checkpoint(finished):
     assert any("queues.semantic.storage" in name for name in tensors)
     assert any("centers.semantic.centers" in name for name in tensors)
     assert any("momentum.network" in name for name in tensors)
-    assert read_state(path)["best"]["map"] > 0
+    assert all(score["map"] > 0 for score in read_state(path)["scores"].values())
 
 
 def test_a_checkpoint_of_another_configuration_is_refused_by_name(finished, small_config, tmp_path):
@@ -240,3 +246,85 @@ def test_unreadable_photos_are_counted_under_skip_and_named_under_raise(small_co
         ValueError, match=r"images cannot be read, and nothing of it is left:(.|\n)*\.jpg: not an image"
     ):
         Training(small_config(*shared, "stage2.steps=0", "data.on_error=skip", output="third"), None, quiet).run()
+
+
+def test_a_stage_that_loses_what_the_one_before_knew_says_so_and_does_not_overwrite_it(small_config, monkeypatch):
+    original = training.evaluate_split
+
+    def worse(model, *arguments, **options):
+        results = original(model, *arguments, **options)
+        if model.architecture == "ipad":
+            results["rows"][-1]["overall"] /= 2
+        return results
+
+    monkeypatch.setattr(training, "evaluate_split", worse)
+    monkeypatch.setattr(finishing, "evaluate_split", worse)
+    said = []
+    config = small_config("stage2.steps=0")
+    results = Training(config, None, said.append).run()
+    run = _path(config.output_dir)
+    overall = {row["name"]: row["overall"] for row in results["rows"]}
+    assert overall["stage 0 alone"] > overall["IP-SP"]
+    assert results["delivered"] == results["final"] == "stage 0 alone"
+    assert AttributeEmbedder.from_pretrained(run / "best").architecture == "attribute_classifier"
+    (warning,) = results["warnings"]
+    assert "stage1 ends BELOW stage0" in warning
+    assert sum(warning in line for line in said) == 2  # when the stage ends, and at the end of the run
+    events = [row["event"] for row in read_metrics(run) if "event" in row]
+    assert any("stage1 ends BELOW stage0" in event for event in events)
+    scores = json.loads((run / "stages" / "stage0" / "score.json").read_text())
+    assert scores["validation_map"] == pytest.approx(overall["stage 0 alone"])
+
+
+def test_patience_ends_a_stage_hands_on_its_best_weights_and_resumes_into_the_next(small_config, monkeypatch):
+    maps = iter([30.0, 20.0, 10.0, 40.0, 50.0, 60.0, 70.0, 80.0])
+    original = training.evaluate_split
+
+    def scripted(*arguments, **options):
+        results = original(*arguments, **options)
+        results["rows"][-1]["overall"] = next(maps)
+        return results
+
+    monkeypatch.setattr(training, "evaluate_split", scripted)
+    config = small_config(
+        "stage0.steps=0",
+        "stage1.steps=6",
+        "stage2.steps=2",
+        "loop.eval_every=1",
+        "loop.patience=2",
+        "loop.save_every=1",
+    )
+    undo = stop_after(monkeypatch, 7)  # the first step of stage 2
+    with pytest.raises(InterruptedRunError):
+        Training(config, None, quiet).run()
+    undo()
+    run = _path(config.output_dir)
+    assert [row["step"] for row in read_metrics(run) if "loss" in row] == [1, 2, 3, 7]
+    assert any("stage1 ends early at step 3 of 6" in row.get("event", "") for row in read_metrics(run))
+    score = json.loads((run / "stages" / "stage1" / "score.json").read_text())
+    assert (score["step"], score["validation_map"]) == (1, 30.0)
+    said = []
+    Training(config, "auto", said.append).run()  # from the end of stage 1, which must not go on
+    assert [row["step"] for row in read_metrics(run) if "loss" in row] == [1, 2, 3, 7, 8]
+
+
+def test_a_reasoner_is_kept_only_where_validation_rises(small_config, monkeypatch):
+    config = small_config("stage1.steps=0", "stage2.steps=0", "rerank.enabled=true", "rerank.steps=2")
+    for after, used in ((99.0, True), (0.5, False)):
+        monkeypatch.setattr(finishing, "fit_reasoner", lambda *arguments: random_reasoner())
+        monkeypatch.setattr(finishing, "reasoned_row", lambda *arguments, after=after: {"overall": after})
+        folder = _path(config.output_dir) / str(used)
+        changed = dataclasses.replace(config, output_dir=str(folder))
+        results = Training(changed, None, quiet).run()
+        assert results["rerank"] == {"used": used, "before": results["rows"][1]["overall"], "after": after}
+        assert (folder / "reasoner").is_dir() == used
+        rows = evaluate_run(folder, "test", [], quiet)["rows"]
+        assert rows[-1]["name"] == "stage 0 alone + FR" + (" (not used)" if not used else "")
+        if not used:
+            assert rows[-1]["attributes"] == rows[-2]["attributes"]
+
+
+def random_reasoner():
+    reasoner = FeatureReasoning(n_r=5, step_size=50.0)
+    torch.nn.init.normal_(reasoner.network.last.weight, generator=torch.Generator().manual_seed(0))
+    return reasoner

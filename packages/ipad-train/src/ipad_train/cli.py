@@ -59,7 +59,7 @@ def train(source: str | None, resume: str | None, overrides: tuple[str, ...]) ->
 @click.option("--split", default="test", show_default=True, help="validation or test")
 @_overrides
 def evaluate(run_dir: Path, split: str, overrides: tuple[str, ...]) -> None:
-    """MAP of a run's best model, per attribute and over all queries, with and without re-ranking.
+    """MAP of a run's stages, per attribute and over all queries, and of what it delivers, re-ranked.
 
     Writes evaluation-SPLIT.json and .md into the run.
     """
@@ -73,14 +73,15 @@ def evaluate(run_dir: Path, split: str, overrides: tuple[str, ...]) -> None:
 @_run_dir
 @click.option("--split", default="test", show_default=True, help="train, validation or test")
 @click.option("--branch", default="fused", show_default=True, type=click.Choice(["fused", "spatial", "semantic"]))
+@click.option("--stage", metavar="stageN", help="The best model of this stage, not that of the run.")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A .safetensors file.")
 @_overrides
-def embed(run_dir: Path, split: str, branch: str, out: Path, overrides: tuple[str, ...]) -> None:
+def embed(run_dir: Path, split: str, branch: str, stage: str | None, out: Path, overrides: tuple[str, ...]) -> None:
     """Write a run's embeddings of a split, for `ipad-rerank fit`, `rerank` and `compare`."""
     from ipad_train.commands import embed_run
 
     with _user_errors(ConfigError):
-        embed_run(run_dir, split, out, branch, overrides, click.echo)
+        embed_run(run_dir, split, out, branch, overrides, click.echo, stage)
 
 
 @main.command()

@@ -10,19 +10,21 @@ import numpy as np
 
 from ipad_core import AttributeEmbedder
 from ipad_rerank.embeddings import write_embeddings
+from ipad_train.best_models import stage_folders
 from ipad_train.checkpoint import write_json
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
-from ipad_train.evaluate import evaluate_split, map_table
+from ipad_train.evaluate import map_table
 from ipad_train.launch import make_accelerator
 from ipad_train.reranking import load_reasoner
+from ipad_train.run_results import check_split, evaluate_stages
 from ipad_train.training import load_run_config
 
 
 def evaluate_run(
     run_dir: Path, split: str, overrides: Iterable[str], announce: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Evaluate a run's best model on a split; writes ``evaluation-SPLIT.json`` and ``.md`` into the run.
+    """Evaluate a run's stages, and what it delivers, on a split; writes ``evaluation-SPLIT.json`` and ``.md`` into the run.
 
     Raises:
         FileNotFoundError: the folder is no run, or holds no model yet.
@@ -31,40 +33,50 @@ def evaluate_run(
     accelerator = make_accelerator(config)
     with accelerator.main_process_first():
         data = load_data(config.data)
-    model = AttributeEmbedder.from_pretrained(run_dir / "best").to(accelerator.device)
-    results = evaluate_split(model, data, split, config, accelerator, reasoner=load_reasoner(run_dir))
+    results = evaluate_stages(run_dir, data, split, config, accelerator, load_reasoner(run_dir))
     if accelerator.is_main_process:
         table = map_table(results, title=f"{split} MAP, %")
         write_json(run_dir / f"evaluation-{split}.json", results)
         (run_dir / f"evaluation-{split}.md").write_text(table + "\n", encoding="utf-8")
         announce(table)
+        announce(f"the run delivers: {results['final']}")
     return results
 
 
 def embed_run(
-    run_dir: Path, split: str, out: Path, branch: str, overrides: Iterable[str], announce: Callable[[str], None]
-) -> None:
+    run_dir: Path, split: str, out: Path, branch: str, overrides: Iterable[str], announce: Callable[[str], None],
+    stage: str | None = None,
+) -> None:  # fmt: skip
     """Write the embeddings of a split as a file that ``ipad-rerank`` reads.
 
     Labels are flat value ids, group ids are attribute ids; roles are 0 train, 1 query, 2 gallery.
 
+    Args:
+        stage: The stage whose best model is taken; None for the run's, the best of all.
+
     Raises:
         FileNotFoundError: the folder is no run, or holds no model yet.
-        ValueError: unknown split, or a branch that the model does not have.
+        ValueError: unknown split, a stage that the run does not have, or a branch that the model does not have.
     """
     config = load_run_config(run_dir, overrides)
     accelerator = make_accelerator(config)
     with accelerator.main_process_first():
         data = load_data(config.data)
-    if split not in data.splits:
-        raise ValueError(f"split must be one of {', '.join(data.splits)}, got {split!r}")
-    model = AttributeEmbedder.from_pretrained(run_dir / "best").to(accelerator.device)
+    check_split(data, split)
+    stages = stage_folders(run_dir)
+    if stage is not None and stage not in stages:
+        raise ValueError(f"stage must be one that the run has: {', '.join(stages) or 'none'}, got {stage!r}")
+    folder = stages[stage] if stage else run_dir / "best"
+    model = AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
     roles = ("train",) if split == "train" else ("query", "gallery")
     options = {"branches": "spatial"} if branch == "spatial" and hasattr(model, "spatial") else {}  # no crops
     embedded = embed_split(model, data.splits[split], config.data, accelerator, roles=roles, **options)
     vectors = getattr(embedded, branch)
     if vectors is None:
-        raise ValueError(f"branch must be one that the model has: it has no {branch!r} branch")
+        raise ValueError(
+            f"branch must be one that the model has, and {folder} has no {branch!r} branch; stages of the run: "
+            f"{', '.join(stages) or 'unknown'}"
+        )
     if accelerator.is_main_process:
         write_embeddings(
             out,

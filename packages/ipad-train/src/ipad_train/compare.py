@@ -17,6 +17,7 @@ from ipad_train.data import load_data
 from ipad_train.evaluate import evaluate_split, map_table
 from ipad_train.launch import make_accelerator
 from ipad_train.reranking import load_reasoner
+from ipad_train.run_results import evaluate_stages
 from ipad_train.training import Training
 
 # Options of the configured network that every method takes, so that they share its trunk and size.
@@ -60,21 +61,16 @@ def compare(
         )  # fmt: skip
     accelerator = make_accelerator(config)
     data = load_data(config.data)
-    models: list[tuple[Path, Path | None]] = [(run / "best", None) for run in runs] + [(main / "best", main)]
-    if config.stage0.is_trained:
-        models.insert(0, (main / "stages" / "stage0", None))
-    rows: list[dict[str, Any]] = []
-    results: dict[str, Any] = {}
-    for folder, run in models:
-        model = AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
-        reasoner = load_reasoner(run) if run else None
-        results = evaluate_split(model, data, split, config, accelerator, reasoner=reasoner)
-        rows += results["rows"] if not rows else results["rows"][1:]
+    results = evaluate_stages(main, data, split, config, accelerator, load_reasoner(main))
+    rows = results["rows"]
+    before = 1 + sum(row["name"] == "stage 0 alone" for row in rows)
+    for run in reversed(runs):
+        model = AttributeEmbedder.from_pretrained(run / "best").to(accelerator.device)
+        rows[before:before] = evaluate_split(model, data, split, config, accelerator)["rows"][1:]
     random = rows[0]["attributes"]
     for row in rows:
         row["stuck"] = [name for name, value in row["attributes"].items() if value < STUCK_BELOW * random[name]]
-    results["rows"] = rows
-    results["beta"] = getattr(model, "beta", None)
+    results["beta"] = getattr(AttributeEmbedder.from_pretrained(main / "best"), "beta", None)
     results["seconds"] = round(time.monotonic() - started)
     results["seed"] = config.seed
     results["device"] = _device_name(accelerator.device)

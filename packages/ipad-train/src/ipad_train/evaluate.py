@@ -28,7 +28,6 @@ def evaluate_split(
     config: RunConfig,
     accelerator: Accelerator,
     *,
-    reasoner: FeatureReasoning | None = None,
     max_queries: int | None = None,
     embedded: EntryEmbeddings | None = None,
 ) -> dict[str, Any]:
@@ -40,8 +39,7 @@ def evaluate_split(
     a gallery that quietly shrinks flatters.
 
     Args:
-        reasoner: Adds the row ``fused + FR``.
-        max_queries: Evaluate so many queries, the first in a seeded order; the gallery stays whole.
+        max_queries: See :func:`some_queries`.
         embedded: The split's embeddings by this model, where they are at hand.
 
     Returns:
@@ -57,17 +55,12 @@ def evaluate_split(
     dataset = data.splits[split]
     if embedded is None:
         embedded = embed_split(model, dataset, config.data, accelerator, description=f"embedding {split}")
-    query, gallery = embedded.with_role("query"), embedded.with_role("gallery")
-    if max_queries is not None and len(query.value_ids) > max_queries:
-        query = query.select(np.random.default_rng(0).permutation(len(query.value_ids))[:max_queries])
+    query, gallery = some_queries(embedded, max_queries), embedded.with_role("gallery")
     rows = [_random_row(dataset, data.schema)]
     names = ["fused"] if embedded.semantic is None else ["spatial", "semantic", "fused"]
     for name in names:
         title = BRANCH_NAMES[name] if embedded.semantic is not None else _single_name(model)
         rows.append(_row(title, _precisions(query, gallery, name), query, data.schema))
-    if reasoner is not None:
-        precisions = reasoned_precisions(reasoner, query, gallery)
-        rows.append(_row(f"{rows[-1]['name']} + FR", precisions, query, data.schema))
     return {
         "split": split,
         "queries": len(query.value_ids),
@@ -76,11 +69,22 @@ def evaluate_split(
     }
 
 
-def reasoned_precisions(reasoner: FeatureReasoning, query: EntryEmbeddings, gallery: EntryEmbeddings) -> np.ndarray:
-    """``(Q,)`` AP after re-ranking, attribute by attribute, over the full ranking.
+def some_queries(embedded: EntryEmbeddings, most: int | None) -> EntryEmbeddings:
+    """The queries of a split; of more than ``most``, so many: the first in a seeded order, equal for all models."""
+    query = embedded.with_role("query")
+    if most is None or len(query.value_ids) <= most:
+        return query
+    return query.select(np.random.default_rng(0).permutation(len(query.value_ids))[:most])
+
+
+def reasoned_row(
+    reasoner: FeatureReasoning, embedded: EntryEmbeddings, schema: AttributeSchema, name: str
+) -> dict[str, Any]:
+    """The row of a split's fused embeddings after re-ranking, attribute by attribute, over the full ranking.
 
     Galleries unlike any that the reasoner was fitted on keep their ranking, with a warning.
     """
+    query, gallery = embedded.with_role("query"), embedded.with_role("gallery")
     precisions = np.zeros(len(query.value_ids))
     for attribute in np.unique(query.attribute_ids):
         mine, theirs = query.attribute_ids == attribute, gallery.attribute_ids == attribute
@@ -89,15 +93,22 @@ def reasoned_precisions(reasoner: FeatureReasoning, query: EntryEmbeddings, gall
             on_unfamiliar="fallback",
         )  # fmt: skip
         precisions[mine] = average_precision(ranking, query.value_ids[mine], gallery.value_ids[theirs])
-    return precisions
+    return _row(name, precisions, query, schema)
 
 
-def choose_beta(model: IPAD, embedded: EntryEmbeddings) -> float:
-    """The fusion weight of Eq. 21 with the best MAP on these (validation) entries, over 0, 0.1, ..., 1."""
+BETA_STEPS = 20
+
+
+def choose_beta(model: IPAD, embedded: EntryEmbeddings, max_queries: int | None = None) -> float:
+    """The fusion weight of Eq. 21 with the best MAP on these (validation) entries, over 0, 0.05, ..., 1.
+
+    Both ends are tried, so what is fused is never below the better branch here.
+    """
+    query, gallery = some_queries(embedded, max_queries), embedded.with_role("gallery")
     scores = {}
-    for beta in (step / 10 for step in range(11)):
-        fused = with_beta(model, embedded, beta)
-        scores[beta] = float(_precisions(fused.with_role("query"), fused.with_role("gallery"), "fused").mean())
+    for beta in (step / BETA_STEPS for step in range(BETA_STEPS + 1)):
+        fused = [with_beta(model, entries, beta) for entries in (query, gallery)]
+        scores[beta] = float(_precisions(*fused, "fused").mean())
     return max(scores, key=scores.get)
 
 

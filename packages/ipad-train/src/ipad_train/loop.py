@@ -25,7 +25,8 @@ class DivergedError(RuntimeError):
 class StageRun:
     """One stage in progress, and all that a step of it needs.
 
-    ``objective`` and ``optimizer`` are as Accelerate prepared them; ``offset`` is the global step at the stage's start.
+    ``objective`` and ``optimizer`` are as Accelerate prepared them; ``offset`` is the global step at the stage's start;
+    ``ended`` says that the stage is over before its last step, as it was long without progress.
     """
 
     name: str
@@ -38,6 +39,7 @@ class StageRun:
     step: int = 0
     augmentation_seed: int = 0
     anchor_views: AnchorViews | None = None
+    ended: bool = False
 
 
 def run_stage(
@@ -45,11 +47,13 @@ def run_stage(
     accelerator: Accelerator,
     config: LoopConfig,
     tracker: Tracker | None,
-    evaluate: Callable[[StageRun], None],
+    evaluate: Callable[[StageRun], bool],
     save: Callable[[StageRun], None],
     stop_requested: Callable[[], bool],
 ) -> bool:
     """Train a stage from ``run.step`` to its end; returns False where a requested stop ended it early.
+
+    ``evaluate`` answers whether the stage should end; ``save`` is called there, and every so many steps.
 
     Losses are checked without waiting for the device at every step: a flag travels with them and is read when they are
     logged and before anything is saved, so that no damaged weights are ever written.
@@ -66,7 +70,7 @@ def run_stage(
     )  # fmt: skip
     run.objective.train()
     with bar:
-        while run.step < run.stage.steps:
+        while run.step < run.stage.steps and not run.ended:
             batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in next(run.batches).items()}
             generator.manual_seed(_step_seed(run.augmentation_seed, run.step, accelerator.process_index))
             with torch.no_grad():
@@ -100,9 +104,9 @@ def run_stage(
                     tracker.log(run.offset + run.step, run.name, means)
                     bar.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
             if evaluating:
-                evaluate(run)
+                run.ended = evaluate(run)
                 run.objective.train()
-            if saving:
+            if saving or run.ended:
                 save(run)
             if stopping:
                 return False

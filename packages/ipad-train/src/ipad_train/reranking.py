@@ -1,7 +1,8 @@
-"""Feature Reasoning on the embeddings of a run: fit on training entries, saved beside the model."""
+"""Feature Reasoning on the embeddings of a run: fitted, judged on validation, and saved beside the model if it helps."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,15 @@ def fit_reasoner(
 
 
 def load_reasoner(run_dir: Path) -> FeatureReasoning | None:
-    """The run's reasoner, or None where none was fitted."""
+    """The run's reasoner, or None where none was fitted, or none was kept."""
     folder = run_dir / "reasoner"
     return FeatureReasoning.from_pretrained(folder) if folder.is_dir() else None
+
+
+def was_refused(run_dir: Path) -> bool:
+    """Whether the run fitted a reasoner and did not keep it, as validation MAP did not rise."""
+    path = run_dir / "validation.json"
+    if not path.is_file():
+        return False
+    outcome = json.loads(path.read_text(encoding="utf-8")).get("rerank")
+    return outcome is not None and not outcome["used"]

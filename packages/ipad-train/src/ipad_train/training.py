@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from ipad_core import AttributeEmbedder
 from ipad_data import AnchorViews, BatchAugmentation
+from ipad_train.best_models import BestModels
 from ipad_train.checkpoint import (
     CheckpointError,
     find_checkpoint,
     read_state,
-    recover_folder,
-    replace_folder,
     write_checkpoint,
-    write_json,
 )
-from ipad_train.config import RunConfig
+from ipad_train.config import RunConfig, StageConfig
 from ipad_train.config_files import load_config, save_config
 from ipad_train.data import RunData, load_data, stage_batches
 from ipad_train.distributed import average_buffers
-from ipad_train.embed import embed_split
-from ipad_train.evaluate import choose_beta, evaluate_split, map_table, with_beta
+from ipad_train.evaluate import evaluate_split
+from ipad_train.finishing import embed_validation, finish_run
 from ipad_train.launch import make_accelerator
 from ipad_train.loop import StageRun, run_stage
 from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
-from ipad_train.reranking import fit_reasoner
+from ipad_train.randomness import random_state, restore_random_state, set_seed
 from ipad_train.stage_lengths import resolve_stages
 from ipad_train.tracking import Tracker
 
@@ -71,9 +66,8 @@ class Training:
         self.accelerator.wait_for_everyone()
         if self.is_main:
             self.dir.mkdir(parents=True, exist_ok=True)
-            recover_folder(self.dir / "best")
             save_config(self.config, self.dir / "config.yaml")
-        self.best: dict = self.state.get("best") or {}
+        self.best = BestModels(self.dir, self.state.get("scores") or {}, self.is_main)
         self.tracker = Tracker(self.dir, self.state["step"]) if self.is_main else None
         self._stop = False
 
@@ -97,7 +91,7 @@ class Training:
         offset = sum(stage.steps for _, stage in stages[:first])
         for position, (name, stage) in enumerate(stages[first:], start=first):
             resuming = position == first and self.checkpoint is not None
-            run = self._start_stage(name, stage, position, offset, resuming)
+            run = self._start_stage(name, stage, offset, resuming)
             self.announce(f"{name}: {stage.steps} steps of {stage.batch_size}, from step {run.step}")
             finished = run_stage(
                 run, self.accelerator, self.config.loop, self.tracker, self._evaluate, self._save, self._stop_requested
@@ -105,13 +99,14 @@ class Training:
             if not finished:
                 self.announce(f"stopped at step {run.step} of {name}; --resume auto continues there")
                 raise SystemExit(143)
-            self._finish_stage(run)
+            self.accelerator.wait_for_everyone()
+            self.accelerator.free_memory()
             offset += stage.steps
-        return self._finish()
+        return finish_run(self.dir, self.config, self.data, self.best, self.accelerator, self.announce)
 
     # -- one stage ------------------------------------------------------------------------------------------------
 
-    def _start_stage(self, name, stage, position, offset, resuming) -> StageRun:
+    def _start_stage(self, name: str, stage: StageConfig, offset: int, resuming: bool) -> StageRun:
         rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         seed = self.config.seed * 10 + int(name[-1])
         set_seed(seed * 1000 + rank)
@@ -145,72 +140,51 @@ class Training:
         )
         for line in getattr(self.accelerator.unwrap_model(objective), "announcements", list)():
             self.announce(line)
-        return StageRun(name, stage, objective, optimizer, batches, augmentation, offset, step, seed, views)
-
-    def _finish_stage(self, run: StageRun) -> None:
-        model = self._model(run)
-        if self.is_main:
-            replace_folder(self.dir / "stages" / run.name, model.save_pretrained)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.free_memory()
-
-    def _finish(self) -> dict:
-        """Choose beta on validation where there are two branches, and write ``results.json``."""
-        path = self.dir / "best"
-        model = AttributeEmbedder.from_pretrained(path).to(self.accelerator.device)
-        validation = embed_split(model, self.data.splits["validation"], self.config.data, self.accelerator)
-        if validation.semantic is not None:
-            model.beta = choose_beta(model, validation)
-            validation = with_beta(model, validation, model.beta)
-            self.announce(f"beta = {model.beta:.1f}, chosen on validation")
-            if self.is_main:
-                replace_folder(path, model.save_pretrained)
-        self.accelerator.wait_for_everyone()
-        reasoner = None
-        if self.config.rerank.enabled:
-            reasoner = fit_reasoner(model, self.data, self.config, self.accelerator, validation)
-            if self.is_main:
-                replace_folder(self.dir / "reasoner", reasoner.save_pretrained)
-        results = evaluate_split(
-            model, self.data, "validation", self.config, self.accelerator, reasoner=reasoner, embedded=validation
-        )
-        if self.is_main:
-            write_json(self.dir / "validation.json", results)
-        self.announce(map_table(results, title="validation MAP, %"))
-        return results
+        ended = resuming and self.best.is_exhausted(name, self.config.loop.patience)
+        return StageRun(name, stage, objective, optimizer, batches, augmentation, offset, step, seed, views, ended)
 
     # -- evaluation and checkpoints ---------------------------------------------------------------------------------
 
-    def _evaluate(self, run: StageRun) -> None:
+    def _evaluate(self, run: StageRun) -> bool:
+        """Judge a stage on validation; returns whether it has been without progress for long enough to end."""
         model = self._model(run)
+        queries = self.config.loop.eval_max_queries
+        embedded = embed_validation(model, self.data, self.config, self.accelerator, queries)
         results = evaluate_split(
-            model,
-            self.data,
-            "validation",
-            self.config,
-            self.accelerator,
-            max_queries=self.config.loop.eval_max_queries,
+            model, self.data, "validation", self.config, self.accelerator, embedded=embedded, max_queries=queries
         )
-        overall = results["rows"][-1]["overall"]
+        row = results["rows"][-1]
         step = run.offset + run.step
         if self.tracker is not None:
-            values = {"validation/MAP": overall}
-            values |= {f"validation/{name}": value for name, value in results["rows"][-1]["attributes"].items()}
-            self.tracker.log(step, run.name, values)
-        self.announce(f"{run.name} step {run.step}: validation MAP {overall:.2f} %")
-        is_better = overall > self.best.get("map", -1.0) or self.best.get("stage") != run.name
-        if is_better:
-            self.best = {"stage": run.name, "step": step, "map": overall}
-            if self.is_main:
-                replace_folder(self.dir / "best", model.save_pretrained)
+            values = {f"validation/{name}": value for name, value in row["attributes"].items()}
+            self.tracker.log(step, run.name, {"validation/MAP": row["overall"], **values})
+        self.announce(f"{run.name} step {run.step}: validation MAP {row['overall']:.2f} %")
+        self.best.offer(run.name, step, row["overall"], model)
         self.accelerator.wait_for_everyone()
+        patience = self.config.loop.patience
+        ended = self.best.is_exhausted(run.name, patience) and run.step < run.stage.steps
+        if ended:
+            best = self.best.scores[run.name]
+            self._tell(
+                run, f"{run.name} ends early at step {run.step} of {run.stage.steps}: no better validation MAP in "
+                f"{patience} evaluations; its best is {best['map']:.2f} % at step {best['step'] - run.offset}",
+            )  # fmt: skip
+        if (ended or run.step == run.stage.steps) and (setback := self.best.setback(run.name)):
+            self._tell(run, f"WARNING: {setback}")
+        return ended
+
+    def _tell(self, run: StageRun, text: str) -> None:
+        """Say something to the user, and keep it in the metrics."""
+        self.announce(text)
+        if self.tracker is not None:
+            self.tracker.event(run.offset + run.step, run.name, text)
 
     def _save(self, run: StageRun) -> None:
         average_buffers(run.objective)
         objective = self.accelerator.unwrap_model(run.objective)
         rank = self.accelerator.process_index
         state = {
-            "stage": run.name, "stage_step": run.step, "best": self.best, "config": self.config.to_dict(),
+            "stage": run.name, "stage_step": run.step, "scores": self.best.scores, "config": self.config.to_dict(),
             "world_size": self.accelerator.num_processes,
         }  # fmt: skip
 
@@ -296,30 +270,6 @@ def _objective_tensors(objective: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-
-
-def set_seed(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries may use the global state
-    torch.manual_seed(seed)
-
-
-def random_state() -> dict[str, torch.Tensor]:
-    """torch's generator states as byte tensors."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def restore_random_state(state: dict[str, torch.Tensor]) -> None:
-    """Inverse of :func:`random_state`."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-    elif "cuda" in state:
-        warnings.warn("the checkpoint was written on a CUDA device; its random state is not used here", stacklevel=2)
 
 
 def load_run_config(run_dir: Path, overrides: Iterable[str] = ()) -> RunConfig:

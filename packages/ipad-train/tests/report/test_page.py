@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 import sys
@@ -136,6 +137,22 @@ def test_dataset_without_boxes_and_numbers_of_another_split(tmp_path):
     assert "the true box" not in shown.text["header"]
     assert "farthest from the true box" not in shown.text["failures"]
     assert len(shown.find("div", class_="maps")) == 8  # four of each attribute
+
+
+def test_a_delivered_stage_zero_and_its_warning_are_shown(single, tmp_path):
+    shutil.copytree(single[0], tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "evaluation-test.json").read_text(encoding="utf-8"))
+    results["final"] = "IP-SP"
+    (tmp_path / "run" / "evaluation-test.json").write_text(json.dumps(results), encoding="utf-8")
+    warned = {**results, "split": "validation", "warnings": ["stage1 ends BELOW <stage0>"]}
+    warned["rerank"] = {"used": False, "before": 3.0, "after": 2.0}
+    (tmp_path / "run" / "validation.json").write_text(json.dumps(warned), encoding="utf-8")
+    shutil.rmtree(tmp_path / "run" / "reasoner")
+    shown = Page(write_report(tmp_path / "run", announce=lambda line: None))
+    assert "stage1 ends BELOW &lt;stage0&gt;" in shown.source
+    assert "MAP of IP-SP" in shown.text["header"]
+    assert '<tr class="final"><th scope="row">IP-SP</th>' in shown.source
+    assert "did not raise the validation MAP" in shown.text["rankings"]
 
 
 def test_missing_folder():

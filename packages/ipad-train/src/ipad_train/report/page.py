@@ -22,7 +22,8 @@ from ipad_train.report.pictures import SplitPictures
 from ipad_train.report.rankings import Retrieval, choose_queries, query_row, retrieve
 from ipad_train.report.results_table import results_table, stuck_attributes
 from ipad_train.report.run_folder import RunFolder, read_run_folder
-from ipad_train.reranking import load_reasoner
+from ipad_train.reranking import load_reasoner, was_refused
+from ipad_train.run_results import final_row
 from ipad_train.tracking import read_metrics
 
 _TEMPLATE = "page.html.jinja"
@@ -95,6 +96,7 @@ def write_report(
             **_queries(retrieval, pictures, data.schema),
             "attention": attention_examples(model, pictures, entries, data.schema, detail, run.config.seed, examples),
             "identity": identity,
+            "refused": was_refused(run.main),
             "misses": attention_misses(model, pictures, entries, data.schema, detail),
         }
         environment = jinja.Environment(
@@ -110,7 +112,7 @@ def write_report(
 def _numbers(run: RunFolder, model: AttributeEmbedder, schema: AttributeSchema, split: str) -> dict[str, Any]:
     """The table, and the facts that stand above it."""
     results = run.results
-    final = results["rows"][-1]
+    final = final_row(results)
     beta = results.get("beta", getattr(model, "beta", None) if getattr(model, "semantic", None) is not None else None)
     facts = {
         f"{results['split']} MAP of {final['name']}": f"{final['overall']:.2f} %",
@@ -120,7 +122,7 @@ def _numbers(run: RunFolder, model: AttributeEmbedder, schema: AttributeSchema, 
         facts["attention peak in the true box"] = f"{located['overall']:.1f} %"
     facts["queries"] = str(results["queries"])
     if beta is not None:
-        facts["beta (share of IP-SP)"] = f"{beta:.1f}"
+        facts["beta (share of IP-SP)"] = f"{beta:.2f}"
     facts["seed"] = str(results.get("seed", run.config.seed))
     if "device" in results:
         facts["device"] = results["device"]
@@ -130,7 +132,8 @@ def _numbers(run: RunFolder, model: AttributeEmbedder, schema: AttributeSchema, 
         "title": run.dir.resolve().name, "dataset": run.config.data.name, "network": run.config.model.name,
         "split": split, "facts": facts, "table": results_table(results), "results_split": results["split"],
         "results_file": run.results_file.name, "final": final["name"], "attributes": list(schema.attributes),
-        "stuck": stuck_attributes(results, final), "configuration": (run.main / "config.yaml").read_text("utf-8"),
+        "stuck": stuck_attributes(results, final), "warnings": run.warnings,
+        "configuration": (run.main / "config.yaml").read_text("utf-8"),
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ class RunFolder:
         config: Of ``main``.
         results: MAP rows, as :func:`ipad_train.evaluate.evaluate_split` returns them.
         results_file: Where they were read.
+        warnings: What the run said loudly at its end, such as a stage that lost what the one before knew.
     """
 
     dir: Path
@@ -31,6 +32,7 @@ class RunFolder:
     config: RunConfig
     results: dict[str, Any]
     results_file: Path
+    warnings: list[str]
 
 
 def read_run_folder(folder: Path, split: str, overrides: Iterable[str] = ()) -> RunFolder:
@@ -53,7 +55,8 @@ def read_run_folder(folder: Path, split: str, overrides: Iterable[str] = ()) -> 
     if not (main / "best").is_dir():
         raise FileNotFoundError(f"{main} holds no model yet: it has no folder 'best'; train it to the end first")
     results, results_file = _results(folder, main, split)
-    return RunFolder(folder, main, methods, load_run_config(main, overrides), results, results_file)
+    config, warnings = load_run_config(main, overrides), _warnings(main)
+    return RunFolder(folder, main, methods, config, results, results_file, warnings)
 
 
 def _comparison(folder: Path) -> tuple[Path, dict[str, Path]]:
@@ -82,6 +85,11 @@ def _results(folder: Path, main: Path, split: str) -> tuple[dict[str, Any], Path
             f"`ipad-train evaluate {main} --split {split}`"
         )
     return next((pair for pair in found if pair[0]["split"] == split), found[0])
+
+
+def _warnings(main: Path) -> list[str]:
+    path = main / "validation.json"
+    return _read_results(path).get("warnings", []) if path.is_file() else []
 
 
 def _read_results(path: Path) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""Retrieval quality of everything that a run trained: every stage, and what it delivers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from ipad_core import AttributeEmbedder
+from ipad_rerank import FeatureReasoning
+from ipad_train.best_models import delivered_stage, stage_folders
+from ipad_train.config import RunConfig
+from ipad_train.data import RunData
+from ipad_train.embed import EntryEmbeddings, embed_split
+from ipad_train.evaluate import evaluate_split, reasoned_row
+from ipad_train.reranking import was_refused
+
+
+def evaluate_stages(
+    run_dir: Path,
+    data: RunData,
+    split: str,
+    config: RunConfig,
+    accelerator: Accelerator,
+    reasoner: FeatureReasoning | None = None,
+) -> dict[str, Any]:
+    """MAP of every stage's best model on a split, and of re-ranking what the run delivers.
+
+    Returns:
+        As :func:`evaluate_split`, with the rows of all stages, and ``delivered`` (the row of ``best``) and ``final`` (the
+        same with re-ranking, where there is one). ``localization`` is that of ``best``, or of the last stage that has any.
+
+    Raises:
+        FileNotFoundError: the run has no model yet.
+        ValueError: unknown split.
+    """
+    check_split(data, split)
+    chosen = delivered_stage(run_dir)
+    folders = stage_folders(run_dir) if chosen else {}
+    if chosen not in folders:
+        folders, chosen = {"best": run_dir / "best"}, "best"
+    evaluated = {}
+    for name, folder in folders.items():
+        model = AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
+        embedded = embed_split(model, data.splits[split], config.data, accelerator, description=f"embedding {split}")
+        evaluated[name] = evaluate_split(model, data, split, config, accelerator, embedded=embedded)
+        if name == chosen:
+            delivered = embedded
+    return join_stages(evaluated, chosen, delivered, data, reasoner, was_refused(run_dir))
+
+
+def join_stages(
+    evaluated: dict[str, dict[str, Any]], chosen: str, delivered: EntryEmbeddings, data: RunData,
+    reasoner: FeatureReasoning | None, refused: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """One table of the evaluations of a run's stages.
+
+    IP-SP has a second row, as stage 1 left it, where stage 2 changed it.
+
+    Args:
+        evaluated: By stage, in order, what :func:`evaluate_split` answers.
+        chosen: The stage that is delivered.
+        delivered: Embeddings of the split by its model.
+        reasoner: What re-ranks them.
+        refused: Whether a reasoner was fitted and not kept; its row then equals the one before.
+    """
+    names = list(evaluated)
+    rows = evaluated[names[0]]["rows"][:1]
+    titles = {}
+    for name in names:
+        mine = [dict(row) for row in evaluated[name]["rows"][1:]]
+        for row in mine:
+            same = next((other for other in rows if other["name"] == row["name"]), None)
+            if same is not None and same["attributes"] != row["attributes"]:
+                same["name"] += " after stage 1"
+            elif same is not None:
+                rows.remove(same)
+            rows.append(row)
+        titles[name] = mine[-1]
+    row = final = titles[chosen]
+    if reasoner is not None:
+        final = reasoned_row(reasoner, delivered, data.schema, f"{row['name']} + FR")
+    elif refused:
+        final = {**row, "name": f"{row['name']} + FR (not used)"}
+    if final is not row:
+        rows.append(final)
+    located = [results["localization"] for results in evaluated.values() if results["localization"]]
+    mine = evaluated[chosen]
+    return {
+        **mine, "rows": rows, "delivered": row["name"], "final": final["name"],
+        "localization": mine["localization"] or (located[-1] if located else None),
+    }  # fmt: skip
+
+
+def check_split(data: RunData, split: str) -> None:
+    """Raise a ``ValueError`` that lists the splits where there is none of this name."""
+    if split not in data.splits:
+        raise ValueError(f"split must be one of {', '.join(data.splits)}, got {split!r}")
+
+
+def final_row(results: dict[str, Any]) -> dict[str, Any]:
+    """The row of what a run delivers, re-ranked where that is done."""
+    named = [row for row in results["rows"] if row["name"] == results.get("final")]
+    return named[-1] if named else results["rows"][-1]
