@@ -76,13 +76,14 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def run_process(tmp_path):
-    """``run_process(arguments, **environment)``: a real process of this interpreter, its output in one text."""
+    """``run_process(arguments, **environment)``: a real process of this interpreter; a variable of None is not set."""
     import subprocess
 
-    def run(arguments: list[str], timeout: float = 300, check: bool = True, **environment: str):
+    def run(arguments: list[str], timeout: float = 300, check: bool = True, **environment: str | None):
+        settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         result = subprocess.run(
-            [sys.executable, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, cwd=tmp_path,
-            capture_output=True, text=True, timeout=timeout,
+            [sys.executable, *arguments], env={key: value for key, value in settings.items() if value is not None},
+            cwd=tmp_path, capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
         if check:
             assert result.returncode == 0, result.stdout + result.stderr

@@ -172,6 +172,9 @@ class LoopConfig:
     mixed_precision: str = "no"  # no, bf16, fp16
     compile: bool = False  # torch.compile the model
     channels_last: bool = True
+    threads: int | None = (
+        None  # CPU threads of each process; None: OMP_NUM_THREADS where set, else the cores there are
+    )
 
     def __post_init__(self) -> None:
         _require(self.log_every > 0, "loop.log_every", self.log_every, "positive")
@@ -181,6 +184,7 @@ class LoopConfig:
             raise ValueError(
                 f"loop.patience={self.patience} counts evaluations: set loop.eval_every, which is 0, as well"
             )
+        _require(self.threads is None or self.threads > 0, "loop.threads", self.threads, "positive or null")
         _require(self.save_every > 0, "loop.save_every", self.save_every, "positive")
         _require(self.keep_checkpoints > 0, "loop.keep_checkpoints", self.keep_checkpoints, "positive")
         _require(

@@ -9,10 +9,13 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from ipad_train.config import RunConfig
+from ipad_train.threads import use_threads
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
     """Accelerator for one process, several (torchrun, accelerate launch), or DeepSpeed ZeRO-1 and -2.
+
+    Torch's threads are set as well, see :func:`ipad_train.threads.use_threads`.
 
     Raises:
         ValueError: DeepSpeed ZeRO-3, whose partitioned parameters the momentum encoder cannot follow.
@@ -32,6 +35,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
             f"the launcher announced {expected} processes (WORLD_SIZE), Accelerate runs {accelerator.num_processes}; "
             "on CPU start with `torchrun --nproc-per-node N` and ACCELERATE_USE_CPU=true"
         )
+    use_threads(config.loop.threads, config.data.num_workers)
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:
         stage = plugin.deepspeed_config["zero_optimization"]["stage"]
@@ -42,3 +46,14 @@ def make_accelerator(config: RunConfig) -> Accelerator:
             )
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"deepspeed|torch\.distributed")
     return accelerator
+
+
+def describe_machine(accelerator: Accelerator, config: RunConfig) -> str:
+    """Processes, device, threads and loader workers in one line."""
+    count, kind = accelerator.num_processes, accelerator.distributed_type.value
+    threads, why = use_threads(config.loop.threads, config.data.num_workers)
+    workers = config.data.num_workers
+    return (
+        f"{count} process{'es' if count > 1 else ''}, {kind}, {accelerator.device}; each with {threads} "
+        f"thread{'s' if threads > 1 else ''} ({why}) and {workers} loader worker{'s' if workers != 1 else ''}"
+    )

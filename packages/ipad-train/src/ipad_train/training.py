@@ -25,7 +25,7 @@ from ipad_train.data import RunData, load_data, stage_batches
 from ipad_train.distributed import average_buffers
 from ipad_train.evaluate import evaluate_split
 from ipad_train.finishing import embed_validation, finish_run
-from ipad_train.launch import make_accelerator
+from ipad_train.launch import describe_machine, make_accelerator
 from ipad_train.loop import StageRun, run_stage
 from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
@@ -83,8 +83,9 @@ class Training:
                 self.tracker.close()
 
     def _run_stages(self) -> dict:
-        kind, count = self.accelerator.distributed_type.value, self.accelerator.num_processes
-        self.announce(f"{count} process{'es' if count > 1 else ''}, {kind}, {self.accelerator.device}")
+        self.announce(describe_machine(self.accelerator, self.config))
+        if (before := self.state.get("threads", torch.get_num_threads())) != torch.get_num_threads():
+            self.announce(f"the run had {before} threads until here: it goes on, but not bit for bit as it would have")
         stages = self.config.stages()
         names = [name for name, _ in stages]
         first = names.index(self.state["stage"]) if self.state["stage"] else 0
@@ -185,7 +186,7 @@ class Training:
         rank = self.accelerator.process_index
         state = {
             "stage": run.name, "stage_step": run.step, "scores": self.best.scores, "config": self.config.to_dict(),
-            "world_size": self.accelerator.num_processes,
+            "world_size": self.accelerator.num_processes, "threads": torch.get_num_threads(),
         }  # fmt: skip
 
         def write_shared(folder: Path) -> None:
