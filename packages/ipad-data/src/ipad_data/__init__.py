@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipad_data.batches import BatchDataset
-from ipad_data.errors import DatasetFilesNotFoundError, ImageDecodeError, LabelFileError
+from ipad_data.errors import DatasetFilesNotFoundError, DataWarning, ImageDecodeError, LabelFileError
 from ipad_data.loading import list_datasets, load
 from ipad_data.samplers import (
     BalancedSampler,
@@ -25,6 +25,7 @@ __all__ = [
     "BatchAugmentation",
     "BatchDataset",
     "BatchPlan",
+    "DataWarning",
     "DatasetFilesNotFoundError",
     "DenseSampler",
     "EndlessPlans",
