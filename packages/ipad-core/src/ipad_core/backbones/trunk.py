@@ -30,7 +30,8 @@ class Trunk(nn.Module):
         weights: File to start from instead: ``.safetensors``, or what ``torch.save`` wrote, with timm's names or
             open_clip's (image towers of CLIP and SigLIP).
         freeze: So many leading stages stay as they are, and the stem with them: no gradient, always in evaluation mode.
-            Stages count as timm counts features: 1 is the stem of a ResNet, 2 the stem and its first stage.
+            Stages count as timm counts features: 1 is the stem of a ResNet, 2 the stem and its first stage. ``all``: the
+            whole trunk. :attr:`is_frozen` says so.
         freeze_norm: All running statistics of batch norm stay as they are; weights still learn.
         image_size: Side of the images, px.
 
@@ -60,7 +61,7 @@ class Trunk(nn.Module):
         options: Mapping[str, Any] | None = None,
         pretrained: bool = False,
         weights: str | None = None,
-        freeze: int = 0,
+        freeze: int | str = 0,
         freeze_norm: bool = False,
         image_size: int = 224,
     ) -> None:
@@ -88,12 +89,21 @@ class Trunk(nn.Module):
         self.train(self.training)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.join(self.stage_maps(images))
+
+    def stage_maps(self, images: Tensor) -> list[Tensor]:
+        """The map ``(N, C_i, h_i, w_i)`` of every stage that is read, in the order of ``stage``."""
         if images.device.type == "cpu":  # a quarter faster there; on other devices the layout is the caller's
             images = images.contiguous(memory_format=torch.channels_last)
         maps = self.features.forward_intermediates(
             images, indices=self._indices, norm=self._norm, output_fmt="NCHW", intermediates_only=True
         )
-        first, *others = (maps[position] for position in self._order)
+        return [maps[position] for position in self._order]
+
+    @staticmethod
+    def join(maps: Sequence[Tensor]) -> Tensor:
+        """The maps of :meth:`stage_maps` at the first one's size, concatenated: what :meth:`forward` answers."""
+        first, *others = maps
         if not others:
             return first
         size = tuple(first.shape[2:])
@@ -115,11 +125,20 @@ class Trunk(nn.Module):
         self.load_state_dict(other.state_dict())
         self.started_from = dict(other.started_from)
 
-    def _freeze(self, stages: list[dict[str, Any]], freeze: int, freeze_norm: bool) -> list[nn.Module]:
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing of it ever changes, so that its maps of an image may be kept."""
+        return self._is_frozen
+
+    def _freeze(self, stages: list[dict[str, Any]], freeze: int | str, freeze_norm: bool) -> list[nn.Module]:
         """Take the gradients from the leading stages; the modules that never train."""
         count = self._indices[-1] + 1
-        if not 0 <= freeze <= count:
-            raise ValueError(f"freeze must be within [0, {count}], the stages that the trunk runs, got {freeze}")
+        freeze = count if freeze == "all" else freeze
+        if isinstance(freeze, str) or not 0 <= freeze <= count:
+            raise ValueError(
+                f"freeze must be within [0, {count}], the stages that the trunk runs, or 'all', got {freeze!r}"
+            )
+        self._is_frozen = freeze == count
         modules = list(self.features.modules())
         still = [module for module in modules if freeze_norm and getattr(module, "running_mean", None) is not None]
         if freeze:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ipad_core._registry import register_model
 from ipad_core.backbones import HybridTokens, Trunk, ViTTokens, build_tokens, build_trunk
+from ipad_core.feature_maps import FeatureMaps
 from ipad_core.layers import (
     AttributeCrossAttention,
     IterativeAttention,
@@ -45,8 +46,10 @@ class SpatialBranch(nn.Module):
         self.attention = attention
         self.head = ResidualMLP(attention.out_dim, embed_dim)
 
-    def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor, background: bool) -> SpatialFeatures:
-        feature_map = self.mix(self.trunk(images))  # once per image
+    def forward(
+        self, feature_map: Tensor, attribute_ids: Tensor, image_index: Tensor, background: bool
+    ) -> SpatialFeatures:
+        feature_map = self.mix(feature_map)  # of the trunk, once per image
         tokens = feature_map.flatten(2).transpose(1, 2)  # (N, L, c)
         grid = tuple(feature_map.shape[2:])
         attended = self.attention(tokens, attribute_ids, image_index, background, grid)
@@ -199,7 +202,7 @@ class IPAD(AttributeEmbedder):
 
     def forward(
         self,
-        images: Tensor,
+        images: Tensor | FeatureMaps,
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
         branches: str = "both",
@@ -218,14 +221,13 @@ class IPAD(AttributeEmbedder):
         if branches not in ("both", "spatial"):
             raise ValueError(f"branches must be 'both' or 'spatial', got {branches!r}")
         image_index = check_entries(images, attribute_ids, image_index)
-        normalized = self.normalized(images)
-        spatial = self.spatial(self.trunk_input(normalized), attribute_ids, image_index, background)
+        spatial = self.spatial(self.feature_map(images), attribute_ids, image_index, background)
         attention = self.location(spatial.maps)
         semantic = None
         if branches == "both" and self.semantic is not None:
             if boxes is None:
                 boxes = self.boxes(spatial.maps)
-            semantic = self.semantic(crop_regions(normalized, boxes, image_index, self.crop_size), attribute_ids)
+            semantic = self.semantic(self.crops(images, boxes, image_index), attribute_ids)
         return EmbeddingOutput(
             embedding=self.fuse(spatial.embedding, semantic),
             spatial=spatial.embedding,
@@ -235,6 +237,18 @@ class IPAD(AttributeEmbedder):
             attention_maps=spatial.maps if maps else None,
             boxes=boxes if semantic is not None else None,
         )
+
+    def crops(self, images: Tensor | FeatureMaps, boxes: Tensor, image_index: Tensor) -> Tensor:
+        """``(B, 3, crop_size, crop_size)`` regions of the images, normalized.
+
+        Raises:
+            ValueError: maps that were kept without their images.
+        """
+        if isinstance(images, FeatureMaps):
+            if images.images is None:
+                raise ValueError("images must be kept with the maps: the second branch cuts its crops from them")
+            images = images.images
+        return crop_regions(self.normalized(images), boxes, image_index, self.crop_size)
 
     def boxes(self, maps: Tensor) -> Tensor:
         """``(B, 4)`` crops of ``(B, iterations, h, w)`` maps, see :meth:`location`."""
