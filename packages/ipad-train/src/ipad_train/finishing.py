@@ -17,6 +17,7 @@ from ipad_train.config import RunConfig
 from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.evaluate import choose_beta, evaluate_split, map_table, reasoned_row, with_beta
+from ipad_train.kept_maps import kept_split
 from ipad_train.reranking import fit_reasoner
 from ipad_train.run_results import join_stages
 
@@ -75,7 +76,10 @@ def embed_validation(
     ``max_queries`` limits those that choose it.
     """
     split = data.splits["validation"]
-    embedded = embed_split(model, split, config.data, accelerator, description="embedding validation")
+    embedded = embed_split(
+        model, split, config.data, accelerator, description="embedding validation",
+        maps=kept_split(model, data, "validation", config, accelerator),
+    )  # fmt: skip
     if embedded.semantic is None:
         return embedded
     model.beta = choose_beta(model, embedded, max_queries)

@@ -25,12 +25,14 @@ from ipad_train.data import RunData, load_data, stage_batches
 from ipad_train.distributed import average_buffers
 from ipad_train.evaluate import evaluate_split
 from ipad_train.finishing import embed_validation, finish_run
+from ipad_train.kept_maps import can_keep_maps, keep_maps, maps_dir
 from ipad_train.launch import describe_machine, make_accelerator
 from ipad_train.loop import StageRun, run_stage
 from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from ipad_train.randomness import random_state, restore_random_state, set_seed
 from ipad_train.stage_lengths import resolve_stages
+from ipad_train.step_inputs import AugmentedImages, MapsOfImages, StepInputs
 from ipad_train.tracking import Tracker
 
 
@@ -131,18 +133,28 @@ class Training:
         set_seed(seed * 1000 + rank)
         if resuming:
             self._load_progress(objective, optimizer)
-        data = self.config.data
-        augmentation = BatchAugmentation(flip=data.flip, **data.augmentation)
-        views = None
-        if data.anchor_views and stage.sampler == "triplet":
-            views = AnchorViews(BatchAugmentation(**data.anchor_augmentation), data.anchor_views)
+        inputs, with_images = self._inputs(name, stage, model)
         batches = stage_batches(
-            self.data, self.config, stage, seed, step, rank, world_size, self.accelerator.device.type == "cuda"
-        )
+            self.data, self.config, stage, seed, step, rank, world_size, self.accelerator.device.type == "cuda",
+            with_images,
+        )  # fmt: skip
         for line in getattr(self.accelerator.unwrap_model(objective), "announcements", list)():
             self.announce(line)
         ended = resuming and self.best.is_exhausted(name, self.config.loop.patience)
-        return StageRun(name, stage, objective, optimizer, batches, augmentation, offset, step, seed, views, ended)
+        return StageRun(name, stage, objective, optimizer, batches, inputs, offset, step, seed, ended)
+
+    def _inputs(self, name: str, stage: StageConfig, model: AttributeEmbedder) -> tuple[StepInputs, bool]:
+        """What a step trains on, and whether it needs the images decoded."""
+        data = self.config.data
+        if can_keep_maps(model, data):
+            maps = keep_maps(
+                model, self.data.splits["train"], data, maps_dir(self.config), self.accelerator, True, self.announce
+            )
+            return MapsOfImages(maps, data.flip), name == "stage2"  # which cuts its crops from them
+        views = None
+        if data.anchor_views and stage.sampler == "triplet":
+            views = AnchorViews(BatchAugmentation(**data.anchor_augmentation), data.anchor_views)
+        return AugmentedImages(BatchAugmentation(flip=data.flip, **data.augmentation), views), True
 
     # -- evaluation and checkpoints ---------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ class Trunk(nn.Module):
         rounded up.
 
     Attributes:
+        stage: Indices of the stages that are read, in the order given.
         started_from: The record of the weights that it started from, see :data:`ipad_core.weights.WeightsRecord`.
 
     On the meta device, where tensors have no values, no weights are looked for.
@@ -74,6 +75,7 @@ class Trunk(nn.Module):
         self.stride: int = stages[chosen[0]]["reduction"]
         if is_vit and image_size % self.stride:
             raise ValueError(f"the image size of {name!r} must be a multiple of {self.stride} px, got {image_size}")
+        self.stage = list(chosen)
         self._indices = sorted(chosen)
         self._order = [self._indices.index(index) for index in chosen]
         self._norm = is_vit
