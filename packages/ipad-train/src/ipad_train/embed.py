@@ -17,6 +17,7 @@ from ipad_data.roles import ROLES
 from ipad_train.config import DataConfig
 from ipad_train.data import evaluation_batches
 from ipad_train.distributed import gather_entries
+from ipad_train.kept_crops import KeptCrops
 from ipad_train.kept_maps import KeptMaps
 
 
@@ -59,12 +60,14 @@ def embed_split(
     on_error: str = "raise",
     description: str = "embedding",
     maps: KeptMaps | None = None,
+    crops: KeptCrops | None = None,
     **options: Any,
 ) -> EntryEmbeddings:
     """Embed the entries of the given roles; the model's mode is restored afterwards.
 
     Processes take batches in turn; the parts are put back into the order of the split, so that the result does not depend
-    on their number. ``options`` go to the model, such as ``branches="spatial"``. Kept ``maps`` of the split spare its trunk.
+    on their number. ``options`` go to the model, such as ``branches="spatial"``. Kept ``maps`` of the split spare its trunk,
+    kept ``crops`` its second branch's.
 
     Raises:
         RuntimeError: there are fewer images than processes.
@@ -72,8 +75,8 @@ def embed_split(
     rank, world_size = accelerator.process_index, accelerator.num_processes
     batch_size = min(batch_size, max(1, dataset.num_rows // world_size))  # no process stays without a batch
     plans = EvaluationPlans(dataset, batch_size, roles=roles, rank=rank, world_size=world_size)
-    crops = getattr(model, "semantic", None) is not None and options.get("branches") != "spatial"
-    loader = evaluation_batches(dataset, config, plans, on_error, with_images=crops or maps is None)
+    cuts = getattr(model, "semantic", None) is not None and options.get("branches") != "spatial" and crops is None
+    loader = evaluation_batches(dataset, config, plans, on_error, with_images=cuts or maps is None)
     was_training = model.training
     model.eval()
     parts: list[dict[str, torch.Tensor]] = []
@@ -85,6 +88,9 @@ def embed_split(
         if maps is not None:
             stages = [stage.to(accelerator.device) for stage in maps.read(batch["rows"])]
             images = FeatureMaps(stages, images)
+        if crops is not None:
+            cut = crops.read(batch["rows"][batch["image_index"]], batch["attribute_ids"])
+            options["crops"] = [stage.to(accelerator.device).float() for stage in cut]
         with accelerator.autocast():
             output = model(images, batch["attribute_ids"], batch["image_index"], **options)
         part = {"fused": output.embedding, "spatial": output.spatial, "semantic": output.semantic}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -138,47 +138,91 @@ def _make(
     accelerator: Accelerator,
     mirrored: bool,
 ) -> None:
-    rank, world_size = accelerator.process_index, accelerator.num_processes
-    building = folder.with_name(f".building-{folder.name}")
-    size = config.detail_size
-    probe = model.keep(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=accelerator.device))
-    shapes = [(dataset.num_rows, *stage.shape[1:]) for stage in probe.stages]
-    names = ["stage", *(["mirrored"] if mirrored else [])]
-    if accelerator.is_main_process:
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
-        for name in names:
-            for number, shape in enumerate(shapes):
-                open_memmap(building / f"{name}{number}.npy", "w+", np.float16, shape).flush()
-    accelerator.wait_for_everyone()
-    files = {
-        name: [np.load(building / f"{name}{number}.npy", mmap_mode="r+") for number in range(len(shapes))]
-        for name in names
-    }
-    rows = np.arange(dataset.num_rows)
-    rows = rows[len(rows) * rank // world_size : len(rows) * (rank + 1) // world_size]
+    rows = share_of(dataset.num_rows, accelerator)
     nothing = np.empty(0, dtype=np.int64)
     plans = [BatchPlan(rows[i : i + _BATCH], nothing, nothing, nothing) for i in range(0, len(rows), _BATCH)]
-    loader = DataLoader(
-        BatchDataset(dataset, size), sampler=plans, batch_size=None, num_workers=config.num_workers,
-        prefetch_factor=2 if config.num_workers else None,
-    )  # fmt: skip
-    modes = model.training
+
+    def maps(batch: dict[str, torch.Tensor], mirror: bool) -> list[torch.Tensor]:
+        images = batch["images"].to(accelerator.device)
+        with fast_precision(accelerator):
+            return model.keep(images.flip(-1) if mirror else images, with_images=False).stages
+
+    def batches() -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
+        images = BatchDataset(dataset, config.detail_size)
+        for batch in DataLoader(
+            images, sampler=plans, batch_size=None, num_workers=config.num_workers,
+            prefetch_factor=2 if config.num_workers else None,
+        ):  # fmt: skip
+            yield batch["rows"].numpy(), batch
+
     model.eval()
-    for batch in tqdm(loader, desc="maps of the trunk", leave=False, disable=not accelerator.is_main_process):
-        images, mine = batch["images"].to(accelerator.device), batch["rows"].numpy()
+    write_maps(folder, dataset.num_rows, batches(), len(plans), maps, mirrored, accelerator, "maps of the trunk")
+
+
+def share_of(count: int, accelerator: Accelerator) -> np.ndarray:
+    """The numbers below ``count`` that this process takes."""
+    rank, world_size = accelerator.process_index, accelerator.num_processes
+    return np.arange(count * rank // world_size, count * (rank + 1) // world_size)
+
+
+def write_maps(
+    folder: Path,
+    count: int,
+    batches: Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]],
+    length: int,
+    maps: Callable[[dict[str, torch.Tensor], bool], list[torch.Tensor]],
+    mirrored: bool,
+    accelerator: Accelerator,
+    description: str,
+    beside: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write maps of ``count`` things into a folder; what carries its name is whole.
+
+    Args:
+        folder: Its final name.
+        count: Maps of all processes.
+        batches: Of this process: which of the things, and what ``maps`` makes them from.
+        length: Number of batches.
+        maps: Batch and whether to mirror it -> one tensor a stage.
+        mirrored: Write mirror images as well.
+        description: Of the progress bar.
+        beside: File name -> array to write beside the maps.
+    """
+    building = folder.with_name(f".building-{folder.name}")
+    names = ["stage", *(["mirrored"] if mirrored else [])]
+    files: dict[str, np.ndarray] = {}
+    bar = tqdm(batches, desc=description, total=length, leave=False, disable=not accelerator.is_main_process)
+    for mine, batch in bar:
         for name in names:
-            with fast_precision(accelerator):
-                maps = model.keep(images.flip(-1) if name == "mirrored" else images, with_images=False)
-            for file, stage in zip(files[name], maps.stages, strict=True):
-                file[mine] = stage.to(torch.float16).cpu().numpy()
-    model.train(modes)
-    for file in (file for group in files.values() for file in group):
+            stages = [stage.to(torch.float16).cpu().numpy() for stage in maps(batch, name == "mirrored")]
+            if not all(f"{name}{number}" in files for number in range(len(stages))):
+                files |= _open(building, name, count, stages, accelerator, fresh=not files)
+            for number, stage in enumerate(stages):
+                files[f"{name}{number}"][mine] = stage
+    for file in files.values():
         file.flush()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        for name, array in (beside or {}).items():
+            np.save(building / name, array)
         building.rename(folder)
     accelerator.wait_for_everyone()
+
+
+def _open(
+    building: Path, name: str, count: int, stages: list[np.ndarray], accelerator: Accelerator, fresh: bool
+) -> dict[str, np.ndarray]:
+    """Files for the stages' maps of all processes, made by the main one."""
+    if accelerator.is_main_process:
+        if fresh:
+            shutil.rmtree(building, ignore_errors=True)
+            building.mkdir(parents=True)
+        for number, stage in enumerate(stages):
+            open_memmap(building / f"{name}{number}.npy", "w+", np.float16, (count, *stage.shape[1:])).flush()
+    accelerator.wait_for_everyone()
+    return {
+        f"{name}{number}": np.load(building / f"{name}{number}.npy", mmap_mode="r+") for number in range(len(stages))
+    }
 
 
 def fast_precision(accelerator: Accelerator) -> AbstractContextManager:
@@ -196,12 +240,14 @@ def fast_precision(accelerator: Accelerator) -> AbstractContextManager:
 
 def _name(model: AttributeEmbedder, dataset: datasets.Dataset, config: DataConfig, mirrored: bool) -> str:
     """A name that differs wherever the maps would."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.trunk.state_dict().items()):
+    facts = [model.trunk.stage, model.image_size, config.detail_size, dataset._fingerprint, dataset.num_rows, mirrored]
+    return f"{dataset.split}-{digest_of(model.trunk, facts)}"
+
+
+def digest_of(module: torch.nn.Module, facts: object) -> str:
+    """Sixteen hexadecimal digits that differ wherever a module's tensors or the facts differ."""
+    digest = hashlib.sha256(repr(facts).encode())
+    for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    facts = [
-        str(model.trunk.stage), model.image_size, config.detail_size, dataset._fingerprint, dataset.num_rows, mirrored,
-    ]  # fmt: skip
-    digest.update(repr(facts).encode())
-    return f"{dataset.split}-{digest.hexdigest()[:16]}"
+        digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -25,6 +25,7 @@ from ipad_train.data import RunData, load_data, stage_batches
 from ipad_train.distributed import average_buffers
 from ipad_train.evaluate import evaluate_split
 from ipad_train.finishing import embed_validation, finish_run
+from ipad_train.kept_crops import can_keep_crops, keep_crops
 from ipad_train.kept_maps import can_keep_maps, keep_maps, maps_dir
 from ipad_train.launch import describe_machine, make_accelerator
 from ipad_train.loop import StageRun, run_stage
@@ -150,7 +151,11 @@ class Training:
             maps = keep_maps(
                 model, self.data.splits["train"], data, maps_dir(self.config), self.accelerator, True, self.announce
             )
-            return MapsOfImages(maps, data.flip), name == "stage2"  # which cuts its crops from them
+            crops = None
+            if name == "stage2" and can_keep_crops(model, self.config):
+                train = self.data.splits["train"]
+                crops = keep_crops(model, train, maps, self.config, self.accelerator, True, self.announce)
+            return MapsOfImages(maps, data.flip, crops), name == "stage2" and crops is None
         views = None
         if data.anchor_views and stage.sampler == "triplet":
             views = AnchorViews(BatchAugmentation(**data.anchor_augmentation), data.anchor_views)

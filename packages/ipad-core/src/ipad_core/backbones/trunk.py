@@ -90,8 +90,9 @@ class Trunk(nn.Module):
         self._still = self._freeze(stages, freeze, freeze_norm)
         self.train(self.training)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.join(self.stage_maps(images))
+    def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+        """The map of normalized images, or of what :meth:`stage_maps` made of them."""
+        return self.join(self.stage_maps(images) if isinstance(images, Tensor) else images)
 
     def stage_maps(self, images: Tensor) -> list[Tensor]:
         """The map ``(N, C_i, h_i, w_i)`` of every stage that is read, in the order of ``stage``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +74,14 @@ class SemanticBranch(nn.Module):
         self.register_buffer("scale", trunk.std / tokens.trunk.std, persistent=False)
         self.register_buffer("shift", (trunk.mean - tokens.trunk.mean) / tokens.trunk.std, persistent=False)
 
-    def forward(self, crops: Tensor, attribute_ids: Tensor) -> Tensor:
-        return self.attention(self.tokens(crops * self.scale + self.shift), attribute_ids).float()
+    def keep(self, crops: Tensor) -> list[Tensor]:
+        """The maps of the stages of the transformer's trunk; a frozen one never answers other ones for these crops."""
+        return self.tokens.trunk.stage_maps(crops * self.scale + self.shift)
+
+    def forward(self, crops: Tensor | Sequence[Tensor], attribute_ids: Tensor) -> Tensor:
+        """Embed crops, or what :meth:`keep` made of them."""
+        inputs = crops * self.scale + self.shift if isinstance(crops, Tensor) else crops
+        return self.attention(self.tokens(inputs), attribute_ids).float()
 
 
 @register_model
@@ -209,6 +215,7 @@ class IPAD(AttributeEmbedder):
         background: bool = False,
         maps: bool = False,
         boxes: Tensor | None = None,
+        crops: Sequence[Tensor] | None = None,
     ) -> EmbeddingOutput:
         """Embed entries, see :meth:`AttributeEmbedder.forward`.
 
@@ -217,6 +224,7 @@ class IPAD(AttributeEmbedder):
             background: Compute the background features as well (Eq. 6).
             maps: Answer the map of every iteration.
             boxes: ``(B, 4)`` crops to use instead of those of the attention.
+            crops: Maps of each entry's crop, as :meth:`SemanticBranch.keep` made them, instead of cutting it again.
         """
         if branches not in ("both", "spatial"):
             raise ValueError(f"branches must be 'both' or 'spatial', got {branches!r}")
@@ -225,9 +233,10 @@ class IPAD(AttributeEmbedder):
         attention = self.location(spatial.maps)
         semantic = None
         if branches == "both" and self.semantic is not None:
-            if boxes is None:
-                boxes = self.boxes(spatial.maps)
-            semantic = self.semantic(self.crops(images, boxes, image_index), attribute_ids)
+            if crops is None:
+                boxes = self.boxes(spatial.maps) if boxes is None else boxes
+                crops = self.crops(images, boxes, image_index)
+            semantic = self.semantic(crops, attribute_ids)
         return EmbeddingOutput(
             embedding=self.fuse(spatial.embedding, semantic),
             spatial=spatial.embedding,

@@ -37,7 +37,7 @@ class AttributeDiverging(nn.Module):
         )
         self.contrast = ForegroundBackgroundLoss(losses.temperature, losses.background_weight)
         self.clusters = clusters
-        self._crops: dict[str, torch.Tensor] = {}
+        self._boxes: torch.Tensor | None = None  # of the step in progress
         if not train_spatial:  # else the trunk's frozen stages stay so
             model.spatial.requires_grad_(False)
 
@@ -59,9 +59,10 @@ class AttributeDiverging(nn.Module):
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Weighted sum of the losses, and its parts before weighting."""
-        output = self.model(batch["images"], batch["attribute_ids"], batch["image_index"], background=True)
-        if self.clusters is not None and not self.train_spatial:
-            self._crops = {"boxes": output.boxes}
+        output = self.model(
+            batch["images"], batch["attribute_ids"], batch["image_index"], background=True, crops=batch.get("crops")
+        )
+        self._boxes = output.boxes
         weights = self.weights
         ids = (batch["attribute_ids"], batch["value_ids"])
         triplet_semantic, active = self.triplets(output.semantic, batch)
@@ -86,7 +87,7 @@ class AttributeDiverging(nn.Module):
         """Move the momentum encoder, queue its features of the batch, refresh the centers when due."""
         if self.clusters is None:
             return []
-        if not self.train_spatial:  # IP-SP and its momentum copy are one: the step's crops serve both
-            crops = self.model.crops(batch["images"], self._crops["boxes"], batch["image_index"])
-            self._crops = {"crops": crops}
-        return self.clusters.after_step(self.model, batch, self._crops, step)
+        crops = batch.get("crops")
+        if crops is None and not self.train_spatial:  # IP-SP is its own momentum copy: the step's boxes serve both
+            crops = self.model.crops(batch["images"], self._boxes, batch["image_index"])
+        return self.clusters.after_step(self.model, batch, crops, step)
