@@ -24,20 +24,25 @@ def make(small_trunk):
     """Function that builds a network at sizes that take milliseconds, whatever its own are."""
 
     def build(name, **options):
-        if name.startswith("ipad"):
-            vit = name != "ipad_tiny"
-            options = {
-                "embed_dim": 16, "latent_dim": 8, "crop_size": 32, "semantic_heads": 2,
-                "semantic_trunk": {
-                    "name": "vit_tiny_patch16_224" if vit else "hybrid",
-                    "options": {"embed_dim": 16, "depth": 1, "num_heads": 2},
-                },
-                **options,
-            }  # fmt: skip
-        elif name.startswith("attribute_classifier"):
-            options = {"num_values": [2, 3, 4], **options}
-        elif name != "lens":
-            options = {"embed_dim": 16, **options}
+        attention = {"embed_dim": 16, "latent_dim": 8}
+        crops = {"crop_size": 32}
+        vit = {"name": "vit_tiny_patch16_224", "options": {"embed_dim": 16, "depth": 1, "num_heads": 2}}
+        hybrid = {**vit, "name": "hybrid"}
+        tokens = {"semantic_heads": 2, "semantic_trunk": hybrid if name.endswith("tiny") else vit}
+        sizes = {
+            "ipad": {**attention, **crops, **tokens},
+            "rpf": {**attention, **crops, **tokens, "attribute_dim": 12},
+            "asen_pp": {**attention, **crops},
+            "asen": attention,
+            "attn_fashion": attention,
+            "isln": attention,
+            "haen": {**attention, "types": [0, 1, 0]},
+            "attribute_classifier": {"num_values": [2, 3, 4]},
+            "lens": {},
+            "triplet": {"embed_dim": 16},
+            "csn": {"embed_dim": 16},
+        }
+        options = {**next(own for start, own in sizes.items() if name.startswith(start)), **options}
         return create_model(name, num_attributes=ATTRIBUTES, **{**small_trunk, **options})
 
     return build
@@ -113,6 +118,17 @@ def test_trunk_runs_once_per_image(make, name):
     seen.clear()
     model.encode(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX, batch_size=3)
     assert seen == [3, 1]
+
+
+@every_model
+def test_a_kept_feature_map_saves_the_trunk(make, name):
+    model, seen = make(name).eval(), []
+    with torch.no_grad():
+        expected = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)
+        kept = model.feature_map(IMAGES)
+        model.trunk.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+        assert_same(model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX, feature_map=kept), expected)
+    assert not seen
 
 
 @every_model

@@ -35,6 +35,13 @@ class ConditionalSimilarityNetwork(TripletNetwork):
         super().__init__(num_attributes, embed_dim, image_size, trunk, position_channels)
         self.mask = ConditionMask(num_attributes, embed_dim)
 
-    def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None) -> EmbeddingOutput:
+    def forward(
+        self,
+        images: Tensor,
+        attribute_ids: Tensor,
+        image_index: Tensor | None = None,
+        feature_map: Tensor | None = None,
+    ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
-        return EmbeddingOutput(F.normalize(self.mask(self.pooled(images)[image_index], attribute_ids), dim=1))
+        pooled = self.pooled(images, feature_map)[image_index]
+        return EmbeddingOutput(F.normalize(self.mask(pooled, attribute_ids), dim=1))

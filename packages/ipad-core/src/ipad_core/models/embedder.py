@@ -66,7 +66,7 @@ class AttributeEmbedder(nn.Module):
             images: ``(N, 3, H, W)`` uint8 in [0, 255] or float in [0, 1], of any size.
             attribute_ids: ``(B,)``.
             image_index: ``(B,)`` image of each entry; None where entry i asks image i (B = N).
-            options: Of the network.
+            options: Of the network; all take ``feature_map``, see :meth:`feature_map`.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -134,6 +134,10 @@ class AttributeEmbedder(nn.Module):
         if tuple(normalized.shape[2:]) == size:
             return normalized
         return F.interpolate(normalized, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """``(N, C, h, w)`` map of the trunk. Kept, it can be asked again: ``forward(images, ..., feature_map=kept)``."""
+        return self.trunk(self.trunk_input(self.normalized(images)))
 
     def load_trunk(self, other: AttributeEmbedder) -> None:
         """Take over the trunk's weights of another network, e.g. one trained in stage 0.

@@ -44,11 +44,17 @@ class TripletNetwork(AttributeEmbedder):
         self.mix = PositionMix(self.trunk.num_features) if position_channels else nn.Identity()
         self.project = nn.Linear(self.trunk.num_features, embed_dim)
 
-    def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None) -> EmbeddingOutput:
+    def forward(
+        self,
+        images: Tensor,
+        attribute_ids: Tensor,
+        image_index: Tensor | None = None,
+        feature_map: Tensor | None = None,
+    ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
-        return EmbeddingOutput(F.normalize(self.pooled(images)[image_index], dim=1))
+        return EmbeddingOutput(F.normalize(self.pooled(images, feature_map)[image_index], dim=1))
 
-    def pooled(self, images: Tensor) -> Tensor:
+    def pooled(self, images: Tensor, feature_map: Tensor | None = None) -> Tensor:
         """``(N, D)`` embedding of each image, not normalized."""
-        feature_map = self.mix(self.trunk(self.trunk_input(self.normalized(images))))
+        feature_map = self.mix(self.feature_map(images) if feature_map is None else feature_map)
         return self.project(feature_map.mean(dim=(2, 3))).float()
