@@ -16,6 +16,7 @@ IMAGE_INDEX = torch.tensor([0, 0, 1, 2, 3, 3, 3])
 ATTRIBUTE_IDS = torch.tensor([0, 2, 1, 1, 0, 1, 2])
 
 every_model = pytest.mark.parametrize("name", list_models())
+every_trained_model = pytest.mark.parametrize("name", [name for name in list_models() if name != "lens"])
 
 
 @pytest.fixture
@@ -23,20 +24,25 @@ def make(small_trunk):
     """Function that builds a network at sizes that take milliseconds, whatever its own are."""
 
     def build(name, **options):
-        if name.startswith("ipad"):
-            vit = name != "ipad_tiny"
-            options = {
-                "embed_dim": 16, "latent_dim": 8, "crop_size": 32, "semantic_heads": 2,
-                "semantic_trunk": {
-                    "name": "vit_tiny_patch16_224" if vit else "hybrid",
-                    "options": {"embed_dim": 16, "depth": 1, "num_heads": 2},
-                },
-                **options,
-            }  # fmt: skip
-        elif name.startswith("attribute_classifier"):
-            options = {"num_values": [2, 3, 4], **options}
-        else:
-            options = {"embed_dim": 16, **options}
+        attention = {"embed_dim": 16, "latent_dim": 8}
+        crops = {"crop_size": 32}
+        vit = {"name": "vit_tiny_patch16_224", "options": {"embed_dim": 16, "depth": 1, "num_heads": 2}}
+        hybrid = {**vit, "name": "hybrid"}
+        tokens = {"semantic_heads": 2, "semantic_trunk": hybrid if name.endswith("tiny") else vit}
+        sizes = {
+            "ipad": {**attention, **crops, **tokens},
+            "rpf": {**attention, **crops, **tokens, "attribute_dim": 12},
+            "asen_pp": {**attention, **crops},
+            "asen": attention,
+            "attn_fashion": attention,
+            "isln": attention,
+            "haen": {**attention, "types": [0, 1, 0]},
+            "attribute_classifier": {"num_values": [2, 3, 4]},
+            "lens": {},
+            "triplet": {"embed_dim": 16},
+            "csn": {"embed_dim": 16},
+        }
+        options = {**next(own for start, own in sizes.items() if name.startswith(start)), **options}
         return create_model(name, num_attributes=ATTRIBUTES, **{**small_trunk, **options})
 
     return build
@@ -68,7 +74,7 @@ def test_shapes(make, name):
         assert tensor.isfinite().all(), name_
 
 
-@every_model
+@every_trained_model
 def test_gradient_reaches_every_trainable_parameter(make, name):
     model = make(name)
     with torch.no_grad():  # timm starts residual branches at zero, which keeps gradients from what lies before
@@ -112,6 +118,17 @@ def test_trunk_runs_once_per_image(make, name):
     seen.clear()
     model.encode(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX, batch_size=3)
     assert seen == [3, 1]
+
+
+@every_model
+def test_a_kept_feature_map_saves_the_trunk(make, name):
+    model, seen = make(name).eval(), []
+    with torch.no_grad():
+        expected = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)
+        kept = model.feature_map(IMAGES)
+        model.trunk.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+        assert_same(model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX, feature_map=kept), expected)
+    assert not seen
 
 
 @every_model
@@ -161,7 +178,7 @@ def test_saved_and_read_back_bit_for_bit(make, name, tmp_path):
         assert_same(again(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX), model.eval()(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX))
 
 
-@every_model
+@every_trained_model
 @pytest.mark.parametrize("images", [torch.zeros(2, 3, 32, 32), torch.ones(2, 3, 40, 40)], ids=["black", "white"])
 def test_constant_images_are_finite(make, name, images):
     model = make(name)
@@ -171,7 +188,7 @@ def test_constant_images_are_finite(make, name, images):
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-@every_model
+@every_trained_model
 def test_bfloat16_autocast_gives_finite_float32(make, name):
     model = make(name)
     with torch.autocast("cpu", torch.bfloat16):

@@ -18,12 +18,13 @@ class SpatialAttention(nn.Module):
         dim: c, of the map and of the attribute vector.
         latent_dim: c'.
         temperature: Gain on the activations; 1 is the paper's formula.
+        attribute_dim: Width of the attribute vector where it is not c.
     """
 
-    def __init__(self, dim: int, latent_dim: int, temperature: float = 1.0) -> None:
+    def __init__(self, dim: int, latent_dim: int, temperature: float = 1.0, attribute_dim: int | None = None) -> None:
         super().__init__()
         self.map_projection = nn.Linear(dim, latent_dim)
-        self.attribute_projection = nn.Linear(dim, latent_dim)
+        self.attribute_projection = nn.Linear(attribute_dim or dim, latent_dim)
         self.gain = temperature / math.sqrt(latent_dim)
 
     def keys(self, tokens: Tensor) -> Tensor:

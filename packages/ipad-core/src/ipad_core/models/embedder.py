@@ -67,7 +67,7 @@ class AttributeEmbedder(nn.Module):
             images: ``(N, 3, H, W)`` uint8 in [0, 255] or float in [0, 1], of any size; or what :meth:`keep` made of them.
             attribute_ids: ``(B,)``.
             image_index: ``(B,)`` image of each entry; None where entry i asks image i (B = N).
-            options: Of the network.
+            options: Of the network; all take ``feature_map``, see :meth:`feature_map`.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -137,7 +137,7 @@ class AttributeEmbedder(nn.Module):
         return FeatureMaps(maps, images if with_images else None)
 
     def feature_map(self, images: Tensor | FeatureMaps) -> Tensor:
-        """The trunk's map ``(N, C, h, w)`` of images, or the one that was kept."""
+        """The trunk's map ``(N, C, h, w)`` of images, or of what :meth:`keep` made of them."""
         if isinstance(images, FeatureMaps):
             dtype = next(self.trunk.parameters()).dtype
             return self.trunk.join([stage.to(dtype) for stage in images.stages])
