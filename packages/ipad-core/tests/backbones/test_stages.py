@@ -44,7 +44,9 @@ def test_one_and_several_in_the_order_given():
 
 @pytest.mark.parametrize("stage", [5, -1, [3, 5], [], [3, 3], True, "3"])
 def test_stages_that_are_not_there(stage):
-    with pytest.raises(ValueError, match=r"stage of the trunk 'resnet10t' must be within \[0, 4\], or a list"):
+    with pytest.raises(
+        ValueError, match=r"stage of the trunk 'resnet10t' must be within \[0, 4\] or 'last', or a list"
+    ):
         choose_stages("resnet10t", stages_of(network("resnet10t")), stage)
 
 

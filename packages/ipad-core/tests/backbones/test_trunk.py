@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ipad_core.backbones import Trunk
+from ipad_core.backbones.network import create_network
 
 NARROW = {"channels": [8, 8, 16, 16], "stem_width": 8}
 SMALL_VIT = {"embed_dim": 32, "depth": 3, "num_heads": 2}
@@ -218,3 +219,28 @@ def test_pretrained_lite0_from_its_package():
     plain = Trunk("tf_efficientnet_lite0")
     assert trunk.state_dict().keys() == plain.state_dict().keys()
     assert (trunk.features.blocks[4][0].bn1.running_var - 1).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet10t", "convnext_atto", "vit_tiny_patch16_224"])
+def test_last_is_the_map_that_the_classifier_pools(name):
+    images = torch.rand(1, 3, 64, 64)
+    trunk = Trunk(name, stage="last", image_size=64).eval()
+    network = create_network(name, 64).eval()
+    network.load_state_dict(trunk.features.state_dict(), strict=False)
+    with torch.no_grad():
+        expected, found = network.forward_features(images), trunk(images)
+    if name.startswith("vit"):  # the patch tokens as a map
+        expected = expected[:, 1:].transpose(1, 2).unflatten(2, (4, 4))
+    torch.testing.assert_close(found, expected)
+    assert (trunk.num_features, trunk.stride) == (found.shape[1], 64 // found.shape[2])
+    assert not list(trunk.features.get_classifier().parameters())
+
+
+def test_last_beside_other_stages():
+    images = torch.rand(2, 3, 64, 64)
+    trunk = Trunk("tf_efficientnet_lite0", stage=["last", 3], image_size=64, freeze=5).eval()
+    assert trunk(images).shape == (2, 1280 + 112, 2, 2)
+    assert not any(parameter.requires_grad for parameter in trunk.parameters())
+    alone = Trunk("tf_efficientnet_lite0", stage="last", image_size=64).eval()
+    alone.take_over(trunk)
+    torch.testing.assert_close(trunk(images)[:, :1280], alone(images))

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+LAST = "last"  # instead of a stage: the map that the network's classifier pools
 _COARSEST = 16  # stride of the map where nobody chose a stage, px
 
 
@@ -20,11 +21,13 @@ def is_isotropic(stages: Sequence[dict[str, Any]]) -> bool:
     return len({stage["reduction"] for stage in stages}) == 1
 
 
-def choose_stages(name: str, stages: Sequence[dict[str, Any]], wanted: int | Sequence[int] | None) -> list[int]:
-    """Indices of the stages to read, in the order given.
+def choose_stages(
+    name: str, stages: Sequence[dict[str, Any]], wanted: int | str | Sequence[int | str] | None
+) -> list[int]:
+    """Indices of the stages to read, in the order given; ``len(stages)`` stands for ``last``.
 
     Without a wish it is the deepest stage of stride 16 or less, which is the last block of a vision transformer (of
-    larger patches as well).
+    larger patches as well). There the last block is what ``last`` means, too.
 
     Raises:
         ValueError: the network has no such stage, or one is named twice.
@@ -32,12 +35,15 @@ def choose_stages(name: str, stages: Sequence[dict[str, Any]], wanted: int | Seq
     if wanted is None:
         finest = min(stage["reduction"] for stage in stages)
         return [max(i for i, stage in enumerate(stages) if stage["reduction"] <= max(_COARSEST, finest))]
-    chosen = [wanted] if isinstance(wanted, int) else list(wanted)
     known = range(len(stages))
-    if not chosen or len(set(chosen)) < len(chosen) or any(isinstance(i, bool) or i not in known for i in chosen):
+    given = [wanted] if isinstance(wanted, (int, str)) else list(wanted)
+    final = known[-1] if is_isotropic(stages) else len(stages)
+    chosen = [final if i == LAST else i for i in given]
+    unknown = any(i != LAST and (isinstance(i, bool) or i not in known) for i in given)
+    if unknown or not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(
-            f"stage of the trunk {name!r} must be within [0, {known[-1]}], or a list of such without repetition, "
-            f"got {wanted!r}"
+            f"stage of the trunk {name!r} must be within [0, {known[-1]}] or {LAST!r}, or a list of such without "
+            f"repetition, got {wanted!r}"
         )
     return chosen
 

@@ -24,7 +24,8 @@ class Trunk(nn.Module):
         name: Any network of timm, e.g. ``resnet50``; a tag such as in ``resnet50.tv_in1k`` says which weights.
         stage: Index among timm's features; 3 is the third stage of a ResNet (stride 16). Several are resized to the
             first one's size, bilinearly, and concatenated: ``[3, 4]`` adds the meaning of the fourth stage to the detail of
-            the third. None for the deepest stage of stride 16 or less; of a vision transformer that is its last block.
+            the third. ``last`` stands for the map that the network's classifier pools. None for the deepest stage of
+            stride 16 or less; of a vision transformer that is its last block.
         options: Further arguments of ``timm.create_model``.
         pretrained: Start from timm's weights: from the hub, or from a package of the index where the hub is out of reach.
         weights: File to start from instead: ``.safetensors``, or what ``torch.save`` wrote, with timm's names or
@@ -56,7 +57,7 @@ class Trunk(nn.Module):
     def __init__(
         self,
         name: str = "resnet50",
-        stage: int | Sequence[int] | None = None,
+        stage: int | str | Sequence[int | str] | None = None,
         options: Mapping[str, Any] | None = None,
         pretrained: bool = False,
         weights: str | None = None,
@@ -69,16 +70,22 @@ class Trunk(nn.Module):
         stages = stages_of(network)
         chosen = choose_stages(name, stages, stage)
         is_vit = is_isotropic(stages)
-        self.num_features = sum(stages[index]["num_chs"] for index in chosen)
-        self.stride: int = stages[chosen[0]]["reduction"]
+        final = {"num_chs": network.num_features, "reduction": stages[-1]["reduction"]}
+        chosen_stages = [[*stages, final][index] for index in chosen]
+        self.num_features = sum(stage["num_chs"] for stage in chosen_stages)
+        self.stride: int = chosen_stages[0]["reduction"]
         if is_vit and image_size % self.stride:
             raise ValueError(f"the image size of {name!r} must be a multiple of {self.stride} px, got {image_size}")
         self._indices = sorted(chosen)
         self._order = [self._indices.index(index) for index in chosen]
         self._norm = is_vit
+        self._final = network.num_features if len(stages) in chosen else None
         found = None if next(network.parameters()).is_meta else find_weights(network, pretrained, weights)
         whole = shapes_of(network)
-        network.prune_intermediate_layers(self._indices, prune_norm=not is_vit, prune_head=True)
+        if self._final is None:
+            network.prune_intermediate_layers(self._indices, prune_norm=not is_vit, prune_head=True)
+        else:
+            network.reset_classifier(0)
         if found is not None:
             load_weights(network, found, whole)
         self.features = network
@@ -90,9 +97,16 @@ class Trunk(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if images.device.type == "cpu":  # a quarter faster there; on other devices the layout is the caller's
             images = images.contiguous(memory_format=torch.channels_last)
-        maps = self.features.forward_intermediates(
-            images, indices=self._indices, norm=self._norm, output_fmt="NCHW", intermediates_only=True
-        )
+        if self._final is None:
+            maps = self.features.forward_intermediates(
+                images, indices=self._indices, norm=self._norm, output_fmt="NCHW", intermediates_only=True
+            )
+        else:
+            # One stage must be named even where only the final map is wanted; the sorted indices have that one last.
+            wanted = self._indices[:-1] or [0]
+            final, maps = self.features.forward_intermediates(images, indices=wanted, output_fmt="NCHW")
+            channels_first = final.shape[1] == self._final
+            maps = [*maps[: len(self._indices) - 1], final if channels_first else final.permute(0, 3, 1, 2)]
         first, *others = (maps[position] for position in self._order)
         if not others:
             return first
@@ -117,7 +131,7 @@ class Trunk(nn.Module):
 
     def _freeze(self, stages: list[dict[str, Any]], freeze: int, freeze_norm: bool) -> list[nn.Module]:
         """Take the gradients from the leading stages; the modules that never train."""
-        count = self._indices[-1] + 1
+        count = min(self._indices[-1] + 1, len(stages))
         if not 0 <= freeze <= count:
             raise ValueError(f"freeze must be within [0, {count}], the stages that the trunk runs, got {freeze}")
         modules = list(self.features.modules())
