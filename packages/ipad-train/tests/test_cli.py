@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from ipad_core import AttributeEmbedder
 from ipad_rerank.embeddings import read_embeddings
 from ipad_train.cli import main
+from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
-from ipad_train.training import load_run_config
 
 
 def run(*arguments):
@@ -91,11 +91,34 @@ def test_a_branch_or_a_stage_that_is_not_there_is_refused_with_those_that_are(fi
 
 
 @pytest.mark.slow
-def test_compare_trains_every_method_from_one_stage_zero(small_config, tmp_path):
-    result = run(
-        "compare", "--config", small_config.path, "--methods", "csn_tiny", f"output_dir={tmp_path / 'all'}",
-        "model.options={image_size: 32, crop_size: 32}", "stage2.steps=1",
+def test_compare_trains_every_method_from_one_stage_zero_once_a_seed_and_goes_on_where_it_was(small_config, tmp_path):
+    folder = tmp_path / "all"
+    arguments = (
+        "compare", "--config", small_config.path, "--methods", "csn", "--seeds", "0,3", f"output_dir={folder}",
+        "stage0.steps=1", "stage1.steps=1", "stage2.steps=1",
     )  # fmt: skip
+    result = run(*arguments)
     assert result.exit_code == 0, result.output
-    rows = json.loads((tmp_path / "all" / "comparison.json").read_text())["rows"]
-    assert [row["name"] for row in rows] == ["random", "stage 0 alone", "CSN mask", "IP-SP", "IP-SE", "fused"]
+    results = json.loads((folder / "comparison.json").read_text())
+    names = ["random", "stage 0 alone", "CSN mask", "IP-SP", "IP-SE", "fused"]
+    assert [row["name"] for row in results["rows"]] == names
+    assert [len(row["seeds"]) for row in results["rows"]] == [2] * len(names)
+    one = json.loads((folder / "seed-3" / "comparison.json").read_text())
+    assert results["rows"][2]["seeds"][1] == one["rows"][2]["overall"]
+    pairs = {(d["first"], d["second"]) for d in results["differences"]}
+    assert ("IP-SP", "CSN mask") in pairs
+    assert all(d["low"] <= d["mean"] <= d["high"] for d in results["differences"])
+    assert (folder / "comparison.md").read_text().strip() in result.output
+    again = run(*arguments)
+    assert again.output.count("compared already") == 2
+    assert load_run_config(folder / "seed-3" / "csn").model.options["embed_dim"] == 16
+    from ipad_train.report import write_report
+
+    assert "0, 3" in write_report(folder, announce=lambda line: None).read_text(encoding="utf-8")
+
+
+def test_seeds_that_are_no_numbers_are_refused():
+    assert (
+        "--seeds must be whole numbers with commas between them, got '0;1'" in run("compare", "--seeds", "0;1").output
+    )
+    assert "seeds must be different whole numbers" in run("compare", "--seeds", "1,1").output

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from ipad_data import AttributeSchema
 from ipad_train.embed import EntryEmbeddings, attention_peak
-from ipad_train.evaluate import evaluate_split, localization, map_table
+from ipad_train.evaluate import evaluate_split, map_table
+from ipad_train.localization import localization, random_localization
 
 
 def test_attention_peak_by_hand():
@@ -44,9 +46,9 @@ def test_overall_map_agrees_with_loops_on_a_real_split(finished):
     from accelerate import Accelerator
 
     from ipad_core import AttributeEmbedder
+    from ipad_train.config_files import load_run_config
     from ipad_train.data import load_data
     from ipad_train.embed import embed_split
-    from ipad_train.training import load_run_config
 
     config = load_run_config(finished[0])
     data = load_data(config.data)
@@ -60,8 +62,8 @@ def test_overall_map_agrees_with_loops_on_a_real_split(finished):
 
 
 def test_localization_counts_peaks_inside_any_box(finished):
+    from ipad_train.config_files import load_run_config
     from ipad_train.data import load_data
-    from ipad_train.training import load_run_config
 
     data = load_data(load_run_config(finished[0]).data)
     split = data.splits["test"]
@@ -78,9 +80,54 @@ def test_localization_counts_peaks_inside_any_box(finished):
 
 
 def test_an_unknown_split_lists_the_choices(finished):
+    from ipad_train.config_files import load_run_config
     from ipad_train.data import load_data
-    from ipad_train.training import load_run_config
 
     config = load_run_config(finished[0])
     with pytest.raises(ValueError, match="train, validation, test"):
         evaluate_split(None, load_data(config.data), "tests", config, None)
+
+
+class Boxes:
+    """Three entries of one attribute: box of the left half, no box, box of the right half."""
+
+    column_names = ("image_id", "attribute_ids", "boxes", "box_chance")
+    rows = (
+        {"image_id": 0, "attribute_ids": [0], "boxes": [[[0.0, 0.0, 0.5, 1.0]]], "box_chance": [0.4]},
+        {"image_id": 1, "attribute_ids": [0], "boxes": [[]], "box_chance": [0.0]},
+        {"image_id": 2, "attribute_ids": [0], "boxes": [[[0.5, 0.0, 1.0, 1.0]]], "box_chance": [0.2]},
+    )
+
+    def select_columns(self, names):
+        return self
+
+    def with_format(self, kind):
+        return self.rows
+
+
+def test_entries_without_a_true_box_are_left_out_of_the_peaks_and_of_the_random_points():
+    peak = np.array([[0.2, 0.5], [0.2, 0.5], [0.2, 0.5]])
+    entries = EntryEmbeddings(
+        fused=peak, spatial=None, semantic=None, peak=peak, image_ids=np.arange(3), attribute_ids=np.zeros(3, np.int64),
+        value_ids=np.zeros(3, np.int64), roles=np.ones(3, np.int64),
+    )  # fmt: skip
+    schema = AttributeSchema({"hat": ["no", "yes"], "belt": ["no", "yes"]})
+    assert localization(entries, Boxes(), schema) == {"hat": 50.0, "overall": 50.0}
+    assert random_localization(entries, Boxes(), schema) == pytest.approx({"hat": 30.0, "overall": 30.0})
+    nowhere = Boxes()
+    nowhere.rows = ({**Boxes.rows[1]},)
+    assert localization(entries.select(np.array([1])), nowhere, schema) is None
+    nowhere.column_names = ("image_id", "attribute_ids", "boxes")
+    assert random_localization(entries, nowhere, schema) is None
+
+
+def test_a_table_of_means_shows_each_seed_the_random_point_and_the_differences():
+    results = {
+        "rows": [{"name": "lens", "overall": 20.0, "attributes": {"a": 10.0}, "seeds": [19.04, None]}],
+        "localization": {"a": 50.0, "overall": 40.0}, "random_localization": {"a": 10.0, "overall": 12.0},
+        "differences": [{"first": "fused", "second": "lens", "mean": 1.0, "low": -0.5, "high": 2.5}],
+    }  # fmt: skip
+    text = map_table(results)
+    assert "| 19.0 / - |" in text
+    assert "a 50 / 10, overall 40 / 12" in text
+    assert "- fused - lens: +1.00 (-0.50 to +2.50)" in text

@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from ipad_core import AttributeEmbedder
 from ipad_rerank import FeatureReasoning
 from ipad_train import finishing, training
+from ipad_train.chance import stuck_attributes
 from ipad_train.checkpoint import CheckpointError, find_checkpoint, read_state
 from ipad_train.commands import evaluate_run
 from ipad_train.config_files import load_config
 from ipad_train.loop import DivergedError
-from ipad_train.objectives import AttributeDiverging
+from ipad_train.objectives import AttributeDiverging, MetricLearning
 from ipad_train.tracking import read_metrics
 from ipad_train.training import Training
 
@@ -71,7 +72,45 @@ def test_metrics_hold_every_stage_its_losses_and_the_switch(finished):
     assert {"triplet_semantic", "contrast", "learning_rate"} <= set(stage2[0])
     assert any("cluster loss starts" in row.get("event", "") for row in stage2)
     assert any("centers_semantic" in row for row in stage2)
-    assert any("validation/MAP" in row for row in rows)
+    (evaluation,) = [row for row in rows if row["stage"] == "stage1" and "validation/MAP" in row]
+    attributes = [key.removeprefix("random/") for key in evaluation if key.startswith("random/")]
+    assert len(attributes) == 6
+    maps, random = ({name: evaluation[f"{kind}/{name}"] for name in attributes} for kind in ("validation", "random"))
+    assert evaluation["validation/stuck"] == len(stuck_attributes(maps, random))
+
+
+def test_the_first_lines_say_what_is_about_to_happen_and_the_last_ones_what_stayed_at_chance(finished):
+    run, said = finished
+    assert "1 process, NO, cpu; each with " in said[0]
+    assert said[1].startswith("data: rendered, 48 labelled training images")
+    assert "from random weights" in said[2]
+    stuck = json.loads((run / "validation.json").read_text())["stuck"]
+    (line,) = [line for line in said if line.startswith("still at chance on validation")]
+    assert stuck
+    assert all(f"{name} " in line for name in stuck)
+    assert said[-1].startswith("what to try for these")
+
+
+def test_shares_of_active_triplets_are_logged_by_name_and_none_does_not_spoil_the_mean(small_config, monkeypatch):
+    original = MetricLearning.forward
+    shares = iter([0.5, float("nan"), 1.0])
+
+    def forward(self, batch):
+        return {
+            **original(self, batch),
+            "active/0": torch.tensor(next(shares)),
+            "active/1": torch.tensor(float("nan")),
+        }
+
+    monkeypatch.setattr(MetricLearning, "forward", forward)
+    config = small_config("stage0.steps=0", "stage2.steps=0", "loop.log_every=3", "loop.save_every=10")
+    run = Training(config, None, quiet)
+    names = run.data.schema.attributes
+    run.run()
+    (row,) = [row for row in read_metrics(_path(config.output_dir)) if "loss" in row]
+    assert row[f"active/{names[0]}"] == pytest.approx(0.75)
+    assert f"active/{names[1]}" not in row
+    assert row["loss"] > 0
 
 
 def test_stage_one_starts_from_the_trunk_of_stage_zero_and_stage_two_keeps_a_frozen_spatial_branch(finished):
@@ -133,8 +172,6 @@ def test_a_folder_with_a_run_is_not_overwritten(finished, small_config, tmp_path
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_loadable_checkpoint(small_config, monkeypatch, value):
-    from ipad_train.objectives import MetricLearning
-
     original = MetricLearning.forward
     calls = []
 
@@ -328,3 +365,21 @@ def random_reasoner():
     reasoner = FeatureReasoning(n_r=5, step_size=50.0)
     torch.nn.init.normal_(reasoner.network.last.weight, generator=torch.Generator().manual_seed(0))
     return reasoner
+
+
+def test_a_run_killed_after_the_cluster_loss_started_resumes_with_it(small_config, monkeypatch):
+    settings = ("stage2.steps=8", "clusters.refresh_every=3", "clusters.queue_length=1", "loop.save_every=1")
+    straight = small_config(*settings, "stage0.steps=0", "stage1.steps=1", output="straight")
+    Training(straight, None, quiet).run()
+    expected = read_metrics(_path(straight.output_dir))
+    (start,) = [row["step"] for row in expected if "cluster loss starts" in row.get("event", "")]
+    assert start + 2 < 9
+    config = dataclasses.replace(straight, output_dir=str(_path(straight.output_dir).with_name("killed")))
+    undo = stop_after(monkeypatch, start + 1)
+    with pytest.raises(InterruptedRunError):
+        Training(config, None, quiet).run()
+    undo()
+    Training(config, "auto", quiet).run()
+    assert read_metrics(_path(config.output_dir)) == expected
+    one, other = (load_file(f"{run.output_dir}/stages/stage2/model.safetensors") for run in (straight, config))
+    assert all(torch.equal(one[name], other[name]) for name in one)

@@ -99,17 +99,33 @@ def report(run_dir: Path, split: str, out: Path | None, overrides: tuple[str, ..
 
 @main.command()
 @click.option("--config", "source", default="quickstart", show_default=True, metavar="FILE|PRESET")
-@click.option("--methods", default="triplet_tiny,csn_tiny", show_default=True, help="Networks to train beside it.")
+@click.option("--methods", default="triplet,csn", show_default=True, help="Networks to train beside it.")
+@click.option("--seeds", metavar="N,N,...", help="Once a seed, each in a folder of its own, and a table of the means.")
 @click.option("--split", default="test", show_default=True, help="validation or test")
 @_overrides
-def compare(source: str, methods: str, split: str, overrides: tuple[str, ...]) -> None:
-    """Train several methods from one stage 0 and print one table: what `nox -s quickstart` runs."""
+def compare(source: str, methods: str, seeds: str | None, split: str, overrides: tuple[str, ...]) -> None:
+    """Train several methods from one start and print one table: what `nox -s quickstart` runs.
+
+    An interrupted comparison continues where it was.
+    """
     from ipad_train.checkpoint import CheckpointError
     from ipad_train.compare import compare as run
+    from ipad_train.compare import compare_seeds
     from ipad_train.loop import DivergedError
 
     with _user_errors(ConfigError, CheckpointError, DivergedError):
-        run(load_config(source, overrides), [name for name in methods.split(",") if name], split, click.echo)
+        config, names = load_config(source, overrides), [name for name in methods.split(",") if name]
+        if seeds is None:
+            run(config, names, split, click.echo)
+        else:
+            compare_seeds(config, _whole_numbers("--seeds", seeds), names, split, click.echo)
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} must be whole numbers with commas between them, got {text!r}") from None
 
 
 @contextmanager

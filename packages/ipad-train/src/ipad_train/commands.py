@@ -12,13 +12,13 @@ from ipad_core import AttributeEmbedder
 from ipad_rerank.embeddings import write_embeddings
 from ipad_train.best_models import stage_folders
 from ipad_train.checkpoint import write_json
+from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
 from ipad_train.evaluate import map_table
 from ipad_train.launch import make_accelerator
 from ipad_train.reranking import load_reasoner
 from ipad_train.run_results import check_split, evaluate_stages
-from ipad_train.training import load_run_config
 
 
 def evaluate_run(

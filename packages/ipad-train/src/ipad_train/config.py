@@ -62,6 +62,7 @@ class StageConfig:
     epochs: float | None = None  # in place of steps: times that the stage goes through the labelled training images
     min_steps: int | None = None  # of a length in epochs: at least so many steps, for small datasets
     max_steps: int | None = None  # of a length in epochs: at most so many steps, for large ones
+    when: str = "always"  # stage 0: always, or without_weights: only where its trunk has no pretrained weights
     batch_size: int = 64  # over all processes: images (dense), triplets (triplet)
     sampler: str = "dense"  # dense: every labelled attribute of an image; triplet: as the paper
     entries_per_image: int | None = None  # dense: at most so many attributes of an image in a step, drawn at random
@@ -80,6 +81,7 @@ class StageConfig:
     def __post_init__(self) -> None:
         _require(self.steps >= 0, "steps", self.steps, "zero or more")
         self._check_length()
+        _require(self.when in ("always", "without_weights"), "when", self.when, "'always' or 'without_weights'")
         _require(self.batch_size > 0, "batch_size", self.batch_size, "positive")
         _require(self.sampler in ("dense", "triplet"), "sampler", self.sampler, "'dense' or 'triplet'")
         _require(self.optimizer in ("adamw", "adam"), "optimizer", self.optimizer, "'adamw' or 'adam'")
@@ -220,6 +222,8 @@ class RunConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
+        for name in STAGE_NAMES[1:]:
+            _require(getattr(self, name).when == "always", f"{name}.when", getattr(self, name).when, "'always'")
         dense = [name for name, stage in self.stages() if name != "stage0" and stage.sampler != "triplet"]
         if self.data.anchor_views and dense:
             raise ValueError(

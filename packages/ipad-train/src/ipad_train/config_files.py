@@ -48,6 +48,18 @@ def load_config(source: str | Path | None = None, overrides: Iterable[str] = ())
     return build(RunConfig, tree)
 
 
+def load_run_config(run_dir: Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Configuration of a run from its ``config.yaml``.
+
+    Raises:
+        FileNotFoundError: the folder is no run.
+    """
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run_dir} is no run: it has no config.yaml")
+    return load_config(path.resolve(), overrides)
+
+
 def save_config(config: RunConfig, path: Path) -> None:
     """Write a configuration as YAML that :func:`load_config` reads back to an equal one."""
     path.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -17,6 +17,7 @@ from ipad_rerank.metrics import average_precision, retrieval_average_precision
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings, embed_split
+from ipad_train.localization import localization, random_localization
 
 BRANCH_NAMES = {"spatial": "IP-SP", "semantic": "IP-SE", "fused": "fused"}
 
@@ -30,6 +31,7 @@ def evaluate_split(
     *,
     max_queries: int | None = None,
     embedded: EntryEmbeddings | None = None,
+    keep_precisions: bool = False,
 ) -> dict[str, Any]:
     """MAP in percent of every branch of a model, per attribute and over all queries.
 
@@ -41,11 +43,12 @@ def evaluate_split(
     Args:
         max_queries: See :func:`some_queries`.
         embedded: The split's embeddings by this model, where they are at hand.
+        keep_precisions: Rows but the first hold ``precisions (Q,)``, the AP of each query in [0, 1], as well.
 
     Returns:
-        ``{"split", "rows": [{"name", "overall", "macro", "attributes"}], "queries", "localization"}``, equal on
-        all processes; ``localization`` is the share of entries whose attention peak lies in the attribute's true box,
-        where the dataset has boxes.
+        ``{"split", "rows": [{"name", "overall", "macro", "attributes"}], "queries", "localization",
+        "random_localization"}``, equal on all processes; the last two are the share of entries whose attention peak lies in
+        the attribute's true box, where the dataset has boxes, and that of random points.
 
     Raises:
         ValueError: unknown split.
@@ -60,12 +63,13 @@ def evaluate_split(
     names = ["fused"] if embedded.semantic is None else ["spatial", "semantic", "fused"]
     for name in names:
         title = BRANCH_NAMES[name] if embedded.semantic is not None else _single_name(model)
-        rows.append(_row(title, _precisions(query, gallery, name), query, data.schema))
+        rows.append(_row(title, _precisions(query, gallery, name), query, data.schema, keep_precisions))
     return {
         "split": split,
         "queries": len(query.value_ids),
         "rows": rows,
         "localization": localization(embedded, dataset, data.schema),
+        "random_localization": random_localization(embedded, dataset, data.schema),
     }
 
 
@@ -78,8 +82,9 @@ def some_queries(embedded: EntryEmbeddings, most: int | None) -> EntryEmbeddings
 
 
 def reasoned_row(
-    reasoner: FeatureReasoning, embedded: EntryEmbeddings, schema: AttributeSchema, name: str
-) -> dict[str, Any]:
+    reasoner: FeatureReasoning, embedded: EntryEmbeddings, schema: AttributeSchema, name: str,
+    keep_precisions: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """The row of a split's fused embeddings after re-ranking, attribute by attribute, over the full ranking.
 
     Galleries unlike any that the reasoner was fitted on keep their ranking, with a warning.
@@ -93,7 +98,7 @@ def reasoned_row(
             on_unfamiliar="fallback",
         )  # fmt: skip
         precisions[mine] = average_precision(ranking, query.value_ids[mine], gallery.value_ids[theirs])
-    return _row(name, precisions, query, schema)
+    return _row(name, precisions, query, schema, keep_precisions)
 
 
 BETA_STEPS = 20
@@ -118,48 +123,37 @@ def with_beta(model: IPAD, embedded: EntryEmbeddings, beta: float) -> EntryEmbed
     return replace(embedded, fused=model.fuse(spatial, semantic, beta).numpy())
 
 
-def localization(embedded: EntryEmbeddings, dataset, schema: AttributeSchema) -> dict[str, float] | None:
-    """Share of entries, in percent, whose attention peak lies in one of the attribute's true boxes."""
-    if embedded.peak is None or "boxes" not in dataset.column_names:
-        return None
-    rows = dataset.select_columns(["image_id", "attribute_ids", "boxes"]).with_format(None)
-    boxes = {
-        (row["image_id"], attribute): np.asarray(box, dtype=np.float32).reshape(-1, 4)
-        for row in rows
-        for attribute, box in zip(row["attribute_ids"], row["boxes"], strict=True)
-    }
-    hits = np.zeros(len(embedded.peak), dtype=bool)
-    for i, (x, y) in enumerate(embedded.peak):
-        box = boxes[int(embedded.image_ids[i]), int(embedded.attribute_ids[i])]
-        hits[i] = bool(((box[:, 0] <= x) & (x <= box[:, 2]) & (box[:, 1] <= y) & (y <= box[:, 3])).any())
-    shares = {
-        name: 100 * float(hits[embedded.attribute_ids == i].mean())
-        for i, name in enumerate(schema.attributes)
-        if (embedded.attribute_ids == i).any()
-    }
-    return {**shares, "overall": 100 * float(hits.mean())}
-
-
 def map_table(results: dict[str, Any], title: str = "MAP, %") -> str:
-    """Results as a plain-text (and Markdown) table."""
+    """Results as a plain-text (and Markdown) table, and below it attention and differences where there are any."""
     attributes = list(results["rows"][0]["attributes"])
-    header = [title, *attributes, "overall"]
-    lines = [header] + [
-        [
-            row["name"],
-            *(f"{row['attributes'].get(name, float('nan')):.2f}" for name in attributes),
-            f"{row['overall']:.2f}",
-        ]
+    lines = [[title, *attributes, "overall"]] + [
+        [row["name"], *(_number(row["attributes"].get(name)) for name in attributes), _number(row["overall"])]
         for row in results["rows"]
     ]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    if any("seeds" in row for row in results["rows"]):
+        lines[0].append("seeds")
+        for line, row in zip(lines[1:], results["rows"], strict=True):
+            line.append(" / ".join(_number(value, 1) for value in row["seeds"]))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    if results.get("localization"):
-        text.append(f"attention peak in the true box: {results['localization']['overall']:.1f} % of entries")
+    if located := results.get("localization"):
+        text += ["", f"attention peak in the true box: {located['overall']:.1f} % of entries that have one"]
+    if located and (chance := results.get("random_localization")):
+        shares = ", ".join(f"{name} {located[name]:.0f} / {chance[name]:.0f}" for name in located)
+        text += ["", f"the same / a random point of the person, %: {shares}"]
+    if found := results.get("differences"):
+        text += ["", "differences in MAP, with 95 % intervals (paired bootstrap over queries):", ""]
+        text += [
+            f"- {d['first']} - {d['second']}: {d['mean']:+.2f} ({d['low']:+.2f} to {d['high']:+.2f})" for d in found
+        ]
     return "\n".join(text)
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _precisions(query: EntryEmbeddings, gallery: EntryEmbeddings, name: str) -> np.ndarray:
@@ -171,7 +165,9 @@ def _precisions(query: EntryEmbeddings, gallery: EntryEmbeddings, name: str) -> 
     )  # fmt: skip
 
 
-def _row(name: str, precisions: np.ndarray, query: EntryEmbeddings, schema: AttributeSchema) -> dict[str, Any]:
+def _row(
+    name: str, precisions: np.ndarray, query: EntryEmbeddings, schema: AttributeSchema, keep_precisions: bool = False
+) -> dict[str, Any]:
     attributes = {
         attribute: 100 * float(precisions[query.attribute_ids == i].mean())
         for i, attribute in enumerate(schema.attributes)
@@ -182,6 +178,7 @@ def _row(name: str, precisions: np.ndarray, query: EntryEmbeddings, schema: Attr
         "overall": 100 * float(precisions.mean()),
         "macro": float(np.mean(list(attributes.values()))),
         "attributes": attributes,
+        **({"precisions": precisions} if keep_precisions else {}),
     }
 
 
@@ -197,5 +194,7 @@ def _random_row(dataset, schema: AttributeSchema) -> dict[str, Any]:
 
 
 def _single_name(model: AttributeEmbedder) -> str:
+    if model.architecture == "lens" and not model.is_fitted:
+        return "frozen trunk"
     names = {"ipad": "IP-SP", "attribute_classifier": "stage 0 alone", "triplet": "triplet", "csn": "CSN mask"}
     return names.get(model.architecture, model.architecture)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from ipad_core import AttributeEmbedder
 from ipad_rerank import FeatureReasoning
 from ipad_train.best_models import BestModels
+from ipad_train.chance import describe_stuck, stuck_attributes
 from ipad_train.checkpoint import replace_folder, write_json
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData
@@ -20,18 +21,21 @@ from ipad_train.evaluate import choose_beta, evaluate_split, map_table, reasoned
 from ipad_train.kept_crops import can_keep_crops, keep_crops
 from ipad_train.kept_maps import kept_split
 from ipad_train.reranking import fit_reasoner
-from ipad_train.run_results import join_stages
+from ipad_train.run_results import final_row, join_stages
 
 
 def finish_run(
     run_dir: Path, config: RunConfig, data: RunData, best: BestModels, accelerator: Accelerator,
-    announce: Callable[[str], None],
+    announce: Callable[[str], None], notes: Iterable[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Judge every stage on all of validation, deliver the best, fit its re-ranking, write ``validation.json``.
 
+    Args:
+        notes: What the user had to know when the run started, repeated among the ``warnings``.
+
     Returns:
         As :func:`ipad_train.run_results.evaluate_stages`; and ``stages`` (score and step of each), ``rerank`` (``used``,
-        MAP ``before`` and ``after``; None where it is switched off) and ``warnings``.
+        MAP ``before`` and ``after``; None where it is switched off), ``warnings``, and the ``stuck`` attributes.
     """
     evaluated: dict[str, dict[str, Any]] = {}
     highest = -1.0
@@ -53,15 +57,21 @@ def finish_run(
     refused = outcome is not None and reasoner is None
     results = join_stages(evaluated, best.stage, validation, data, reasoner, refused)
     results |= {"stages": best.scores, "rerank": outcome}
-    results["warnings"] = [line for line in map(best.setback, best.scores) if line]
+    final, random = final_row(results)["attributes"], results["rows"][0]["attributes"]
+    stuck = describe_stuck(final, random)
+    results["stuck"] = stuck_attributes(final, random)
+    setbacks = [line for line in map(best.setback, best.scores) if line]
+    results["warnings"] = [*(line.removeprefix("WARNING: ") for line in notes), *setbacks]
     if accelerator.is_main_process:
         write_json(run_dir / "validation.json", results)
     announce(map_table(results, title="validation MAP, %"))
     if refused:
         announce(f"re-ranking is not used: it takes validation MAP from {highest:.2f} to {outcome['after']:.2f} %")
     announce(f"best/ holds the model of {best.stage}; the run delivers: {results['final']}")
-    for line in results["warnings"]:
+    for line in setbacks:
         announce(f"WARNING: {line}")
+    for line in stuck:
+        announce(line)
     return results
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +26,8 @@ class StageRun:
     """One stage in progress, and all that a step of it needs.
 
     ``objective`` and ``optimizer`` are as Accelerate prepared them; ``offset`` is the global step at the stage's start;
-    ``ended`` says that the stage is over before its last step, as it was long without progress.
+    ``ended`` says that the stage is over before its last step, as it was long without progress. ``attributes`` are their
+    names by id; ``stuck`` is how many the last evaluation found at chance, None before the first.
     """
 
     name: str
@@ -39,6 +40,8 @@ class StageRun:
     step: int = 0
     augmentation_seed: int = 0
     ended: bool = False
+    attributes: Sequence[str] = ()
+    stuck: int | None = None
 
 
 def run_stage(
@@ -49,10 +52,12 @@ def run_stage(
     evaluate: Callable[[StageRun], bool],
     save: Callable[[StageRun], None],
     stop_requested: Callable[[], bool],
+    step_done: Callable[[str, int], None] = lambda stage, step: None,
 ) -> bool:
     """Train a stage from ``run.step`` to its end; returns False where a requested stop ended it early.
 
-    ``evaluate`` answers whether the stage should end; ``save`` is called there, and every so many steps.
+    ``evaluate`` answers whether the stage should end; ``save`` is called there, and every so many steps; ``step_done`` is
+    called with the stage and its number of steps after each of them.
 
     Losses are checked without waiting for the device at every step: a flag travels with them and is read when they are
     logged and before anything is saved, so that no damaged weights are ever written.
@@ -90,6 +95,7 @@ def run_stage(
                     bar.write(message)
             run.step += 1
             bar.update()
+            step_done(run.name, run.step)
             due = run.step % config.log_every == 0 or run.step == run.stage.steps
             stopping = (due or accelerator.num_processes == 1) and stop_requested()
             saving = run.step % config.save_every == 0 or run.step == run.stage.steps or stopping
@@ -98,8 +104,9 @@ def run_stage(
                 means = watch.read(run.name, accelerator)
                 if tracker is not None and means:
                     means["learning_rate"] = max(group["lr"] for group in run.optimizer.param_groups)
-                    tracker.log(run.offset + run.step, run.name, means)
-                    bar.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
+                    tracker.log(run.offset + run.step, run.name, name_attributes(means, run.attributes))
+                    stuck = {} if run.stuck is None else {"stuck": f"{run.stuck} of {len(run.attributes)}"}
+                    bar.set_postfix(loss=f"{means['loss']:.3f}", **stuck, refresh=False)
             if evaluating:
                 run.ended = evaluate(run)
                 run.objective.train()
@@ -110,8 +117,24 @@ def run_stage(
     return True
 
 
+ACTIVE = "active/"  # + id of an attribute: share of its triplets with a loss; NaN where a batch has none of it
+
+
+def name_attributes(means: dict[str, float], attributes: Sequence[str]) -> dict[str, float]:
+    """The same numbers, with ``active/<attribute id>`` spelled ``active/<attribute>``."""
+
+    def spelled(key: str) -> str:
+        number = key.removeprefix(ACTIVE)
+        return f"{ACTIVE}{attributes[int(number)]}" if key.startswith(ACTIVE) and number.isdigit() else key
+
+    return {spelled(key): value for key, value in means.items()}
+
+
 class LossWatch:
-    """Running means of named losses on the device, and the first step at which the loss was not finite."""
+    """Running means of named losses on the device, and the first step at which the loss was not finite.
+
+    A share of active triplets counts only in the steps and processes that have one.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -120,14 +143,17 @@ class LossWatch:
 
     def _reset(self) -> None:
         self.sums: dict[str, torch.Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, torch.Tensor] = {}
 
     def add(self, losses: dict[str, torch.Tensor | float], step: int) -> None:
         """Take in the losses of a step; nothing is read back from the device."""
         for name, value in losses.items():
             value = torch.as_tensor(value, dtype=torch.float32, device=self.device).detach()
+            there = torch.ones_like(value)
+            if name.startswith(ACTIVE):
+                there, value = (~value.isnan()).float(), value.nan_to_num(nan=0.0)
             self.sums[name] = self.sums.get(name, 0) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
+            self.counts[name] = self.counts.get(name, 0) + there
         bad = ~torch.isfinite(torch.as_tensor(losses["loss"], device=self.device).detach())
         self.first_bad = torch.where(bad & (self.first_bad < 0), step, self.first_bad)
 
@@ -138,16 +164,19 @@ class LossWatch:
             DivergedError: on every process, if the loss of any was not finite.
         """
         names = sorted(self.sums)
-        values = torch.stack([self.sums[name] / self.counts[name] for name in names] + [self.first_bad.float()])
-        gathered = accelerator.gather(values[None])  # (processes, losses + 1)
+        if not names:
+            return {}
+        values = torch.stack([self.sums[name] for name in names] + [self.first_bad.float()])
+        counts = torch.stack([self.counts[name] for name in names] + [torch.ones((), device=self.device)])
+        sums, counts = accelerator.gather(torch.stack([values, counts])[None]).unbind(dim=1)  # (processes, losses + 1)
         self._reset()
-        bad = gathered[:, -1][gathered[:, -1] >= 0]
+        bad = sums[:, -1][sums[:, -1] >= 0]
         if len(bad):
             raise DivergedError(
                 f"the loss of {stage} became NaN or infinite at step {int(bad.min())}; training stopped, the last "
                 "checkpoint holds the weights from before. Lower learning_rate, or use loop.mixed_precision=bf16 or no."
             )
-        means = gathered.mean(dim=0).tolist()
+        means = (sums.sum(dim=0) / counts.sum(dim=0)).tolist()
         return {name: mean for name, mean in zip(names, means, strict=False) if not math.isnan(mean)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,8 +38,7 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
         stage1 = run_dir / "stages" / "stage1"
         model.initialize_semantic(IPAD.from_pretrained(stage1, semantic=False) if stage1.is_dir() else None)
         return model
-    with torch.device("meta"):  # where no pretrained weights are looked for
-        shape = create_model(name, num_attributes=num_attributes, **options)
+    shape = _shape(config, data)
     if stage == "stage1":
         if isinstance(shape, IPAD):
             options["semantic"] = False  # built when stage 2 needs it
@@ -51,6 +51,16 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
     return create_model(
         "attribute_classifier", num_attributes=num_attributes, num_values=list(data.schema.num_values), **trunk
     )
+
+
+def network_options(config: RunConfig, data: RunData) -> dict[str, Any]:
+    """All options of the configured network, with those that its preset fills in."""
+    return _shape(config, data).options
+
+
+def _shape(config: RunConfig, data: RunData) -> AttributeEmbedder:
+    with torch.device("meta"):  # where no pretrained weights are looked for
+        return create_model(config.model.name, num_attributes=len(data.schema.attributes), **config.model.options)
 
 
 def make_objective(

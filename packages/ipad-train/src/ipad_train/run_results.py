@@ -23,8 +23,8 @@ def evaluate_stages(
     split: str,
     config: RunConfig,
     accelerator: Accelerator,
-    reasoner: FeatureReasoning | None = None,
-) -> dict[str, Any]:
+    reasoner: FeatureReasoning | None = None, keep_precisions: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """MAP of every stage's best model on a split, and of re-ranking what the run delivers.
 
     Returns:
@@ -44,15 +44,17 @@ def evaluate_stages(
     for name, folder in folders.items():
         model = AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
         embedded = embed_split(model, data.splits[split], config.data, accelerator, description=f"embedding {split}")
-        evaluated[name] = evaluate_split(model, data, split, config, accelerator, embedded=embedded)
+        evaluated[name] = evaluate_split(
+            model, data, split, config, accelerator, embedded=embedded, keep_precisions=keep_precisions
+        )
         if name == chosen:
             delivered = embedded
-    return join_stages(evaluated, chosen, delivered, data, reasoner, was_refused(run_dir))
+    return join_stages(evaluated, chosen, delivered, data, reasoner, was_refused(run_dir), keep_precisions)
 
 
 def join_stages(
     evaluated: dict[str, dict[str, Any]], chosen: str, delivered: EntryEmbeddings, data: RunData,
-    reasoner: FeatureReasoning | None, refused: bool,
+    reasoner: FeatureReasoning | None, refused: bool, keep_precisions: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """One table of the evaluations of a run's stages.
 
@@ -64,6 +66,7 @@ def join_stages(
         delivered: Embeddings of the split by its model.
         reasoner: What re-ranks them.
         refused: Whether a reasoner was fitted and not kept; its row then equals the one before.
+        keep_precisions: See :func:`evaluate_split`.
     """
     names = list(evaluated)
     rows = evaluated[names[0]]["rows"][:1]
@@ -75,22 +78,19 @@ def join_stages(
             if same is not None and same["attributes"] != row["attributes"]:
                 same["name"] += " after stage 1"
             elif same is not None:
-                rows.remove(same)
+                rows = [other for other in rows if other is not same]
             rows.append(row)
         titles[name] = mine[-1]
     row = final = titles[chosen]
     if reasoner is not None:
-        final = reasoned_row(reasoner, delivered, data.schema, f"{row['name']} + FR")
+        final = reasoned_row(reasoner, delivered, data.schema, f"{row['name']} + FR", keep_precisions)
     elif refused:
         final = {**row, "name": f"{row['name']} + FR (not used)"}
     if final is not row:
         rows.append(final)
-    located = [results["localization"] for results in evaluated.values() if results["localization"]]
-    mine = evaluated[chosen]
-    return {
-        **mine, "rows": rows, "delivered": row["name"], "final": final["name"],
-        "localization": mine["localization"] or (located[-1] if located else None),
-    }  # fmt: skip
+    attending = [results for results in evaluated.values() if results["localization"]] or [evaluated[chosen]]
+    located = evaluated[chosen] if evaluated[chosen]["localization"] else attending[-1]
+    return {**located, "rows": rows, "delivered": row["name"], "final": final["name"]}
 
 
 def check_split(data: RunData, split: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,14 +13,16 @@ from safetensors.torch import load_file, save_file
 from ipad_core import AttributeEmbedder
 from ipad_data import AnchorViews, BatchAugmentation
 from ipad_train.best_models import BestModels
+from ipad_train.chance import stuck_attributes
 from ipad_train.checkpoint import (
     CheckpointError,
     find_checkpoint,
     read_state,
     write_checkpoint,
 )
+from ipad_train.clock import RunClock
 from ipad_train.config import RunConfig, StageConfig
-from ipad_train.config_files import load_config, save_config
+from ipad_train.config_files import save_config
 from ipad_train.data import RunData, load_data, stage_batches
 from ipad_train.distributed import average_buffers
 from ipad_train.evaluate import evaluate_split
@@ -33,6 +35,7 @@ from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from ipad_train.randomness import random_state, restore_random_state, set_seed
 from ipad_train.stage_lengths import resolve_stages
+from ipad_train.start import describe_plan, find_starting_weights
 from ipad_train.step_inputs import AugmentedImages, MapsOfImages, StepInputs
 from ipad_train.tracking import Tracker
 
@@ -62,15 +65,16 @@ class Training:
         self.state = read_state(self.checkpoint) if self.checkpoint else {"stage": None, "stage_step": 0, "step": 0}
         with self.accelerator.main_process_first():
             self.data: RunData = load_data(config.data)
+            config, self.weights, self.notes = find_starting_weights(config, len(self.data.schema.attributes))
         self.config, reduced = resolve_stages(config, self.data, self.accelerator.num_processes)
-        for line in reduced:
-            self.announce(line)
+        self.notes = self.state.get("notes", self.notes + reduced)
         self._check_state()
         self.accelerator.wait_for_everyone()
         if self.is_main:
             self.dir.mkdir(parents=True, exist_ok=True)
             save_config(self.config, self.dir / "config.yaml")
         self.best = BestModels(self.dir, self.state.get("scores") or {}, self.is_main)
+        self.clock = RunClock(self.config, self.data.splits["validation"].num_rows, self.announce)
         self.tracker = Tracker(self.dir, self.state["step"]) if self.is_main else None
         self._stop = False
 
@@ -89,6 +93,8 @@ class Training:
         self.announce(describe_machine(self.accelerator, self.config))
         if (before := self.state.get("threads", torch.get_num_threads())) != torch.get_num_threads():
             self.announce(f"the run had {before} threads until here: it goes on, but not bit for bit as it would have")
+        for line in [*self.notes, *describe_plan(self.config, self.data, self.weights)]:
+            self.announce(line)
         stages = self.config.stages()
         names = [name for name, _ in stages]
         first = names.index(self.state["stage"]) if self.state["stage"] else 0
@@ -98,15 +104,16 @@ class Training:
             run = self._start_stage(name, stage, offset, resuming)
             self.announce(f"{name}: {stage.steps} steps of {stage.batch_size}, from step {run.step}")
             finished = run_stage(
-                run, self.accelerator, self.config.loop, self.tracker, self._evaluate, self._save, self._stop_requested
-            )
+                run, self.accelerator, self.config.loop, self.tracker, self._evaluate, self._save, self._stop_requested,
+                self.clock.step_done,
+            )  # fmt: skip
             if not finished:
                 self.announce(f"stopped at step {run.step} of {name}; --resume auto continues there")
                 raise SystemExit(143)
             self.accelerator.wait_for_everyone()
             self.accelerator.free_memory()
             offset += stage.steps
-        return finish_run(self.dir, self.config, self.data, self.best, self.accelerator, self.announce)
+        return finish_run(self.dir, self.config, self.data, self.best, self.accelerator, self.announce, self.notes)
 
     # -- one stage ------------------------------------------------------------------------------------------------
 
@@ -142,7 +149,8 @@ class Training:
         for line in getattr(self.accelerator.unwrap_model(objective), "announcements", list)():
             self.announce(line)
         ended = resuming and self.best.is_exhausted(name, self.config.loop.patience)
-        return StageRun(name, stage, objective, optimizer, batches, inputs, offset, step, seed, ended)
+        attributes = self.data.schema.attributes
+        return StageRun(name, stage, objective, optimizer, batches, inputs, offset, step, seed, ended, attributes)
 
     def _inputs(self, name: str, stage: StageConfig, model: AttributeEmbedder) -> tuple[StepInputs, bool]:
         """What a step trains on, and whether it needs the images decoded."""
@@ -171,12 +179,15 @@ class Training:
         results = evaluate_split(
             model, self.data, "validation", self.config, self.accelerator, embedded=embedded, max_queries=queries
         )
-        row = results["rows"][-1]
-        step = run.offset + run.step
+        random, row = results["rows"][0], results["rows"][-1]
+        step, stuck = run.offset + run.step, stuck_attributes(row["attributes"], random["attributes"])
+        run.stuck = len(stuck)
         if self.tracker is not None:
-            values = {f"validation/{name}": value for name, value in row["attributes"].items()}
-            self.tracker.log(step, run.name, {"validation/MAP": row["overall"], **values})
-        self.announce(f"{run.name} step {run.step}: validation MAP {row['overall']:.2f} %")
+            values = {"MAP": row["overall"], "stuck": len(stuck), **row["attributes"]}
+            values = {f"validation/{name}": value for name, value in values.items()}
+            self.tracker.log(step, run.name, values | {f"random/{k}": v for k, v in random["attributes"].items()})
+        at_chance = f"; at chance: {', '.join(stuck)}" if stuck else ""
+        self.announce(f"{run.name} step {run.step}: validation MAP {row['overall']:.2f} %{at_chance}")
         self.best.offer(run.name, step, row["overall"], model)
         self.accelerator.wait_for_everyone()
         patience = self.config.loop.patience
@@ -203,7 +214,7 @@ class Training:
         rank = self.accelerator.process_index
         state = {
             "stage": run.name, "stage_step": run.step, "scores": self.best.scores, "config": self.config.to_dict(),
-            "world_size": self.accelerator.num_processes, "threads": torch.get_num_threads(),
+            "world_size": self.accelerator.num_processes, "threads": torch.get_num_threads(), "notes": self.notes,
         }  # fmt: skip
 
         def write_shared(folder: Path) -> None:
@@ -288,15 +299,3 @@ def _objective_tensors(objective: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-
-
-def load_run_config(run_dir: Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """Configuration of a run from its ``config.yaml``.
-
-    Raises:
-        FileNotFoundError: the folder is no run.
-    """
-    path = run_dir / "config.yaml"
-    if not path.is_file():
-        raise FileNotFoundError(f"{run_dir} is no run: it has no config.yaml")
-    return load_config(path.resolve(), overrides)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from ipad_core import AttributeEmbedder
+from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
 from ipad_train.launch import make_accelerator
 from ipad_train.report.attention import attended_images, attention_examples, distance_to_boxes, in_boxes
 from ipad_train.report.failures import attention_misses
 from ipad_train.report.pictures import CROP_BOX, TRUE_BOX, SplitPictures, draw_boxes, heat_overlay
-from ipad_train.training import load_run_config
 
 
 @pytest.fixture(scope="module")

@@ -72,3 +72,30 @@ def test_methods_are_laid_over_each_other_from_the_start_of_stage_1():
     assert "both 0.4, mask 0.3" in curve.svg
     ticks = [float(text) for text in re.findall(r">([0-9.]+)</text>", curve.svg)]
     assert max(ticks) <= 2.0
+
+
+def test_stuck_attributes_and_active_triplets_over_time():
+    def evaluation(step, collar, hem):
+        maps = {"validation/MAP": 30.0, "validation/neck_collar": collar, "validation/hem": hem}
+        stuck = int(collar < 28) + int(hem < 28)
+        return {
+            "step": step,
+            "stage": "stage1",
+            **maps,
+            "validation/stuck": stuck,
+            "random/neck_collar": 20.0,
+            "random/hem": 20.0,
+        }
+
+    metrics = [
+        *rows("stage1", 1, [0.5, 0.4]), *rows("stage1", 1, [0.9, None], "active/neck_collar"),
+        evaluation(2, 21.0, 22.0), evaluation(4, 21.0, 50.0), evaluation(6, 22.0, 60.0), evaluation(8, 50.0, 60.0),
+    ]  # fmt: skip
+    curves = {curve.title: curve for curve in run_curves(metrics)}
+    assert list(curves) == ["Losses of stage1", "Active triplets of stage1", "Validation MAP", "Attributes at chance"]
+    assert "last: neck collar 90" in curves["Active triplets of stage1"].svg
+    assert "overall 30, neck collar 50, hem 60" in curves["Validation MAP"].svg
+    assert "last: stuck attributes 0" in curves["Attributes at chance"].svg
+    assert curves["Attributes at chance"].note == (
+        "step 2 (stage1): neck collar, hem; step 4 (stage1): neck collar; step 8 (stage1): none"
+    )

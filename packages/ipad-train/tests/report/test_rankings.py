@@ -5,13 +5,13 @@ import pytest
 
 from ipad_core import AttributeEmbedder
 from ipad_data import AttributeSchema
+from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.launch import make_accelerator
 from ipad_train.report.failures import confusions, worst_queries
 from ipad_train.report.rankings import choose_queries, retrieve
 from ipad_train.reranking import load_reasoner
-from ipad_train.training import load_run_config
 
 SCHEMA = AttributeSchema({"sleeve_length": ["short", "long"], "collar": ["none", "shirt", "stand"]})
 

@@ -24,7 +24,7 @@ def test_best_of_each_column_never_random_and_ties_as_shown():
     assert [cell.best for cell in cells("b")] == [True, False, True, True]
 
 
-def test_at_chance_is_below_five_quarters_of_random():
+def test_at_chance_is_below_a_tenth_of_the_way_to_perfect():
     assert [cell.at_chance for cell in cells("a")] == [True, True, False, False]
     assert [cell.at_chance for cell in cells("b")] == [False, True, False, False]
     assert not any(cell.at_chance for cell in cells("random"))
@@ -34,4 +34,7 @@ def test_localization_row_leaves_gaps():
     table = results_table(RESULTS)
     assert table.columns == ["sleeve", "collar", "overall", "macro"]
     assert table.localization == ["75.0", "", "60.0", ""]
+    assert table.random_localization is None
     assert results_table({"rows": RESULTS["rows"], "localization": None}).localization is None
+    known = results_table({**RESULTS, "random_localization": {"sleeve": 9.96, "overall": 9.0}})
+    assert known.random_localization == ["10.0", "", "9.0", ""]

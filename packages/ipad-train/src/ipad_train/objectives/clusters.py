@@ -61,10 +61,10 @@ class BranchClusters(nn.Module):
         """Memory of all queues, bytes."""
         return sum(queue.nbytes for queue in self.queues.values())
 
-    def load_state_dict(self, *args, **options):
-        result = super().load_state_dict(*args, **options)
+    def _load_from_state_dict(self, *arguments, **options) -> None:
+        # Also called where a parent's state is loaded, as a run does on resume; load_state_dict is not.
+        super()._load_from_state_dict(*arguments, **options)
         self._started = bool(self.started_at >= 0)
-        return result
 
     def loss(self, branch: str, embeddings: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 16 of one branch over the batch; in a triplet batch that covers anchors, positives and negatives (Eq. 19)."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ipad_train.chance import stuck_attributes
 from ipad_train.config import STAGE_NAMES
 from ipad_train.report.extras import require
 
@@ -17,7 +18,8 @@ _TEXT = "#010203"  # stands for the page's text colour while matplotlib draws
 _COLORS = ("#1f83cf", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#888888", "#b8860b")
 _DASHES = ("-", "--", ":")
 _NOT_A_LOSS = ("step", "stage", "event", "learning_rate", "accuracy", "skipped_images")
-_MAP = "validation/MAP"
+_MAP, _STUCK = "validation/MAP", "validation/stuck"
+_BY_ATTRIBUTE = ("validation/", "random/", "active/")
 
 Series = dict[str, tuple[list[float], list[float]]]  # name -> steps, values
 
@@ -37,7 +39,7 @@ def run_curves(metrics: list[dict[str, Any]]) -> list[Curve]:
     for stage in STAGE_NAMES:
         rows = [row for row in metrics if row["stage"] == stage]
         events = [(row["step"], row["event"]) for row in rows if "event" in row]
-        losses = _series(rows, lambda key: key not in _NOT_A_LOSS and not key.startswith("validation/"))
+        losses = _series(rows, lambda key: key not in _NOT_A_LOSS and not key.startswith(_BY_ATTRIBUTE))
         if losses:
             note = "; ".join(f"step {step} (dotted line): {text}" for step, text in events)
             svg = plot(losses, f"loss of {stage}", "loss", [step for step, _ in events])
@@ -45,18 +47,30 @@ def run_curves(metrics: list[dict[str, Any]]) -> list[Curve]:
         if accuracy := _series(rows, lambda key: key == "accuracy"):
             shown = {"training batches": (accuracy["accuracy"][0], [100 * y for y in accuracy["accuracy"][1]])}
             curves.append(Curve(f"Accuracy of {stage}", plot(shown, f"accuracy of {stage}", "accuracy, %")))
+        if active := _series(rows, lambda key: key.startswith("active/")):
+            shown = {
+                _name(key): (steps, [None if y is None else 100 * y for y in ys])
+                for key, (steps, ys) in active.items()
+            }
+            note = "Triplets that still have a loss. Near 100 % without falling: the attribute has not taken off."
+            svg = plot(shown, f"active triplets of {stage}", "active triplets, %")
+            curves.append(Curve(f"Active triplets of {stage}", svg, note))
         skipped = _series(rows, lambda key: key == "skipped_images")
         if any(any(values) for _, values in skipped.values()):
             curves.append(
                 Curve(f"Unreadable images of {stage}", plot(skipped, f"skipped in {stage}", "images a step"))
             )
     validation = _series(metrics, lambda key: key.startswith("validation/"))
+    stuck = validation.pop(_STUCK, None)
     if validation:
         shown = {"overall": validation.pop(_MAP), **validation} if _MAP in validation else validation
-        shown = {name.removeprefix("validation/").replace("_", " "): line for name, line in shown.items()}
+        shown = {_name(name): line for name, line in shown.items()}
         starts = _stage_starts(metrics)
         note = "Dotted lines: a stage begins, with its own embedding, so the MAP may jump." if starts else ""
         curves.append(Curve("Validation MAP", plot(shown, "validation MAP", "MAP, %", starts), note))
+    if stuck:
+        svg = plot({"stuck attributes": stuck}, "stuck attributes", "attributes", _stage_starts(metrics))
+        curves.append(Curve("Attributes at chance", svg, _when_stuck(metrics)))
     return curves
 
 
@@ -139,6 +153,24 @@ def _stage_starts(metrics: list[dict[str, Any]]) -> list[int]:
     }
     ends = [step for step in last.values() if step is not None]
     return ends[:-1]
+
+
+def _when_stuck(metrics: list[dict[str, Any]]) -> str:
+    """Which attributes each evaluation found at chance; of equal ones in a row the first."""
+    said: list[str] = []
+    before = None
+    for row in metrics:
+        if _STUCK in row:
+            random = {key.removeprefix("random/"): value for key, value in row.items() if key.startswith("random/")}
+            stuck = stuck_attributes({name: row[f"validation/{name}"] for name in random}, random)
+            if stuck != before:
+                said.append(f"step {row['step']} ({row['stage']}): {', '.join(map(_name, stuck)) or 'none'}")
+            before = stuck
+    return "; ".join(said)
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2].replace("_", " ")
 
 
 def _last(values: list[float | None]) -> str:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from ipad_core import AttributeEmbedder
 from ipad_data import AttributeSchema
 from ipad_data.roles import SPLITS
+from ipad_train.chance import STUCK_MEANS, stuck_attributes
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
 from ipad_train.launch import make_accelerator
@@ -20,7 +21,7 @@ from ipad_train.report.extras import require
 from ipad_train.report.failures import attention_misses, confusions, worst_queries
 from ipad_train.report.pictures import SplitPictures
 from ipad_train.report.rankings import Retrieval, choose_queries, query_row, retrieve
-from ipad_train.report.results_table import results_table, stuck_attributes
+from ipad_train.report.results_table import results_table
 from ipad_train.report.run_folder import RunFolder, read_run_folder
 from ipad_train.reranking import load_reasoner, was_refused
 from ipad_train.run_results import final_row
@@ -123,7 +124,8 @@ def _numbers(run: RunFolder, model: AttributeEmbedder, schema: AttributeSchema, 
     facts["queries"] = str(results["queries"])
     if beta is not None:
         facts["beta (share of IP-SP)"] = f"{beta:.2f}"
-    facts["seed"] = str(results.get("seed", run.config.seed))
+    seeds = results.get("seeds") or [results.get("seed", run.config.seed)]
+    facts["seeds" if len(seeds) > 1 else "seed"] = ", ".join(map(str, seeds))
     if "device" in results:
         facts["device"] = results["device"]
     if "seconds" in results:
@@ -132,7 +134,8 @@ def _numbers(run: RunFolder, model: AttributeEmbedder, schema: AttributeSchema, 
         "title": run.dir.resolve().name, "dataset": run.config.data.name, "network": run.config.model.name,
         "split": split, "facts": facts, "table": results_table(results), "results_split": results["split"],
         "results_file": run.results_file.name, "final": final["name"], "attributes": list(schema.attributes),
-        "stuck": stuck_attributes(results, final), "warnings": run.warnings,
+        "stuck": stuck_attributes(final["attributes"], results["rows"][0]["attributes"]), "stuck_means": STUCK_MEANS,
+        "warnings": run.warnings, "differences": results.get("differences", []),
         "configuration": (run.main / "config.yaml").read_text("utf-8"),
     }  # fmt: skip
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ipad_train.compare import STUCK_BELOW
+from ipad_train.chance import stuck_attributes
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number as it is shown; ``best`` of its column; ``at_chance`` below 1.25 times the random MAP."""
+    """A number as it is shown; ``best`` of its column; ``at_chance`` see ``stuck_attributes``."""
 
     text: str
     best: bool = False
@@ -19,11 +19,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class ResultsTable:
-    """``columns`` attributes, overall and macro; ``rows`` (name, cells); ``localization`` texts by column, or None."""
+    """``columns`` attributes, overall and macro; ``rows`` (name, cells).
+
+    ``localization`` and ``random_localization``: texts by column, or None.
+    """
 
     columns: list[str]
     rows: list[tuple[str, list[Cell]]]
     localization: list[str] | None
+    random_localization: list[str] | None = None
 
 
 def results_table(results: dict[str, Any]) -> ResultsTable:
@@ -37,23 +41,19 @@ def results_table(results: dict[str, Any]) -> ResultsTable:
                for row in results["rows"]]  # fmt: skip
     texts = [[_percent(number) for number in row] for row in numbers]
     best = [max((row[i] for row in numbers[1:] if row[i] is not None), default=None) for i in range(len(columns))]
-    rows = []
+    rows, random = [], results["rows"][0]["attributes"]
     for position, row in enumerate(results["rows"]):
-        stuck = set(stuck_attributes(results, row)) if position else set()
+        stuck = set(stuck_attributes(row["attributes"], random)) if position else set()
         cells = [
             Cell(texts[position][i], bool(position) and texts[position][i] == _percent(best[i]), columns[i] in stuck)
             for i in range(len(columns))
         ]
         rows.append((row["name"], cells))
-    located = results.get("localization")
-    localization = [_percent(located.get(name), 1) for name in columns] if located else None
-    return ResultsTable(columns, rows, localization)
-
-
-def stuck_attributes(results: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    """Attributes whose MAP is below 1.25 times that of a random ranking."""
-    random = results["rows"][0]["attributes"]
-    return [name for name, value in row["attributes"].items() if value < STUCK_BELOW * random[name]]
+    located, by_chance = (
+        [_percent(shares.get(name), 1) for name in columns] if (shares := results.get(key)) else None
+        for key in ("localization", "random_localization")
+    )
+    return ResultsTable(columns, rows, located, by_chance if located else None)
 
 
 def _percent(number: float | None, digits: int = 2) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ipad_train.config import RunConfig
-from ipad_train.training import load_run_config
+from ipad_train.config_files import load_run_config
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,20 @@ def read_run_folder(folder: Path, split: str, overrides: Iterable[str] = ()) -> 
 
 def _comparison(folder: Path) -> tuple[Path, dict[str, Path]]:
     runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
+    if not runs:  # a comparison over seeds: the first one's is looked at
+        first = min(folder.glob("seed-*/*/config.yaml"), default=None, key=lambda path: _seed_of(path.parents[1]))
+        runs = sorted(path.parent for path in first.parents[1].glob("*/config.yaml")) if first else []
     if not runs:
         raise FileNotFoundError(
             f"{folder} is neither a run (it has no config.yaml) nor a comparison (none of its folders has one)"
         )
     main = max(runs, key=_rank_as_main)
     return main, {run.name: run for run in [*(run for run in runs if run != main), main]}
+
+
+def _seed_of(folder: Path) -> int:
+    number = folder.name.removeprefix("seed-")
+    return int(number) if number.isdigit() else 0
 
 
 def _rank_as_main(run: Path) -> tuple[bool, int]:

@@ -1,0 +1,71 @@
+"""How long a run will take, said once a few of its steps are timed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from ipad_train.config import RunConfig, StageConfig
+
+# Cost of an image in a stage's step, relative to stage 0: stage 1 reads out every attribute, stage 2 adds the second branch
+# on a crop of every entry and its momentum copy. Measured on two CPU cores at the tiny preset's sizes, and rough.
+_RELATIVE_COST = {"stage0": 1.0, "stage1": 1.3, "stage2": 3.0}
+_EVALUATION_COST = 0.4  # of an image that is embedded, relative to one that is trained on
+
+
+class RunClock:
+    """Times the first steps of each stage and announces the minutes that are left.
+
+    Args:
+        config: The run, with stages in steps.
+        validation_images: Images that an evaluation embeds.
+        announce: Receives a line for the user.
+        now: Seconds of a clock.
+    """
+
+    WARM_UP, TIMED = 2, 5  # steps
+
+    def __init__(
+        self, config: RunConfig, validation_images: int, announce: Callable[[str], None],
+        now: Callable[[], float] = time.perf_counter,
+    ) -> None:  # fmt: skip
+        self.stages = dict(config.stages())
+        self.eval_every, self.validation_images = config.loop.eval_every, validation_images
+        self.announce, self.now = announce, now
+        self._stage, self._steps, self._started = "", 0, 0.0
+
+    def step_done(self, stage: str, step: int) -> None:
+        """To be called after every step; ``step`` counts those of the stage that are done."""
+        if stage != self._stage:
+            self._stage, self._steps = stage, 0
+        self._steps += 1
+        if self._steps == self.WARM_UP:
+            self._started = self.now()
+        elif self._steps == self.WARM_UP + self.TIMED:
+            seconds = (self.now() - self._started) / self.TIMED
+            left = self.seconds_left(stage, step, seconds)
+            later = [name for name in self.stages if name > stage]
+            rough = f"; {' and '.join(later)} estimated from {stage}" if later else ""
+            self.announce(f"{stage}: {seconds:.2f} s a step; about {_minutes(left)} for the rest of the run{rough}")
+
+    def seconds_left(self, stage: str, step: int, seconds: float) -> float:
+        """Seconds from a step of a stage to the end of the run, where a step of it takes ``seconds``."""
+        cost = seconds / (self.stages[stage].batch_size * _RELATIVE_COST[stage])  # of an image at stage 0's rate
+        total = 0.0
+        for name, other in self.stages.items():
+            if name >= stage:
+                done = step if name == stage else 0
+                total += cost * _RELATIVE_COST[name] * self._images(other, done)
+        return total
+
+    def _images(self, stage: StageConfig, done: int) -> float:
+        """Images still trained on, and those evaluated by their weight."""
+        evaluations = 1 + (math.ceil(stage.steps / self.eval_every) - 1 if self.eval_every else 0)
+        share = (stage.steps - done) / stage.steps
+        evaluated = share * (evaluations + 1) * self.validation_images  # once more at the end of the run
+        return (stage.steps - done) * stage.batch_size + _EVALUATION_COST * evaluated
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"

@@ -1,0 +1,87 @@
+"""What a run starts from, and what it is about to do: weights, and the plan that its first lines print."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ipad_core import AttributeEmbedder, WeightsNotFoundError, create_model, describe_weights
+from ipad_data import EntryTable
+from ipad_train.config import RunConfig, StageConfig
+from ipad_train.data import RunData
+from ipad_train.stage_lengths import epochs_of
+
+
+def find_starting_weights(config: RunConfig, num_attributes: int) -> tuple[RunConfig, dict[str, str], list[str]]:
+    """Look for the weights that the configured network wants, before anything is trained.
+
+    Where pretrained weights of the trunk are asked for and nowhere to be had, stage 0 stands in, from random weights. Where
+    they are there, a stage 0 with ``when: without_weights`` is left out.
+
+    Returns:
+        The configuration to train; what each trunk starts from, as a text; and what the user has to know.
+
+    Raises:
+        WeightsNotFoundError: no weights, and stage 0 cannot stand in: it has no length, or they are IP-SE's.
+    """
+    try:
+        model = _build(config, num_attributes)
+    except WeightsNotFoundError as error:
+        config = _without_pretrained(config, error)
+        model = _build(config, num_attributes)
+        return (
+            config,
+            _described(model),
+            [
+                f"WARNING: {error} Stage 0 stands in: the trunk learns from random weights, which a few thousand photos do "
+                "not make up for. With pretrained weights expect more."
+            ],
+        )
+    if config.stage0.when == "without_weights" and model.weights["trunk"]["source"] != "random":
+        config = dataclasses.replace(config, stage0=StageConfig())
+    return config, _described(model), []
+
+
+def describe_plan(config: RunConfig, data: RunData, weights: Mapping[str, str]) -> list[str]:
+    """What a run is about to do, a line each: dataset, network and its weights, stages, re-ranking."""
+    entries = data.train_entries
+    images = len(np.unique(entries.rows))
+    queries = len(EntryTable.from_dataset(data.splits["validation"], "query"))
+    lines = [
+        f"data: {config.data.name}, {images} labelled training images with {len(entries)} labels of "
+        f"{len(data.schema.attributes)} attributes ({data.schema.total_values} values); validation asks {queries} queries",
+        f"network: {config.model.name}; " + "; ".join(f"{name}: {text}" for name, text in weights.items()),
+    ]
+    if config.model.trunk_weights:
+        lines.append(f"the trunk starts from {config.model.trunk_weights}")
+    for name, stage in config.stages():
+        kind = "triplets" if stage.sampler == "triplet" else "images"
+        lines.append(
+            f"{name}: {stage.steps} steps of {stage.batch_size} {kind} = {epochs_of(stage, images):.1f} epochs, "
+            f"learning rate {stage.learning_rate:g}"
+        )
+    if config.rerank.enabled:
+        lines.append(f"then re-ranking is fitted on the {config.rerank.fit_split} split, and kept if validation rises")
+    return lines
+
+
+def _build(config: RunConfig, num_attributes: int) -> AttributeEmbedder:
+    return create_model(config.model.name, num_attributes=num_attributes, **config.model.options)
+
+
+def _described(model: AttributeEmbedder) -> dict[str, str]:
+    return {name: describe_weights(record) for name, record in model.weights.items()}
+
+
+def _without_pretrained(config: RunConfig, error: WeightsNotFoundError) -> RunConfig:
+    trunk: Any = config.model.options.get("trunk")
+    if not isinstance(trunk, Mapping) or not trunk.get("pretrained"):
+        raise error
+    if not config.stage0.is_trained:
+        raise WeightsNotFoundError(f"{error} Or give stage0 a length, e.g. stage0.epochs=20: it stands in for them.")
+    bare = {key: value for key, value in trunk.items() if key != "pretrained"}
+    options = {**config.model.options, "trunk": bare}
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, options=options))

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from ipad_train.clock import RunClock
+from ipad_train.config import LoopConfig, RunConfig, StageConfig
+
+CONFIG = RunConfig(
+    stage0=StageConfig(steps=100, batch_size=10), stage1=StageConfig(steps=100, batch_size=20),
+    loop=LoopConfig(eval_every=50),
+)  # fmt: skip
+
+
+def test_seconds_left_by_hand():
+    clock = RunClock(CONFIG, 0, print)
+    # stage 0: 100 images a second; stage 1 costs 1.3 times as much an image, and has 2000 of them
+    assert clock.seconds_left("stage0", 0, 0.1) == pytest.approx(10 + 20 * 1.3)
+    assert clock.seconds_left("stage0", 50, 0.1) == pytest.approx(5 + 20 * 1.3)
+    assert clock.seconds_left("stage1", 90, 0.1) == pytest.approx(1.0)
+
+
+def test_evaluations_count_by_their_images():
+    assert RunClock(CONFIG, 1000, print).seconds_left("stage1", 0, 0.2) == pytest.approx(20 + 3 * 1000 * 0.4 * 0.01)
+
+
+def test_the_first_timed_steps_of_each_stage_are_announced():
+    seconds, said = iter(range(1000)), []
+    clock = RunClock(CONFIG, 0, said.append, now=lambda: next(seconds) * 10.0)
+    for step in range(1, 21):
+        clock.step_done("stage0", step)
+    for step in range(1, 21):
+        clock.step_done("stage1", step)
+    assert len(said) == 2
+    assert said[0] == "stage0: 2.00 s a step; about 12 minutes for the rest of the run; stage1 estimated from stage0"
+    assert said[1] == "stage1: 2.00 s a step; about 3 minutes for the rest of the run"
