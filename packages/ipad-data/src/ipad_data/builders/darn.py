@@ -123,6 +123,7 @@ class DARN(RealDatasetBuilder):
     TITLE = "DARN"
     ANCHOR = "pic"
     SCHEMA = SCHEMA
+    EXCLUSIVE = True
     HOW_TO_GET = (
         "DARN is a list of links (github.com/Maryeon/asen names one, darn_url.txt); many are dead, so load "
         "the images you could get with missing_images='skip'."
