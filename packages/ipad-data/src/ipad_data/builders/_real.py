@@ -113,9 +113,7 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
         return read_meta(found.meta, cls.TITLE, names=cls.SCHEMA) if found and found.meta else cls.SCHEMA
 
     def _info(self) -> DatasetInfo:
-        return DatasetInfo(
-            description=f"{self.TITLE}, {self.config.protocol} splits", features=row_features(self.schema)
-        )
+        return self.describe(f"{self.TITLE}, {self.config.protocol} splits", row_features(self.schema))
 
     def splits(self) -> dict[str, list[LabelledImage]]:
         """Labelled images of every split, by the labels alone: the same whatever images are there.

@@ -127,8 +127,16 @@ class FashionAI(RealDatasetBuilder):
     """Builder of FashionAI."""
 
     BUILDER_CONFIG_CLASS = FashionAIConfig
-    VERSION = Version("1.1.0")  # raise it when the parser changes
+    VERSION = Version("1.2.0")  # raise it when the parser changes
     TITLE = "FashionAI"
+    HOMEPAGE = "https://tianchi.aliyun.com/markets/tianchi/FashionAI"
+    LICENSE = "The terms accepted on Tianchi; they do not let you pass the data on."
+    CITATION = """@inproceedings{zou2019fashionai,
+  title = {FashionAI: A Hierarchical Dataset for Fashion Understanding},
+  author = {Zou, Xingxing and Kong, Xiangheng and Wong, Waikeung and Wang, Congde and Liu, Yuguang and Cao, Yang},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition Workshops},
+  year = {2019},
+}"""
     ANCHOR = "Images"
     SCHEMA = SCHEMA
     EXCLUSIVE = True
