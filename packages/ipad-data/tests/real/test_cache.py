@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from ipad_data import load
+from ipad_data import DataWarning, load
 from ipad_data.prepare import prepare
 
 BUILD = (
@@ -64,3 +68,73 @@ def test_splits_without_images_are_left_out_with_a_warning(fashionai_raw, caplog
     dataset = load("fashionai", fashionai_raw({"": 8}).folder, protocol="random")
     assert {split: len(rows) for split, rows in dataset.items()} == {"train": 8}
     assert "no rows for the validation and test split, which is left out" in caplog.text
+
+
+def test_a_replaced_image_gives_a_new_crop(deepfashion_tree):
+    tree = deepfashion_tree()
+    options = {"protocol": "random", "crop": True}
+    row = load("deepfashion", tree.folder, "train", **options)[0]
+    path = Path(row["image"]["path"].partition("#")[0])
+    assert load("deepfashion", tree.folder, "train", **options)[0] == row
+    Image.new("RGB", (48, 64), "white").save(path)
+    again = load("deepfashion", tree.folder, "train", **options)[0]
+    assert np.asarray(Image.open(io.BytesIO(again["image"]["bytes"]))).min() > 250
+
+
+def test_a_replaced_photo_gives_new_shares_of_its_boxes(tmp_path):
+    for i in range(6):
+        (tmp_path / "shop").mkdir(exist_ok=True)
+        Image.new("RGB", (40, 20)).save(tmp_path / "shop" / f"{i}.png")
+    lines = [f"{i}.png,{'xy'[i % 2]},train,10 5 20 10" for i in range(6)]
+    (tmp_path / "shop" / "labels.csv").write_text("\n".join(["file_name,color,split,color_box", *lines]))
+    with pytest.warns(DataWarning, match="no images for the given split of validation and test"):
+        assert load("table", tmp_path / "shop", "train", box_format="pixels")[0]["boxes"] == [[[0.25, 0.25, 0.5, 0.5]]]
+    Image.new("RGB", (80, 40)).save(tmp_path / "shop" / "0.png")
+    with pytest.warns(DataWarning, match="no images for the given split of validation and test"):
+        rows = load("table", tmp_path / "shop", "train", box_format="pixels")
+    assert rows[0]["boxes"] == [[[0.125, 0.125, 0.25, 0.25]]]
+
+
+@pytest.mark.parametrize("inside", ["data_dir", "images_dir"])
+def test_the_cache_may_not_lie_in_the_data(asen, tmp_path, inside):
+    tree = asen()
+    options = {}
+    if inside == "images_dir":
+        (tree.folder / "Images").rename(tmp_path / "Images")
+        options["images_dir"] = tmp_path / "Images"
+    cache = (tree.folder if inside == "data_dir" else tmp_path / "Images") / "cache"
+    with pytest.raises(
+        ValueError, match=r"cache_dir must be outside of the data in .*, got .*cache; it would be taken"
+    ):
+        load("fashionai", tree.folder, cache_dir=cache, missing_images="skip", **options)
+    assert not cache.exists()
+
+
+def test_what_is_to_be_said_of_the_data_is_said_from_the_cache_too(asen):
+    tree = asen()
+    for path in tree.folder.glob("*_test.txt"):
+        path.unlink()
+    for _ in range(2):
+        with pytest.warns(DataWarning, match="no split files of test"):
+            load("fashionai", tree.folder)
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_licence_and_citation_are_told_as_datasets_tells_them(asen, tmp_path, prepared):
+    folder = asen().folder
+    if prepared:
+        folder = prepare(load("fashionai", folder), tmp_path / "out", size=32).out
+    info = load("fashionai", folder, "train").info
+    assert "Tianchi" in info.license
+    assert "zou2019fashionai" in info.citation
+    assert info.homepage.startswith("https://tianchi")
+
+
+def test_slices_of_splits(asen):
+    folder = asen().folder
+    assert load("fashionai", folder, "train[:10%]")["image_id"] == list(range(16))
+    assert load("fashionai", folder, "train[10:12]+test[:1]")["image_id"] == [10, 11, 0]
+    with pytest.raises(
+        ValueError, match=r"split must be one of train, validation, test, or slices .* got 'valid\[:3\]'"
+    ):
+        load("fashionai", folder, "valid[:3]")

@@ -47,6 +47,7 @@ def test_coverage_report(darn_tree):
     assert all(len(counts.missing) == counts.labelled - counts.found for counts in coverage.values())
 
 
+@pytest.mark.filterwarnings("ignore:.*no split files of")
 def test_published_split_files(darn_tree, lines):
     tree = darn_tree(10, alive=1.0)
     for split in ("train", "test"):

@@ -221,6 +221,7 @@ def test_cache_sees_edits_and_new_images_and_is_hit_otherwise(asen, cache_folder
     assert str(load("fashionai", tree.folder, "train", missing_images="label_only").info.version) != str(before)
 
 
+@pytest.mark.filterwarnings("ignore:.*no split files of")
 def test_real_validation_split(published_fashionai):
     rows = load("fashionai", published_fashionai, "validation", missing_images="label_only")
     roles = [role for roles in rows["roles"] for role in roles]
@@ -235,6 +236,7 @@ def test_real_validation_split(published_fashionai):
         assert row["value_ids"] == [sure[names[row["image_id"]].removeprefix("valid/")]]
 
 
+@pytest.mark.filterwarnings("ignore:.*no split files of")
 def test_real_validation_split_ranked_at_random(published_fashionai):
     """Figures computed from the files with the formula; within 0.5 points of the test split's."""
     rows = load("fashionai", published_fashionai, "validation", missing_images="label_only")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from ipad_data import AttributeSchema, DatasetFilesNotFoundError, ImageDecodeError, load
@@ -16,7 +17,7 @@ from ipad_data.prepared import load_prepared
 
 
 def leftovers(folder):
-    return [path.name for path in folder.iterdir() if "partial" in path.name]
+    return [path.name for path in folder.iterdir() if "partial" in path.name or path.name.endswith(".lock")]
 
 
 def labels(dataset):
@@ -146,4 +147,15 @@ def test_a_killed_preparation_is_never_read_and_does_not_hinder_the_next(asen, t
     with pytest.raises(DatasetFilesNotFoundError):
         load("fashionai", out)
     assert prepare(load("fashionai", folder), out, size=32).manifest.rows["train"] == 160
+    assert not leftovers(tmp_path)
     assert load("fashionai", out, "train").num_rows == 160
+
+
+def test_one_process_at_a_time(dataset, tmp_path):
+    (tmp_path / ".out.partial-1").mkdir()
+    with (
+        FileLock(tmp_path / ".out.lock"),
+        pytest.raises(FileExistsError, match="out is being made by another process"),
+    ):
+        prepare(dataset, tmp_path / "out", size=32)
+    assert (tmp_path / ".out.partial-1").is_dir()  # it may be theirs

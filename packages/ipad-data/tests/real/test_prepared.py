@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import datasets
 import fsspec
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets.distributed import split_dataset_by_node
 
 from ipad_data import DatasetFilesNotFoundError, LabelFileError, load
+from ipad_data.doctor import examine
 from ipad_data.prepare import prepare
-from ipad_data.prepared import load_prepared, read_manifest
+from ipad_data.prepared import load_prepared, read_manifest, verify_shards
+from ipad_data.shards import file_digest
 
 
 def labels(dataset):
-    return dataset.remove_columns("image").to_list()
+    return list(dataset.remove_columns("image"))
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def test_load_takes_it_for_the_originals(originals, out):
         split: labels(rows) for split, rows in originals.items()
     }
     assert labels(load("fashionai", out, "test")) == labels(originals["test"])
-    with pytest.raises(ValueError, match="split must be one of train, validation, test, got 'valid'"):
+    with pytest.raises(ValueError, match=r"split must be one of train, validation, test, or slices .*; got 'valid'"):
         load("fashionai", out, "valid")
 
 
@@ -160,14 +165,94 @@ def test_damaged_shards_are_noticed(out, damage):
         load("fashionai", out)
 
 
+def flip(path, position: int) -> None:
+    """Turn over one bit of a file, which keeps its size and time of change."""
+    content, times = bytearray(path.read_bytes()), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    content[position] ^= 1 << (position % 8)
+    path.write_bytes(content)
+    os.utime(path, ns=times)
+
+
+def test_any_flipped_bit_is_noticed(out):
+    shard = next((out / "data").glob("train-00000-*"))
+    original = shard.read_bytes()
+    for position in np.random.default_rng(0).integers(0, len(original), 20).tolist():
+        flip(shard, position)
+        with pytest.raises(LabelFileError, match=r"train-00000-of-.*: not what was written: the checksum differs"):
+            verify_shards(out)
+        shard.write_bytes(original)
+    flip(shard, len(original) // 2)
+    with pytest.raises(LabelFileError, match="checksum differs"):
+        load("fashionai", out)
+    (diagnosis,) = examine(out)
+    assert "checksum differs" in str(diagnosis)
+
+
+def test_a_shard_is_read_for_its_checksum_once(out, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr("ipad_data.prepared.file_digest", lambda path: read.append(path) or file_digest(path))
+    for _ in range(2):
+        verify_shards(out, tmp_path / "memory")
+    assert len(read) == 4
+    os.utime(read[0])  # changed since, or so it seems
+    verify_shards(out, tmp_path / "memory")
+    assert read[4:] == read[:1]
+
+
+def test_flipped_labels_of_a_remote_copy_are_noticed(out):
+    """Pages of labels have checksums of their own, which also a stream compares."""
+    shard = next((out / "data").glob("test-00000-*"))
+    original, expected = shard.read_bytes(), labels(load("fashionai", out, "test", streaming=True))
+    group = pq.ParquetFile(shard).metadata.row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    chunk = next(column for column in columns if column.path_in_schema.startswith("value_ids"))
+    first = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)))
+    storage, noticed = fsspec.filesystem("memory"), 0
+    try:
+        for position in range(first, first + chunk.total_compressed_size, 7):
+            flip(shard, position)
+            storage.put(str(out), "/bucket/damaged", recursive=True)
+            shard.write_bytes(original)
+            try:
+                assert labels(load("fashionai", "memory://bucket/damaged", "test", streaming=True)) == expected
+            except OSError:
+                noticed += 1
+            finally:
+                storage.rm("/bucket", recursive=True)
+    finally:
+        shard.write_bytes(original)
+    assert noticed > 5
+
+
+def test_another_folder_put_in_its_place_at_the_same_time_is_seen(originals, out):
+    before = load("fashionai", out)["train"]["value_ids"][:]
+    times = {path.relative_to(out): path.stat().st_mtime_ns for path in (out / "data").iterdir()}
+    changed = originals["train"].map(
+        lambda row: {"value_ids": row["value_ids"][::-1], "image_id": 159 - row["image_id"]}
+    )
+    shutil.rmtree(out)
+    prepare(datasets.DatasetDict({**originals, "train": changed}), out, size=32, shard_bytes=5_000, options={})
+    for name, time in times.items():
+        os.utime(out / name, ns=(time, time))
+    assert load("fashionai", out)["train"]["image_id"][:] == list(range(160))[::-1]
+    assert load("fashionai", out)["train"]["value_ids"][:] == before
+
+
+def test_slices_of_splits(out, originals):
+    assert load("fashionai", out, "train[:10%]").num_rows == 16
+    assert load("fashionai", out, "train[10:20]+test")["image_id"][:] == [*range(10, 20), *range(80)]
+    with pytest.raises(ValueError, match=r"or slices of them such as 'train\[:10%\]'; got 'tests\[:3\]'"):
+        load("fashionai", out, "train+tests[:3]")
+
+
 def test_manifests_that_are_none(out, tmp_path):
     manifest = out / "prepared.json"
     text = manifest.read_text(encoding="utf-8")
     for damaged, message in (
         (text[: len(text) // 2], r"prepared\.json:\d+: not JSON"),
-        (text.replace('"format": 1', '"format": 2'), "format must be 1; prepare the folder anew"),
+        (text.replace('"format": 2', '"format": 1'), "format must be 2; prepare the folder anew"),
         ("[]", "not what `ipad-data prepare` writes"),
-        (json.dumps({"format": 1, "shards": {}}), "not what `ipad-data prepare` writes"),
+        (json.dumps({"format": 2, "shards": {}}), "not what `ipad-data prepare` writes"),
     ):
         manifest.write_text(damaged, encoding="utf-8")
         with pytest.raises(LabelFileError, match=message):

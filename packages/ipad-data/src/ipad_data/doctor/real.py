@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from ipad_data.builders._real import RealDatasetBuilder
@@ -42,8 +43,11 @@ def _examine_protocol(builder_class: type[RealDatasetBuilder], folder: Path, pro
     try:
         config: RealConfig = builder_class.BUILDER_CONFIG_CLASS(data_dir=str(folder), protocol=protocol)
         reader = builder_class.without_cache(config)
-        splits = reader.splits()
-        report.coverage = reader.locate_images(splits)[1]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            splits = reader.splits()
+            report.coverage = reader.locate_images(splits)[1]
+        report.notes = [str(warning.message) for warning in caught]
         report.attributes = {
             split: count_values(images, reader.schema, split == "train") for split, images in splits.items()
         }
