@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -18,8 +19,17 @@ from ipad_core import IPAD, AttributeEmbedder, FeatureMaps
 from ipad_data import EntryTable
 from ipad_data.samplers.plan import plan_from_rows
 from ipad_train.config import RunConfig
-from ipad_train.data import evaluation_batches
-from ipad_train.kept_maps import KeptMaps, can_keep_maps, digest_of, fast_precision, share_of, write_maps
+from ipad_train.data import RunData, evaluation_batches
+from ipad_train.kept_maps import (
+    KeptMaps,
+    can_keep_maps,
+    digest_of,
+    fast_precision,
+    keep_maps,
+    maps_dir,
+    share_of,
+    write_maps,
+)
 
 _BATCH = 32  # images
 _KEYS = "keys.npy"
@@ -63,6 +73,22 @@ def can_keep_crops(model: AttributeEmbedder, config: RunConfig) -> bool:
     if not isinstance(model, IPAD) or model.semantic is None or not can_keep_maps(model, config.data):
         return False
     return config.stage2.spatial_learning_rate == 0 and model.semantic.tokens.trunk.is_frozen
+
+
+def kept_inputs(
+    model: AttributeEmbedder, data: RunData, split: str, config: RunConfig, accelerator: Accelerator
+) -> dict[str, Any]:
+    """Maps and crops of a split that training goes through again and again, as arguments of ``embed_split``.
+
+    Those of the training split hold mirror images as well, so that they are the ones that training reads.
+    """
+    if not can_keep_maps(model, config.data):
+        return {}
+    dataset, mirrored = data.splits[split], split == "train"
+    maps = keep_maps(model, dataset, config.data, maps_dir(config), accelerator, mirrored)
+    if not can_keep_crops(model, config):
+        return {"maps": maps}
+    return {"maps": maps, "crops": keep_crops(model, dataset, maps, config, accelerator, mirrored)}
 
 
 @torch.no_grad()

@@ -77,6 +77,15 @@ def maps_dir(config: RunConfig) -> Path:
     return Path(config.data.maps_dir or Path(config.output_dir) / "maps")
 
 
+def forget_maps(config: RunConfig) -> None:
+    """Delete what a run kept for itself: its crops, and its maps where no other run was told to share them."""
+    own = Path(config.output_dir) / "maps"
+    for folder in own.glob("*" if config.data.maps_dir is None else "*-crops-*"):
+        shutil.rmtree(folder)
+    if own.is_dir() and not any(own.iterdir()):
+        own.rmdir()
+
+
 def can_keep_maps(model: AttributeEmbedder, config: DataConfig) -> bool:
     """Whether a training may read its trunk's maps from files.
 

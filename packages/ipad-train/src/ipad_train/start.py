@@ -82,6 +82,6 @@ def _without_pretrained(config: RunConfig, error: WeightsNotFoundError) -> RunCo
         raise error
     if not config.stage0.is_trained:
         raise WeightsNotFoundError(f"{error} Or give stage0 a length, e.g. stage0.epochs=20: it stands in for them.")
-    bare = {key: value for key, value in trunk.items() if key != "pretrained"}
+    bare = {key: value for key, value in trunk.items() if key not in ("pretrained", "freeze")}  # it has to learn
     options = {**config.model.options, "trunk": bare}
     return dataclasses.replace(config, model=dataclasses.replace(config.model, options=options))
