@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipad_core._registry import create_model, list_models, register_model
+from ipad_core.feature_maps import FeatureMaps
 from ipad_core.models import IPAD, AttributeEmbedder
 from ipad_core.output import EmbeddingOutput
 from ipad_core.weights import WeightsNotFoundError, describe_weights
@@ -11,6 +12,7 @@ __all__ = [
     "IPAD",
     "AttributeEmbedder",
     "EmbeddingOutput",
+    "FeatureMaps",
     "WeightsNotFoundError",
     "create_model",
     "describe_weights",

@@ -182,7 +182,7 @@ def test_a_copy_stays_frozen_on_its_own(options):
 @pytest.mark.parametrize("freeze", [-1, 5])
 def test_more_stages_than_the_trunk_runs_cannot_be_frozen(freeze):
     with pytest.raises(
-        ValueError, match=rf"freeze must be within \[0, 4\], the stages that the trunk runs, got {freeze}"
+        ValueError, match=rf"freeze must be within \[0, 4\], the stages that the trunk runs, or 'all', got {freeze}"
     ):
         Trunk("resnet10t", 3, NARROW, freeze=freeze)
 

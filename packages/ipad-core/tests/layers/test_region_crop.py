@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -118,9 +120,24 @@ def test_whole_box_at_own_size_is_the_image():
 def test_quarters_cut_pixels_exactly():
     image = torch.rand(1, 3, 8, 8)
     crop = crop_regions(image, torch.tensor([[0.5, 0.25, 1.0, 0.75]]), torch.tensor([0]), 4)
-    # Twice as fine as the box's pixels, then averaged: the outer samples of a pixel lean on its neighbors by 1/4.
-    inner = torch.nn.functional.interpolate(image, size=(16, 16), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(crop, torch.nn.functional.avg_pool2d(inner, 2)[:, :, 2:6, 4:8])
+    torch.testing.assert_close(crop, image[:, :, 2:6, 4:8])
+
+
+def test_every_entry_reads_its_own_image_on_the_level_of_its_box():
+    """Against torch's own: a box of the whole image, of an eighth, and of odd sizes, of images in another order."""
+    images = torch.rand(3, 2, 64, 48, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    boxes = torch.tensor(
+        [[0.0, 0.0, 1.0, 1.0], [0.25, 0.5, 0.375, 0.625], [0.1, 0.2, 0.55, 0.65]], dtype=torch.float64
+    )
+    index = torch.tensor([2, 0, 2])
+    crops = crop_regions(images, boxes, index, 16)
+    for crop, box, image in zip(crops, boxes, index, strict=True):
+        level = max(0, math.ceil(math.log2(max((box[2] - box[0]) * 48, (box[3] - box[1]) * 64) / 16)))
+        source = torch.nn.functional.interpolate(images[image][None], size=(64 >> level, 48 >> level), mode="area")
+        theta = torch.tensor([[box[2] - box[0], 0, box[0] + box[2] - 1], [0, box[3] - box[1], box[1] + box[3] - 1]])
+        grid = torch.nn.functional.affine_grid(theta[None].double(), [1, 2, 16, 16], align_corners=False)
+        wanted = torch.nn.functional.grid_sample(source, grid, padding_mode="border", align_corners=False)
+        torch.testing.assert_close(crop[None], wanted)
 
 
 def test_a_large_box_does_not_alias():

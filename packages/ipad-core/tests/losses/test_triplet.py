@@ -159,3 +159,54 @@ def test_gradcheck():
     attribute_ids, value_ids = entries(9, attributes=1, values=2)
     assert torch.autograd.gradcheck(lambda e: BatchAllTripletLoss(0.5)(e, attribute_ids, value_ids), embeddings)
     assert torch.autograd.gradcheck(lambda e: TripletLoss(0.5)(*e.chunk(3)), embeddings)
+
+
+def naive_balanced(embeddings, attribute_ids, value_ids, margin):
+    unit = torch.nn.functional.normalize(embeddings, dim=1)
+    means = []
+    for attribute in attribute_ids.unique():
+        entries = (attribute_ids == attribute).nonzero()[:, 0].tolist()
+        terms = []
+        for a in entries:
+            for p in entries:
+                for n in entries:
+                    if a != p and value_ids[a] == value_ids[p] and value_ids[a] != value_ids[n]:
+                        term = margin - unit[a] @ unit[p] + unit[a] @ unit[n]
+                        if term > 0:
+                            terms.append(term)
+        if terms:
+            means.append(torch.stack(terms).mean())
+    return torch.stack(means).mean()
+
+
+def test_mean_over_attributes_matches_loops_and_counts_active_triplets():
+    generator = torch.Generator().manual_seed(3)
+    embeddings = torch.randn(14, 6, dtype=torch.float64, generator=generator, requires_grad=True)
+    attribute_ids = torch.tensor([0] * 9 + [2] * 5)
+    value_ids = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2, 7, 7, 8, 8, 8])
+    loss = BatchAllTripletLoss(0.3, average="attributes")
+    actual = loss(embeddings, attribute_ids, value_ids)
+    torch.testing.assert_close(actual, naive_balanced(embeddings, attribute_ids, value_ids, 0.3))
+    sums, active, triplets = loss.by_attribute(embeddings, attribute_ids, value_ids, num_attributes=4)
+    # attribute 0: values of 4, 3, 2 images give 4*3*5 + 3*2*6 + 2*1*7; attribute 2: 2*1*3 + 3*2*2
+    assert triplets.tolist() == [110, 0, 18, 0]
+    assert (active <= triplets).all()
+    assert sums[1] == sums[3] == 0
+    assert torch.autograd.gradcheck(lambda e: loss(e, attribute_ids, value_ids), (embeddings,))
+
+
+def test_mean_over_attributes_gives_both_attributes_the_same_weight():
+    """Hand-worked: a single attribute with its term at the margin weighs as much as one with many."""
+    attribute_ids = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    value_ids = torch.tensor([0, 0, 1, 5, 5, 6, 6])
+    embeddings = torch.ones(7, 3)  # every term is the margin
+    loss = BatchAllTripletLoss(0.2, average="attributes")
+    assert loss(embeddings, attribute_ids, value_ids).item() == pytest.approx(0.2)
+    sums, active, _ = loss.by_attribute(embeddings, attribute_ids, value_ids)
+    assert active.tolist() == [2, 8]
+    torch.testing.assert_close(sums, torch.tensor([0.4, 1.6]))
+
+
+def test_rejects_an_unknown_average():
+    with pytest.raises(ValueError, match="average must be one of triplets, attributes, got 'mean'"):
+        BatchAllTripletLoss(0.2, average="mean")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ipad_data.batches import BatchDataset
-from ipad_data.errors import DatasetFilesNotFoundError, ImageDecodeError, LabelFileError
+from ipad_data.errors import DatasetFilesNotFoundError, DataWarning, ImageDecodeError, LabelFileError
 from ipad_data.loading import list_datasets, load
 from ipad_data.samplers import (
     BalancedSampler,
     BatchPlan,
     DenseSampler,
+    EndlessPlans,
     EntryTable,
     EvaluationPlans,
     TripletSampler,
@@ -24,8 +25,10 @@ __all__ = [
     "BatchAugmentation",
     "BatchDataset",
     "BatchPlan",
+    "DataWarning",
     "DatasetFilesNotFoundError",
     "DenseSampler",
+    "EndlessPlans",
     "EntryTable",
     "EvaluationPlans",
     "ImageDecodeError",

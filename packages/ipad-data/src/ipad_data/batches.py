@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from datasets import Dataset
@@ -26,10 +28,12 @@ class BatchDataset(data.Dataset):
             batches the triplets that it is in, and counts it. A batch of which nothing is left is an error: nothing can
             be learned from it, and on several processes one that sat it out would leave the others waiting.
         fit: ``squash`` stretches images to the square, ``letterbox`` pads them with white.
+        with_images: Decode the images. Without, a batch has no ``images``, only what it says of them.
 
     Shape:
-        ``batch = batches[plan]``: ``images (N, 3, S, S)`` uint8; ``image_index``, ``attribute_ids``, ``value_ids``,
-        ``image_ids`` ``(B,)`` int64; ``skipped`` scalar int64, images left out of this batch.
+        ``batch = batches[plan]``: ``images (N, 3, S, S)`` uint8; ``rows (N,)`` int64, their rows; ``image_index``,
+        ``attribute_ids``, ``value_ids``, ``image_ids`` ``(B,)`` int64; ``skipped`` scalar int64, images left out of this
+        batch.
 
     Raises:
         ValueError: an argument outside its choices; when fetched, ``ImageDecodeError`` (a ``ValueError``) naming the
@@ -40,7 +44,10 @@ class BatchDataset(data.Dataset):
         >>> DataLoader(batches, sampler=plans(sampler, 0), batch_size=None, num_workers=2)  # doctest: +SKIP
     """
 
-    def __init__(self, dataset: Dataset, detail_size: int, on_error: str = "raise", fit: Fit = "squash") -> None:
+    def __init__(
+        self, dataset: Dataset, detail_size: int, on_error: str = "raise", fit: Fit = "squash",
+        with_images: bool = True,
+    ) -> None:  # fmt: skip
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
         if fit not in FITS:
@@ -48,9 +55,11 @@ class BatchDataset(data.Dataset):
         if detail_size < 1:
             raise ValueError(f"detail_size must be at least 1, got {detail_size}")
         self._columns = dataset.select_columns(["image", "image_id"]).with_format(None)
-        self.detail_size, self.on_error, self.fit = detail_size, on_error, fit
+        self.detail_size, self.on_error, self.fit, self.with_images = detail_size, on_error, fit, with_images
 
     def __getitem__(self, plan: BatchPlan) -> dict[str, Tensor]:
+        if not self.with_images:
+            return self._without_images(plan)
         stored = self._columns[plan.rows.tolist()]
         images, problems = self._decode(stored["image"], plan.rows)
         broken = np.isin(np.arange(len(images)), list(problems))
@@ -65,12 +74,28 @@ class BatchDataset(data.Dataset):
         index = plan.image_index[kept]
         return {
             "images": torch.from_numpy(images[~broken] if broken.any() else images),
+            "rows": torch.from_numpy(np.asarray(plan.rows, dtype=np.int64)[~broken]),
             "image_index": torch.from_numpy(position[index]),
             "attribute_ids": torch.from_numpy(plan.attribute_ids[kept]),
             "value_ids": torch.from_numpy(plan.value_ids[kept]),
             "image_ids": torch.from_numpy(image_ids[index]),
             "skipped": torch.tensor(int(broken.sum())),
         }
+
+    def _without_images(self, plan: BatchPlan) -> dict[str, Tensor]:
+        index, rows = plan.image_index, np.asarray(plan.rows, dtype=np.int64)
+        return {
+            "rows": torch.from_numpy(rows),
+            "image_index": torch.from_numpy(index),
+            "attribute_ids": torch.from_numpy(plan.attribute_ids),
+            "value_ids": torch.from_numpy(plan.value_ids),
+            "image_ids": torch.from_numpy(self._image_ids[rows[index]]),
+            "skipped": torch.tensor(0),
+        }
+
+    @cached_property
+    def _image_ids(self) -> np.ndarray:
+        return np.asarray(self._columns["image_id"], dtype=np.int64)
 
     def _decode(self, stored: list[dict], rows: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
         """Images ``(N, 3, S, S)``, and why those at some positions cannot be read."""

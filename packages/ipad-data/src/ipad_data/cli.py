@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from ipad_data.dataset_trees import EXPECTED, REAL_BUILDERS
+from ipad_data.dataset_trees import EXPECTED
 from ipad_data.doctor import examine
 from ipad_data.loading import list_datasets, load
 from ipad_data.prepare import UNREADABLE, prepare
 from ipad_data.render.export import write_rendered
-from ipad_data.split_export import export_splits
+from ipad_data.split_export import EXPORTED, export_splits
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -105,7 +105,7 @@ def prepare_command(
 
 
 @main.command()
-@click.argument("name", type=click.Choice(sorted(REAL_BUILDERS)))
+@click.argument("name", type=click.Choice(EXPORTED))
 @click.argument("folder", type=_FOLDER)
 @click.option("--out", type=_FOLDER, required=True, help="Folder for the split files.")
 @click.option(
@@ -113,11 +113,15 @@ def prepare_command(
 )
 @_clean_errors
 def splits(name: str, folder: Path, out: Path, options: dict[str, Any]) -> None:
-    """Write the splits of dataset NAME in FOLDER as split files, so that others can repeat a run.
+    """Write the splits of dataset NAME in FOLDER as files, so that others can repeat a run.
 
-    Images are not needed. Example: ipad-data splits fashionai data/FashionAI --out splits -o seed=1
+    FashionAI, DARN and DeepFashion, whose images are not needed, get split files. Photos of your own get a splits.csv; with
+    it, photos that are added later move none: load("table", FOLDER, splits=...).
+
+    Example: ipad-data splits fashionai data/FashionAI --out splits -o seed=1
     """
-    written = export_splits(name, folder, out, **{"protocol": "random", **options})
+    protocol = {} if name == "table" else {"protocol": "random"}
+    written = export_splits(name, folder, out, **(protocol | options))
     click.echo("\n".join(str(path) for path in written))
 
 

@@ -34,3 +34,7 @@ class LabelFileError(ValueError):
 
 class ImageDecodeError(ValueError):
     """An image cannot be decoded; the message names its file, or its row, and the reason."""
+
+
+class DataWarning(UserWarning):
+    """Something in a dataset's files that does not stop it from being used, but that its user should know."""

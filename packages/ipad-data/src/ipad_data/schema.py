@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from itertools import accumulate
 
+import numpy as np
 from datasets import ClassLabel, Features, List
 
 _SEPARATOR = "/"
@@ -72,6 +73,11 @@ class AttributeSchema:
     def value_names(self) -> tuple[str, ...]:
         """``attribute/value`` for every flat value id."""
         return tuple(f"{attribute}{_SEPARATOR}{name}" for attribute, names in self.values.items() for name in names)
+
+    @property
+    def value_attribute_ids(self) -> np.ndarray:
+        """``(V,)`` int64, attribute id of every flat value id."""
+        return np.repeat(np.arange(len(self.values), dtype=np.int64), self.num_values)
 
     def attribute_id(self, attribute: str) -> int:
         """Id of an attribute name.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from ipad_data.ccp_files import IMAGE_LEVEL, LABEL_LIST, PIXEL_LEVEL, SCHEMA, TA
 from ipad_data.cli import main
 from ipad_data.doctor import examine
 from ipad_data.prepare import prepare
+from ipad_data.splits import random_splits
 
 from .conftest import CCP_LABELS, write_tags
 
@@ -109,18 +109,19 @@ def test_rows_carry_boxes_subject_and_chance_also_when_prepared(ccp_tree, tmp_pa
         )
 
 
-def test_the_splits_are_those_of_a_table(ccp_tree, tmp_path):
+def test_the_splits_are_drawn_over_all_annotations(ccp_tree):
     folder = ccp_tree().folder
-    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["file_name", *SCHEMA.attributes])
-        writer.writeheader()
-        for row in read_ccp(folder).rows:
-            writer.writerow({"file_name": row.image, **{name: value for name, (value,) in row.values.items()}})
-    for seed in (0, 1):
-        table = rows_of(load("table", folder, seed=seed, schema=dict(SCHEMA.values)))
-        found = rows_of(load("ccp", folder, seed=seed))
-        for column in ("split", "image_id", "roles", "values"):
-            assert {key: row[column] for key, row in found.items()} == {key: row[column] for key, row in table.items()}
+    rows = read_ccp(folder).rows
+    pairs = [
+        [(SCHEMA.attribute_id(name), SCHEMA.value_id(name, value)) for name, (value,) in row.values.items()]
+        for row in rows
+    ]
+    labels = ([[pair[k] for pair in found] for found in pairs] for k in (0, 1))
+    drawn = random_splits([Path(row.image).stem for row in rows], *labels, seed=1)
+    found = rows_of(load("ccp", folder, seed=1))
+    assert {number: row["split"] for number, row in found.items()} == {
+        image.name: split for split, images in drawn.items() for image in images
+    }
     assert rows_of(load("ccp", folder, seed=0)) != found
 
 
@@ -128,7 +129,9 @@ def test_photos_in_which_nothing_is_annotated_are_left_out(ccp_tree):
     folder = ccp_tree().folder
     savemat(folder / PIXEL_LEVEL / "0005.mat", {"groundtruth": np.zeros((64, 48), dtype=np.uint8)})
     write_tags(folder / IMAGE_LEVEL / "0006.mat", [])
-    with pytest.warns(UserWarning, match=r"left out because nothing is annotated in them: 2 \(0005, 0006\)"):
+    with pytest.warns(
+        UserWarning, match=r"2 of 60 images have no label and are left out: photos/0005\.jpg, photos/0006\.jpg"
+    ):
         found = rows_of(load("ccp", folder))
     assert len(found) == 58
     assert not {"0005", "0006"} & found.keys()

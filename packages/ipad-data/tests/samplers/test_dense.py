@@ -89,3 +89,86 @@ def test_batch_larger_than_the_data(labels):
 def test_world_size_must_divide(labels):
     with pytest.raises(ValueError, match="world_size must divide the global batch size 10, got 3"):
         DenseSampler(labels, 10).plan(0, 0, 0, 3)
+
+
+@pytest.fixture
+def long_tail(make_dataset):
+    """512, 256, ..., 1 images of ten values of one attribute."""
+    schema = AttributeSchema({"a": [f"v{j}" for j in range(10)]})
+    labels = [[(0, value)] for value in range(10) for _ in range(2 ** (9 - value))]
+    return EntryTable.from_dataset(make_dataset(schema, labels))
+
+
+def values_drawn(sampler, epochs: int) -> np.ndarray:
+    plans = [sampler.plan(epoch, step) for epoch in range(epochs) for step in range(sampler.steps_per_epoch)]
+    return np.bincount(np.concatenate([plan.value_ids for plan in plans]), minlength=10)
+
+
+def test_balance_one_draws_every_value_equally_often(long_tail):
+    sampler = DenseSampler(long_tail, 8, balance=1.0)  # 127 steps of 8 images: each value 101.6 times
+    assert sampler.steps_per_epoch == DenseSampler(long_tail, 8).steps_per_epoch == 127
+    drawn = values_drawn(sampler, 5) / 5
+    assert drawn.sum() == 127 * 8
+    np.testing.assert_allclose(drawn, 101.6, rtol=0.05)
+
+
+@pytest.mark.parametrize("balance", [0.25, 0.5])
+def test_balance_draws_by_powers_of_the_counts(long_tail, balance):
+    sampler = DenseSampler(long_tail, 8, balance=balance)
+    counts = 2.0 ** np.arange(9, -1, -1)
+    expected = counts ** (1 - balance) / (counts ** (1 - balance)).sum() * 127 * 8
+    np.testing.assert_allclose(values_drawn(sampler, 40) / 40, expected, rtol=0.05, atol=0.2)
+
+
+def test_the_rarest_entry_of_an_image_decides(make_dataset):
+    schema = AttributeSchema({"a": ["x", "y"], "b": ["x", "y"]})
+    # a: 9 x and 3 y, b: 2 x and 1 y; only image 0 has both a rare a and a rare b. Weights 3, 3, 3, 1 (nine times).
+    labels = [[(0, 1), (1, 1)], [(0, 1), (1, 0)], [(0, 1)], [(0, 0), (1, 0)], *[[(0, 0)]] * 8]
+    sampler = DenseSampler(EntryTable.from_dataset(make_dataset(schema, labels)), 3, balance=1.0)
+    rows = np.concatenate([sampler.plan(epoch, step).rows for epoch in range(600) for step in range(4)])
+    drawn = np.bincount(rows, minlength=12) / 600
+    np.testing.assert_allclose(drawn, 12 / 18 * np.array([3, 3, 3] + [1] * 9), atol=0.08)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "drop_last"), [(8, True), (10, False), (300, True), (1023, True), (2000, False)]
+)
+def test_balanced_batches_are_whole_and_hold_no_image_twice(long_tail, batch_size, drop_last):
+    sampler = DenseSampler(long_tail, batch_size, drop_last=drop_last, balance=1.0)
+    assert sampler.steps_per_epoch == DenseSampler(long_tail, batch_size, drop_last=drop_last).steps_per_epoch
+    for step in range(sampler.steps_per_epoch):
+        plan = sampler.plan(1, step)
+        assert len(plan.rows) == len(plan.image_index) == min(batch_size, 1023)
+
+
+def test_a_balanced_image_comes_as_often_as_its_quota_rounded(long_tail):
+    sampler = DenseSampler(long_tail, 8, balance=1.0)
+    rows = np.concatenate([sampler.plan(0, step).rows for step in range(127)])
+    quotas = np.repeat(101.6 / 2.0 ** np.arange(9, -1, -1), 2 ** np.arange(9, -1, -1))
+    drawn = np.bincount(rows, minlength=1023)
+    assert ((drawn == np.floor(quotas)) | (drawn == np.ceil(quotas))).all()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_balanced_plans_are_a_function_of_seed_epoch_step_and_rank(labels, world_size):
+    sampler, fresh = (DenseSampler(labels, 12, seed=4, balance=0.7) for _ in range(2))
+    sampler.plan(0, 0)
+    for epoch, step in [(5, 3), (0, 2)]:
+        parts = [fresh.plan(epoch, step, rank, world_size) for rank in range(world_size)]
+        union = [entry for part in parts for entry in entries_of(part)]
+        assert sorted(union) == sorted(entries_of(sampler.plan(epoch, step)))
+    orders = {tuple(DenseSampler(labels, 12, s, balance=0.7).plan(e, 1).rows) for s in (0, 1) for e in (0, 1)}
+    assert len(orders) == 4
+
+
+def test_balance_zero_keeps_the_order_of_a_permutation(labels):
+    sampler = DenseSampler(labels, 10, seed=3, balance=0.0)
+    order = np.random.default_rng([3, 2]).permutation(53)
+    for step in range(5):
+        assert sampler.plan(2, step).rows.tolist() == sorted(order[step * 10 : step * 10 + 10])
+
+
+@pytest.mark.parametrize("balance", [-0.1, 1.5, float("nan")])
+def test_balance_outside_its_range(labels, balance):
+    with pytest.raises(ValueError, match=r"balance must be within \[0, 1\], got"):
+        DenseSampler(labels, 10, balance=balance)

@@ -50,6 +50,7 @@ def compare_seeds(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be different whole numbers, at least one, got {seeds}")
     out = Path(config.output_dir)
+    config = _sharing_maps(config)
     results, precisions = [], []
     for seed in seeds:
         folder = out / f"seed-{seed}"
@@ -90,6 +91,7 @@ def compare(
     """
     started = time.monotonic()
     out = Path(config.output_dir)
+    config = _sharing_maps(config)
     main = _train(dataclasses.replace(config, output_dir=str(out / config.model.name)), announce)
     config = load_run_config(main)  # with what its start decided: weights, lengths
     accelerator = make_accelerator(config)
@@ -128,6 +130,14 @@ def compare(
         np.savez(out / _PRECISIONS, **precisions)
     _write(out, results, accelerator, announce)
     return results
+
+
+def _sharing_maps(config: RunConfig) -> RunConfig:
+    """With one folder for all methods' maps of a frozen trunk, which are the same."""
+    if config.data.maps_dir is not None:
+        return config
+    data = dataclasses.replace(config.data, maps_dir=str(Path(config.output_dir) / "maps"))
+    return dataclasses.replace(config, data=data)
 
 
 def _train(config: RunConfig, announce: Callable[[str], None]) -> Path:

@@ -29,6 +29,8 @@ class DataConfig:
     on_error: str = "raise"  # an unreadable image: raise, or skip (and count)
     flip: float = 0.5  # probability of a horizontal flip, per image
     augmentation: dict[str, Any] = field(default_factory=dict)  # further arguments of ipad_data's BatchAugmentation
+    keep_maps: bool = True  # a trunk that is frozen whole runs once per image, and its maps are read from files
+    maps_dir: str | None = None  # where those files lie, for several runs to share; None: maps in output_dir
     anchor_views: int = 0  # triplet batches: augmented views of each anchor, as further anchors (the paper's code: 2)
     anchor_augmentation: dict[str, Any] = field(default_factory=dict)  # arguments of the views' BatchAugmentation
 
@@ -64,6 +66,7 @@ class StageConfig:
     batch_size: int = 64  # over all processes: images (dense), triplets (triplet)
     sampler: str = "dense"  # dense: every labelled attribute of an image; triplet: as the paper
     entries_per_image: int | None = None  # dense: at most so many attributes of an image in a step, drawn at random
+    balance: float = 0.0  # dense: 0 draws every image alike; 1 draws images of rare values as often as of common ones
     triplets_per_epoch: int = 100_000  # triplet: length of an epoch
     optimizer: str = "adamw"  # adamw or adam
     learning_rate: float = 2e-3
@@ -85,6 +88,7 @@ class StageConfig:
         _require(self.schedule in ("one_cycle", "step"), "schedule", self.schedule, "'one_cycle' or 'step'")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "within [0, 1)")
+        _require(0 <= self.balance <= 1, "balance", self.balance, "within [0, 1]")
         if self.entries_per_image is not None:
             _require(self.entries_per_image > 0, "entries_per_image", self.entries_per_image, "positive")
 
@@ -115,12 +119,18 @@ class LossConfig:
     """Weights and constants of Eq. 14 to 20."""
 
     margin: float = 0.2  # [m] of the triplet and the cluster center loss, cosine units
+    average: str = "triplets"  # dense batches: mean over all active triplets, or over `attributes` of each one's mean
     temperature: float = 0.07  # [tau] of Eq. 15
     background_weight: float = 12.0  # [epsilon] of background negatives in Eq. 15
     semantic_weight: float = 0.1  # [lambda_1] of the semantic branch's triplet loss
     contrast_weight: float = 0.04  # [lambda_2] of the foreground-background loss
     spatial_center_weight: float = 1.0  # [xi_1]
     semantic_center_weight: float = 1.0  # [xi_2]
+
+    def __post_init__(self) -> None:
+        _require(
+            self.average in ("triplets", "attributes"), "losses.average", self.average, "'triplets' or 'attributes'"
+        )
 
 
 @dataclass(frozen=True)

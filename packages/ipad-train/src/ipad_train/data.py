@@ -73,7 +73,9 @@ def make_sampler(data: RunData, stage: StageConfig, seed: int) -> DenseSampler |
     entries = data.train_entries
     if stage.sampler == "triplet":
         return TripletSampler(entries, stage.batch_size, triplets_per_epoch=stage.triplets_per_epoch, seed=seed)
-    return DenseSampler(entries, stage.batch_size, seed=seed, entries_per_image=stage.entries_per_image)
+    return DenseSampler(
+        entries, stage.batch_size, seed=seed, entries_per_image=stage.entries_per_image, balance=stage.balance
+    )
 
 
 class EndlessPlans(Sampler):
@@ -92,17 +94,22 @@ class EndlessPlans(Sampler):
 
 def stage_batches(
     data: RunData, config: RunConfig, stage: StageConfig, seed: int, start_step: int, rank: int, world_size: int,
-    pin_memory: bool,
+    pin_memory: bool, with_images: bool = True,
 ) -> Iterator[dict[str, torch.Tensor]]:  # fmt: skip
     """Batches of a stage from a step on, without end; which ones is a pure function of the arguments."""
-    images = BatchDataset(data.splits["train"], config.data.detail_size, on_error=config.data.on_error)
+    images = BatchDataset(
+        data.splits["train"], config.data.detail_size, on_error=config.data.on_error, with_images=with_images
+    )
     order = EndlessPlans(make_sampler(data, stage, seed), start_step, rank, world_size)
-    return iter(_loader(images, order, config.data.num_workers, pin_memory))
+    return iter(_loader(images, order, config.data.num_workers if with_images else 0, pin_memory))
 
 
-def evaluation_batches(dataset: datasets.Dataset, config: DataConfig, order, on_error: str = "raise") -> DataLoader:
+def evaluation_batches(
+    dataset: datasets.Dataset, config: DataConfig, order, on_error: str = "raise", with_images: bool = True
+) -> DataLoader:
     """Batches of an evaluation or of embedding a split, in the order given."""
-    return _loader(BatchDataset(dataset, config.detail_size, on_error=on_error), order, config.num_workers, False)
+    images = BatchDataset(dataset, config.detail_size, on_error=on_error, with_images=with_images)
+    return _loader(images, order, config.num_workers if with_images else 0, False)
 
 
 def _loader(images: BatchDataset, order, num_workers: int, pin_memory: bool) -> DataLoader:

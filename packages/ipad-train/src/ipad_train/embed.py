@@ -11,12 +11,14 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from ipad_core import AttributeEmbedder
+from ipad_core import AttributeEmbedder, FeatureMaps
 from ipad_data import EvaluationPlans
 from ipad_data.roles import ROLES
 from ipad_train.config import DataConfig
 from ipad_train.data import evaluation_batches
 from ipad_train.distributed import gather_entries
+from ipad_train.kept_crops import KeptCrops
+from ipad_train.kept_maps import KeptMaps
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,15 @@ def embed_split(
     roles: tuple[str, ...] = ("query", "gallery"),
     on_error: str = "raise",
     description: str = "embedding",
+    maps: KeptMaps | None = None,
+    crops: KeptCrops | None = None,
     **options: Any,
 ) -> EntryEmbeddings:
     """Embed the entries of the given roles; the model's mode is restored afterwards.
 
     Processes take batches in turn; the parts are put back into the order of the split, so that the result does not depend
-    on their number. ``options`` go to the model, such as ``branches="spatial"``.
+    on their number. ``options`` go to the model, such as ``branches="spatial"``. Kept ``maps`` of the split spare its trunk,
+    kept ``crops`` its second branch's.
 
     Raises:
         RuntimeError: there are fewer images than processes.
@@ -70,7 +75,8 @@ def embed_split(
     rank, world_size = accelerator.process_index, accelerator.num_processes
     batch_size = min(batch_size, max(1, dataset.num_rows // world_size))  # no process stays without a batch
     plans = EvaluationPlans(dataset, batch_size, roles=roles, rank=rank, world_size=world_size)
-    loader = evaluation_batches(dataset, config, plans, on_error)
+    cuts = getattr(model, "semantic", None) is not None and options.get("branches") != "spatial" and crops is None
+    loader = evaluation_batches(dataset, config, plans, on_error, with_images=cuts or maps is None)
     was_training = model.training
     model.eval()
     parts: list[dict[str, torch.Tensor]] = []
@@ -78,8 +84,15 @@ def embed_split(
         tqdm(loader, desc=description, total=len(plans), leave=False, disable=not accelerator.is_main_process)
     ):
         batch = {key: value.to(accelerator.device) for key, value in batch.items()}
+        images = batch.get("images")
+        if maps is not None:
+            stages = [stage.to(accelerator.device) for stage in maps.read(batch["rows"])]
+            images = FeatureMaps(stages, images)
+        if crops is not None:
+            cut = crops.read(batch["rows"][batch["image_index"]], batch["attribute_ids"])
+            options["crops"] = [stage.to(accelerator.device).float() for stage in cut]
         with accelerator.autocast():
-            output = model(batch["images"], batch["attribute_ids"], batch["image_index"], **options)
+            output = model(images, batch["attribute_ids"], batch["image_index"], **options)
         part = {"fused": output.embedding, "spatial": output.spatial, "semantic": output.semantic}
         part["peak"] = None if output.attention is None else attention_peak(output.attention)
         part = {name: value.float().cpu() for name, value in part.items() if value is not None}

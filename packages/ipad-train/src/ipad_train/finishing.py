@@ -18,6 +18,8 @@ from ipad_train.config import RunConfig
 from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.evaluate import choose_beta, evaluate_split, map_table, reasoned_row, with_beta
+from ipad_train.kept_crops import can_keep_crops, keep_crops
+from ipad_train.kept_maps import kept_split
 from ipad_train.reranking import fit_reasoner
 from ipad_train.run_results import final_row, join_stages
 
@@ -85,7 +87,13 @@ def embed_validation(
     ``max_queries`` limits those that choose it.
     """
     split = data.splits["validation"]
-    embedded = embed_split(model, split, config.data, accelerator, description="embedding validation")
+    maps = kept_split(model, data, "validation", config, accelerator)
+    crops = None
+    if maps is not None and can_keep_crops(model, config):
+        crops = keep_crops(model, split, maps, config, accelerator, mirrored=False)
+    embedded = embed_split(
+        model, split, config.data, accelerator, description="embedding validation", maps=maps, crops=crops
+    )
     if embedded.semantic is None:
         return embedded
     model.beta = choose_beta(model, embedded, max_queries)

@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm.auto import tqdm
 
-from ipad_data import AnchorViews, BatchAugmentation
 from ipad_train.config import LoopConfig, StageConfig
 from ipad_train.optim import set_learning_rate
+from ipad_train.step_inputs import StepInputs
 from ipad_train.tracking import Tracker
 
 
@@ -35,11 +35,10 @@ class StageRun:
     objective: nn.Module
     optimizer: torch.optim.Optimizer
     batches: Iterator[dict[str, torch.Tensor]]
-    augment: BatchAugmentation
+    inputs: StepInputs
     offset: int
     step: int = 0
     augmentation_seed: int = 0
-    anchor_views: AnchorViews | None = None
     ended: bool = False
     attributes: Sequence[str] = ()
     stuck: int | None = None
@@ -79,9 +78,7 @@ def run_stage(
             batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in next(run.batches).items()}
             generator.manual_seed(_step_seed(run.augmentation_seed, run.step, accelerator.process_index))
             with torch.no_grad():
-                if run.anchor_views is not None:
-                    batch = run.anchor_views(batch, generator)
-                batch["images"] = run.augment(batch["images"], generator)
+                batch = run.inputs(batch, generator)
             set_learning_rate(run.optimizer, run.stage, run.step)
             losses = run.objective(batch)
             accelerator.backward(losses["loss"])

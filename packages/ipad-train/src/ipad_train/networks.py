@@ -71,7 +71,9 @@ def make_objective(
     if name == "stage0":
         return AttributeClassification(model, owners)
     if name == "stage1":
-        return MetricLearning(model, stage.sampler, config.losses.margin, config.data.anchor_views)
+        return MetricLearning(
+            model, stage.sampler, config.losses.margin, config.data.anchor_views, config.losses.average
+        )
     train_spatial = stage.spatial_learning_rate is None or stage.spatial_learning_rate > 0
     clusters = None
     if config.clusters.enabled:

@@ -27,6 +27,8 @@ from ipad_train.data import RunData, load_data, stage_batches
 from ipad_train.distributed import average_buffers
 from ipad_train.evaluate import evaluate_split
 from ipad_train.finishing import embed_validation, finish_run
+from ipad_train.kept_crops import can_keep_crops, keep_crops
+from ipad_train.kept_maps import can_keep_maps, keep_maps, maps_dir
 from ipad_train.launch import describe_machine, make_accelerator
 from ipad_train.loop import StageRun, run_stage
 from ipad_train.networks import make_model, make_objective
@@ -34,6 +36,7 @@ from ipad_train.optim import build_optimizer, load_optimizer_tensors, optimizer_
 from ipad_train.randomness import random_state, restore_random_state, set_seed
 from ipad_train.stage_lengths import resolve_stages
 from ipad_train.start import describe_plan, find_starting_weights
+from ipad_train.step_inputs import AugmentedImages, MapsOfImages, StepInputs
 from ipad_train.tracking import Tracker
 
 
@@ -138,21 +141,33 @@ class Training:
         set_seed(seed * 1000 + rank)
         if resuming:
             self._load_progress(objective, optimizer)
-        data = self.config.data
-        augmentation = BatchAugmentation(flip=data.flip, **data.augmentation)
-        views = None
-        if data.anchor_views and stage.sampler == "triplet":
-            views = AnchorViews(BatchAugmentation(**data.anchor_augmentation), data.anchor_views)
+        inputs, with_images = self._inputs(name, stage, model)
         batches = stage_batches(
-            self.data, self.config, stage, seed, step, rank, world_size, self.accelerator.device.type == "cuda"
-        )
+            self.data, self.config, stage, seed, step, rank, world_size, self.accelerator.device.type == "cuda",
+            with_images,
+        )  # fmt: skip
         for line in getattr(self.accelerator.unwrap_model(objective), "announcements", list)():
             self.announce(line)
         ended = resuming and self.best.is_exhausted(name, self.config.loop.patience)
         attributes = self.data.schema.attributes
-        return StageRun(
-            name, stage, objective, optimizer, batches, augmentation, offset, step, seed, views, ended, attributes
-        )
+        return StageRun(name, stage, objective, optimizer, batches, inputs, offset, step, seed, ended, attributes)
+
+    def _inputs(self, name: str, stage: StageConfig, model: AttributeEmbedder) -> tuple[StepInputs, bool]:
+        """What a step trains on, and whether it needs the images decoded."""
+        data = self.config.data
+        if can_keep_maps(model, data):
+            maps = keep_maps(
+                model, self.data.splits["train"], data, maps_dir(self.config), self.accelerator, True, self.announce
+            )
+            crops = None
+            if name == "stage2" and can_keep_crops(model, self.config):
+                train = self.data.splits["train"]
+                crops = keep_crops(model, train, maps, self.config, self.accelerator, True, self.announce)
+            return MapsOfImages(maps, data.flip, crops), name == "stage2" and crops is None
+        views = None
+        if data.anchor_views and stage.sampler == "triplet":
+            views = AnchorViews(BatchAugmentation(**data.anchor_augmentation), data.anchor_views)
+        return AugmentedImages(BatchAugmentation(flip=data.flip, **data.augmentation), views), True
 
     # -- evaluation and checkpoints ---------------------------------------------------------------------------------
 

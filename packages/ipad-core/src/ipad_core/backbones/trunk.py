@@ -31,7 +31,8 @@ class Trunk(nn.Module):
         weights: File to start from instead: ``.safetensors``, or what ``torch.save`` wrote, with timm's names or
             open_clip's (image towers of CLIP and SigLIP).
         freeze: So many leading stages stay as they are, and the stem with them: no gradient, always in evaluation mode.
-            Stages count as timm counts features: 1 is the stem of a ResNet, 2 the stem and its first stage.
+            Stages count as timm counts features: 1 is the stem of a ResNet, 2 the stem and its first stage. ``all``: the
+            whole trunk. :attr:`is_frozen` says so.
         freeze_norm: All running statistics of batch norm stay as they are; weights still learn.
         image_size: Side of the images, px.
 
@@ -40,6 +41,7 @@ class Trunk(nn.Module):
         rounded up.
 
     Attributes:
+        stage: Indices of the stages that are read, in the order given.
         started_from: The record of the weights that it started from, see :data:`ipad_core.weights.WeightsRecord`.
 
     On the meta device, where tensors have no values, no weights are looked for.
@@ -61,7 +63,7 @@ class Trunk(nn.Module):
         options: Mapping[str, Any] | None = None,
         pretrained: bool = False,
         weights: str | None = None,
-        freeze: int = 0,
+        freeze: int | str = 0,
         freeze_norm: bool = False,
         image_size: int = 224,
     ) -> None:
@@ -76,6 +78,7 @@ class Trunk(nn.Module):
         self.stride: int = chosen_stages[0]["reduction"]
         if is_vit and image_size % self.stride:
             raise ValueError(f"the image size of {name!r} must be a multiple of {self.stride} px, got {image_size}")
+        self.stage = list(chosen)
         self._indices = sorted(chosen)
         self._order = [self._indices.index(index) for index in chosen]
         self._norm = is_vit
@@ -94,7 +97,12 @@ class Trunk(nn.Module):
         self._still = self._freeze(stages, freeze, freeze_norm)
         self.train(self.training)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+        """The map of normalized images, or of what :meth:`stage_maps` made of them."""
+        return self.join(self.stage_maps(images) if isinstance(images, Tensor) else images)
+
+    def stage_maps(self, images: Tensor) -> list[Tensor]:
+        """The map ``(N, C_i, h_i, w_i)`` of every stage that is read, in the order of ``stage``."""
         if images.device.type == "cpu":  # a quarter faster there; on other devices the layout is the caller's
             images = images.contiguous(memory_format=torch.channels_last)
         if self._final is None:
@@ -107,7 +115,12 @@ class Trunk(nn.Module):
             final, maps = self.features.forward_intermediates(images, indices=wanted, output_fmt="NCHW")
             channels_first = final.shape[1] == self._final
             maps = [*maps[: len(self._indices) - 1], final if channels_first else final.permute(0, 3, 1, 2)]
-        first, *others = (maps[position] for position in self._order)
+        return [maps[position] for position in self._order]
+
+    @staticmethod
+    def join(maps: Sequence[Tensor]) -> Tensor:
+        """The maps of :meth:`stage_maps` at the first one's size, concatenated: what :meth:`forward` answers."""
+        first, *others = maps
         if not others:
             return first
         size = tuple(first.shape[2:])
@@ -129,11 +142,20 @@ class Trunk(nn.Module):
         self.load_state_dict(other.state_dict())
         self.started_from = dict(other.started_from)
 
-    def _freeze(self, stages: list[dict[str, Any]], freeze: int, freeze_norm: bool) -> list[nn.Module]:
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing of it ever changes, so that its maps of an image may be kept."""
+        return self._is_frozen
+
+    def _freeze(self, stages: list[dict[str, Any]], freeze: int | str, freeze_norm: bool) -> list[nn.Module]:
         """Take the gradients from the leading stages; the modules that never train."""
         count = min(self._indices[-1] + 1, len(stages))
-        if not 0 <= freeze <= count:
-            raise ValueError(f"freeze must be within [0, {count}], the stages that the trunk runs, got {freeze}")
+        freeze = count if freeze == "all" else freeze
+        if isinstance(freeze, str) or not 0 <= freeze <= count:
+            raise ValueError(
+                f"freeze must be within [0, {count}], the stages that the trunk runs, or 'all', got {freeze!r}"
+            )
+        self._is_frozen = freeze == count
         modules = list(self.features.modules())
         still = [module for module in modules if freeze_norm and getattr(module, "running_mean", None) is not None]
         if freeze:

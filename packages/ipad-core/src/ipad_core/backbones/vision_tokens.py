@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,8 +21,8 @@ class ViTTokens(nn.Module):
         trunk: A vision transformer of timm, e.g. ``vit_base_patch16_224``.
 
     Shape:
-        images ``(B, 3, S, S)``, normalized with ``mean`` and ``std`` of ``trunk``; returns ``(B, N, C)`` with
-        C = ``num_features``.
+        images ``(B, 3, S, S)``, normalized with ``mean`` and ``std`` of ``trunk``, or its stages' maps; returns
+        ``(B, N, C)`` with C = ``num_features``.
 
     Raises:
         ValueError: the network is no vision transformer.
@@ -36,7 +36,7 @@ class ViTTokens(nn.Module):
         self.trunk = trunk
         self.num_features = trunk.num_features
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         return self.trunk(images).flatten(2).transpose(1, 2)
 
 
@@ -76,7 +76,7 @@ class HybridTokens(nn.Module):
         """The stem."""
         return self.vit.patch_embed.backbone
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         return self.vit.forward_features(images)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -49,10 +52,11 @@ def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def crop_regions(images: Tensor, boxes: Tensor, image_index: Tensor, size: int) -> Tensor:
-    """Cut boxes from images and resize them.
+    """Cut boxes from images and resize them bilinearly.
 
-    Each crop is sampled on a grid fine enough for a box of the whole image, then averaged down, so that large boxes do
-    not alias.
+    Every crop is read from the level of an image pyramid on which its box is no more than ``size`` pixels wide. Large boxes
+    do not alias, and small ones keep the detail there is. Only the pixels of the crops are read: no image is copied
+    for an entry, however many ask for it.
 
     Args:
         images: ``(N, C, H, W)`` float.
@@ -63,20 +67,41 @@ def crop_regions(images: Tensor, boxes: Tensor, image_index: Tensor, size: int) 
     Returns:
         ``(B, C, size, size)``.
     """
-    factor = max(1, -(-max(images.shape[2:]) // size))
-    centers = boxes[:, :2] + boxes[:, 2:] - 1.0  # (B, 2) in [-1, 1]
-    scales = boxes[:, 2:] - boxes[:, :2]
-    theta = torch.stack(
-        [
-            torch.stack([scales[:, 0], torch.zeros_like(scales[:, 0]), centers[:, 0]], dim=1),
-            torch.stack([torch.zeros_like(scales[:, 0]), scales[:, 1], centers[:, 1]], dim=1),
-        ],
-        dim=1,
-    )
     # Half precision would place the samples several pixels off: coordinates and interpolation are at least float32.
     dtype = torch.promote_types(images.dtype, torch.float32)
-    fine = size * factor
-    grid = F.affine_grid(theta.to(dtype), [len(boxes), images.shape[1], fine, fine], align_corners=False)
-    sources = images[image_index].to(dtype)
-    crops = F.grid_sample(sources, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return (F.avg_pool2d(crops, factor) if factor > 1 else crops).to(images.dtype)
+    height, width = images.shape[2:]
+    levels = max(0, math.ceil(math.log2(max(height, width) / size))) + 1
+    sizes = [(-(-height // 2**level), -(-width // 2**level)) for level in range(levels)]
+    pyramid = [images.flatten(2)] + [F.interpolate(images, size=shape, mode="area").flatten(2) for shape in sizes[1:]]
+    pixels = torch.cat(pyramid, dim=2).transpose(1, 2).flatten(0, 1)  # (N * L, C): all levels of an image in a row
+    starts = [0, *itertools.accumulate(rows * columns for rows, columns in sizes)]
+    table = torch.tensor(
+        [(start, *shape) for start, shape in zip(starts, sizes, strict=False)], device=boxes.device
+    )  # (levels, 3)
+
+    boxes = boxes.to(dtype)
+    sides = torch.maximum((boxes[:, 2] - boxes[:, 0]) * width, (boxes[:, 3] - boxes[:, 1]) * height)  # px
+    level = (sides / size).clamp_min(1e-6).log2().ceil().clamp(0, levels - 1).long()
+    start, rows, columns = table[level].unbind(1)
+    steps = (torch.arange(size, device=boxes.device, dtype=dtype) + 0.5) / size
+
+    def neighbors(low: Tensor, high: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The pixels on both sides of every sample along an axis, ``(B, size)`` each, and how far the second weighs."""
+        last = (count - 1).to(dtype)[:, None]
+        place = (low[:, None] + steps * (high - low)[:, None]) * count[:, None] - 0.5
+        place = torch.minimum(place.clamp_min(0.0), last)
+        first = place.floor()
+        return first.long(), torch.minimum(first + 1, last).long(), place - first
+
+    left, right, across = neighbors(boxes[:, 0], boxes[:, 2], columns)
+    top, bottom, down = neighbors(boxes[:, 1], boxes[:, 3], rows)
+    first_pixel = image_index * starts[-1] + start
+
+    def line(row: Tensor) -> Tensor:
+        """``(B, size, size, C)`` samples on the given row of each image."""
+        offset = (first_pixel[:, None] + row * columns[:, None])[:, :, None]
+        near, far = (pixels[offset + column[:, None, :]].to(dtype) for column in (left, right))
+        return torch.lerp(near, far, across[:, None, :, None])
+
+    crops = torch.lerp(line(top), line(bottom), down[:, :, None, None])
+    return crops.permute(0, 3, 1, 2).to(images.dtype)

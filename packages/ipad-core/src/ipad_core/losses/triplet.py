@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+AVERAGES = ("triplets", "attributes")
+
 
 def _check_margin(margin: float) -> None:
     if not 0 <= margin <= 2:
@@ -52,10 +54,13 @@ class BatchAllTripletLoss(nn.Module):
 
     Entries a, p with one value and n with another value of the same attribute form a triplet; it is active where its
     Eq. 14 term is above zero. The mean over active triplets hovers around the margin whatever the retrieval quality, so it
-    is no measure of progress.
+    is no measure of progress; :meth:`by_attribute` tells which share of them is active.
 
     Args:
         margin: As in :class:`TripletLoss`.
+        average: ``triplets``: the mean over all active triplets of the batch. An attribute that every image has, or
+            that has two even values, then outweighs the others many times over. ``attributes``: the mean over the
+            attributes of each one's mean, so that every attribute learns at the same pace.
 
     Shape:
         embeddings ``(B, D)``; attribute_ids, flat value_ids ``(B,)``; image_ids ``(B,)`` where an image may have several
@@ -63,17 +68,39 @@ class BatchAllTripletLoss(nn.Module):
         float32 scalar, zero (with zero gradient) where no triplet is active.
 
     Raises:
-        ValueError: margin outside [0, 2]; shapes that do not fit.
+        ValueError: margin outside [0, 2]; unknown average; shapes that do not fit.
     """
 
-    def __init__(self, margin: float = 0.2) -> None:
+    def __init__(self, margin: float = 0.2, average: str = "triplets") -> None:
         super().__init__()
         _check_margin(margin)
-        self.margin = margin
+        if average not in AVERAGES:
+            raise ValueError(f"average must be one of {', '.join(AVERAGES)}, got {average!r}")
+        self.margin, self.average = margin, average
 
     def forward(
         self, embeddings: Tensor, attribute_ids: Tensor, value_ids: Tensor, image_ids: Tensor | None = None
     ) -> Tensor:
+        return self.reduce(*self.by_attribute(embeddings, attribute_ids, value_ids, image_ids)[:2])
+
+    def reduce(self, sums: Tensor, active: Tensor) -> Tensor:
+        """The loss from the first two answers of :meth:`by_attribute`."""
+        if self.average == "triplets":
+            return sums.sum() / active.sum().clamp(min=1)
+        return (sums / active.clamp(min=1)).sum() / (active > 0).sum().clamp(min=1)
+
+    def by_attribute(
+        self,
+        embeddings: Tensor,
+        attribute_ids: Tensor,
+        value_ids: Tensor,
+        image_ids: Tensor | None = None,
+        num_attributes: int | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of the terms, number of active triplets and number of all triplets, each ``(A,)``.
+
+        A is ``num_attributes``, or one more than the largest attribute id of the batch.
+        """
         if embeddings.ndim != 2 or not len(embeddings) == len(attribute_ids) == len(value_ids):
             raise ValueError(
                 f"embeddings must be (B, D) with as many attribute_ids and value_ids, got {tuple(embeddings.shape)}, "
@@ -90,8 +117,16 @@ class BatchAllTripletLoss(nn.Module):
         anchors, positives = positive.nonzero(as_tuple=True)  # (P,) each; the one place that waits for the device
         # A row per positive pair, not per anchor and candidate: (P, B) numbers instead of B^3.
         terms = F.relu(self.margin - similarity[anchors, positives].unsqueeze(1) + similarity[anchors])
-        terms = terms * negative[anchors]
-        return terms.sum() / (terms > 0).sum().clamp(min=1)
+        of_anchor = negative[anchors]
+        terms = terms * of_anchor
+        owner = attribute_ids[anchors]
+        count = int(attribute_ids.max()) + 1 if num_attributes is None and len(attribute_ids) else num_attributes or 0
+
+        def per_attribute(of_pair: Tensor) -> Tensor:
+            return of_pair.new_zeros(count).index_add(0, owner, of_pair)
+
+        active, triplets = (terms > 0).sum(dim=1), of_anchor.sum(dim=1)
+        return per_attribute(terms.sum(dim=1)), per_attribute(active), per_attribute(triplets)
 
     @staticmethod
     def _pairs(attribute_ids: Tensor, value_ids: Tensor, image_ids: Tensor | None) -> tuple[Tensor, Tensor]:

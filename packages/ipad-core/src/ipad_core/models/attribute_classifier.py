@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ipad_core._registry import register_model
 from ipad_core.backbones import build_trunk
+from ipad_core.feature_maps import FeatureMaps
 from ipad_core.models.embedder import AttributeEmbedder, check_entries
 from ipad_core.output import EmbeddingOutput
 
@@ -56,12 +57,14 @@ class AttributeClassifier(AttributeEmbedder):
         owner = torch.repeat_interleave(torch.arange(num_attributes), torch.tensor(num_values))
         self.register_buffer("value_attribute_ids", owner, persistent=False)
 
-    def logits(self, images: Tensor) -> Tensor:
+    def logits(self, images: Tensor | FeatureMaps) -> Tensor:
         """``(N, V)`` over the values of all attributes."""
-        feature_map = self.trunk(self.trunk_input(self.normalized(images)))
+        feature_map = self.feature_map(images)
         return self.read_out(self.reduce(feature_map).relu().flatten(1))
 
-    def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None) -> EmbeddingOutput:
+    def forward(
+        self, images: Tensor | FeatureMaps, attribute_ids: Tensor, image_index: Tensor | None = None
+    ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
         own = (self.value_attribute_ids[None] == attribute_ids[:, None]).float()  # (B, V)
         logits = self.logits(images).float()[image_index]

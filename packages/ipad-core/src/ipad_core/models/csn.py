@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipad_core._registry import register_model
+from ipad_core.feature_maps import FeatureMaps
 from ipad_core.layers import ConditionMask
 from ipad_core.models.embedder import check_entries
 from ipad_core.models.triplet import TripletNetwork
@@ -35,6 +36,8 @@ class ConditionalSimilarityNetwork(TripletNetwork):
         super().__init__(num_attributes, embed_dim, image_size, trunk, position_channels)
         self.mask = ConditionMask(num_attributes, embed_dim)
 
-    def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None) -> EmbeddingOutput:
+    def forward(
+        self, images: Tensor | FeatureMaps, attribute_ids: Tensor, image_index: Tensor | None = None
+    ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
         return EmbeddingOutput(F.normalize(self.mask(self.pooled(images)[image_index], attribute_ids), dim=1))

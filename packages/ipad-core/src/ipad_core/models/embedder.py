@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ipad_core._registry import create_model
 from ipad_core.backbones import TRUNK_ARGUMENTS, Trunk, overlay_options, trunk_mapping, without_weights
+from ipad_core.feature_maps import FeatureMaps
 from ipad_core.models.model_card import model_card
 from ipad_core.models.saved_model import CARD, CONFIG, WEIGHTS, find_folder, read_config
 from ipad_core.output import EmbeddingOutput
@@ -58,12 +59,12 @@ class AttributeEmbedder(nn.Module):
         cls.__init__ = recording
 
     def forward(
-        self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None, **options: Any
+        self, images: Tensor | FeatureMaps, attribute_ids: Tensor, image_index: Tensor | None = None, **options: Any
     ) -> EmbeddingOutput:
         """Embed B entries over N images.
 
         Args:
-            images: ``(N, 3, H, W)`` uint8 in [0, 255] or float in [0, 1], of any size.
+            images: ``(N, 3, H, W)`` uint8 in [0, 255] or float in [0, 1], of any size; or what :meth:`keep` made of them.
             attribute_ids: ``(B,)``.
             image_index: ``(B,)`` image of each entry; None where entry i asks image i (B = N).
             options: Of the network.
@@ -75,7 +76,11 @@ class AttributeEmbedder(nn.Module):
 
     @torch.no_grad()
     def encode(
-        self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None, batch_size: int = 64
+        self,
+        images: Tensor | FeatureMaps,
+        attribute_ids: Tensor,
+        image_index: Tensor | None = None,
+        batch_size: int = 64,
     ) -> EmbeddingOutput:
         """Embed entries in evaluation mode, without gradients, ``batch_size`` images at a time.
 
@@ -120,6 +125,23 @@ class AttributeEmbedder(nn.Module):
             parts = [getattr(output, name) for output in outputs]
             joined[name] = None if parts[0] is None else torch.cat(parts)[back]
         return EmbeddingOutput(**joined)
+
+    def keep(self, images: Tensor, with_images: bool = True) -> FeatureMaps:
+        """Run the trunk once over images; what it answers stands for them in every later call.
+
+        Args:
+            images: ``(N, 3, H, W)``, as for :meth:`forward`.
+            with_images: Keep the images beside the maps, for a second branch to cut its crops from.
+        """
+        maps = self.trunk.stage_maps(self.trunk_input(self.normalized(images)))
+        return FeatureMaps(maps, images if with_images else None)
+
+    def feature_map(self, images: Tensor | FeatureMaps) -> Tensor:
+        """The trunk's map ``(N, C, h, w)`` of images, or the one that was kept."""
+        if isinstance(images, FeatureMaps):
+            dtype = next(self.trunk.parameters()).dtype
+            return self.trunk.join([stage.to(dtype) for stage in images.stages])
+        return self.trunk(self.trunk_input(self.normalized(images)))
 
     def normalized(self, images: Tensor) -> Tensor:
         """Float images with the trunk's mean and standard deviation taken out, at their own size."""
@@ -219,7 +241,7 @@ class AttributeEmbedder(nn.Module):
         return str(address)
 
 
-def check_entries(images: Tensor, attribute_ids: Tensor, image_index: Tensor | None) -> Tensor:
+def check_entries(images: Tensor | FeatureMaps, attribute_ids: Tensor, image_index: Tensor | None) -> Tensor:
     """The image index, after checking the shapes.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ipad_core._registry import register_model
 from ipad_core.backbones import HybridTokens, Trunk, ViTTokens, build_tokens, build_trunk
+from ipad_core.feature_maps import FeatureMaps
 from ipad_core.layers import (
     AttributeCrossAttention,
     IterativeAttention,
@@ -45,8 +46,10 @@ class SpatialBranch(nn.Module):
         self.attention = attention
         self.head = ResidualMLP(attention.out_dim, embed_dim)
 
-    def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor, background: bool) -> SpatialFeatures:
-        feature_map = self.mix(self.trunk(images))  # once per image
+    def forward(
+        self, feature_map: Tensor, attribute_ids: Tensor, image_index: Tensor, background: bool
+    ) -> SpatialFeatures:
+        feature_map = self.mix(feature_map)  # of the trunk, once per image
         tokens = feature_map.flatten(2).transpose(1, 2)  # (N, L, c)
         grid = tuple(feature_map.shape[2:])
         attended = self.attention(tokens, attribute_ids, image_index, background, grid)
@@ -71,8 +74,14 @@ class SemanticBranch(nn.Module):
         self.register_buffer("scale", trunk.std / tokens.trunk.std, persistent=False)
         self.register_buffer("shift", (trunk.mean - tokens.trunk.mean) / tokens.trunk.std, persistent=False)
 
-    def forward(self, crops: Tensor, attribute_ids: Tensor) -> Tensor:
-        return self.attention(self.tokens(crops * self.scale + self.shift), attribute_ids).float()
+    def keep(self, crops: Tensor) -> list[Tensor]:
+        """The maps of the stages of the transformer's trunk; a frozen one never answers other ones for these crops."""
+        return self.tokens.trunk.stage_maps(crops * self.scale + self.shift)
+
+    def forward(self, crops: Tensor | Sequence[Tensor], attribute_ids: Tensor) -> Tensor:
+        """Embed crops, or what :meth:`keep` made of them."""
+        inputs = crops * self.scale + self.shift if isinstance(crops, Tensor) else crops
+        return self.attention(self.tokens(inputs), attribute_ids).float()
 
 
 @register_model
@@ -199,13 +208,14 @@ class IPAD(AttributeEmbedder):
 
     def forward(
         self,
-        images: Tensor,
+        images: Tensor | FeatureMaps,
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
         branches: str = "both",
         background: bool = False,
         maps: bool = False,
         boxes: Tensor | None = None,
+        crops: Sequence[Tensor] | None = None,
     ) -> EmbeddingOutput:
         """Embed entries, see :meth:`AttributeEmbedder.forward`.
 
@@ -214,18 +224,19 @@ class IPAD(AttributeEmbedder):
             background: Compute the background features as well (Eq. 6).
             maps: Answer the map of every iteration.
             boxes: ``(B, 4)`` crops to use instead of those of the attention.
+            crops: Maps of each entry's crop, as :meth:`SemanticBranch.keep` made them, instead of cutting it again.
         """
         if branches not in ("both", "spatial"):
             raise ValueError(f"branches must be 'both' or 'spatial', got {branches!r}")
         image_index = check_entries(images, attribute_ids, image_index)
-        normalized = self.normalized(images)
-        spatial = self.spatial(self.trunk_input(normalized), attribute_ids, image_index, background)
+        spatial = self.spatial(self.feature_map(images), attribute_ids, image_index, background)
         attention = self.location(spatial.maps)
         semantic = None
         if branches == "both" and self.semantic is not None:
-            if boxes is None:
-                boxes = self.boxes(spatial.maps)
-            semantic = self.semantic(crop_regions(normalized, boxes, image_index, self.crop_size), attribute_ids)
+            if crops is None:
+                boxes = self.boxes(spatial.maps) if boxes is None else boxes
+                crops = self.crops(images, boxes, image_index)
+            semantic = self.semantic(crops, attribute_ids)
         return EmbeddingOutput(
             embedding=self.fuse(spatial.embedding, semantic),
             spatial=spatial.embedding,
@@ -235,6 +246,18 @@ class IPAD(AttributeEmbedder):
             attention_maps=spatial.maps if maps else None,
             boxes=boxes if semantic is not None else None,
         )
+
+    def crops(self, images: Tensor | FeatureMaps, boxes: Tensor, image_index: Tensor) -> Tensor:
+        """``(B, 3, crop_size, crop_size)`` regions of the images, normalized.
+
+        Raises:
+            ValueError: maps that were kept without their images.
+        """
+        if isinstance(images, FeatureMaps):
+            if images.images is None:
+                raise ValueError("images must be kept with the maps: the second branch cuts its crops from them")
+            images = images.images
+        return crop_regions(self.normalized(images), boxes, image_index, self.crop_size)
 
     def boxes(self, maps: Tensor) -> Tensor:
         """``(B, 4)`` crops of ``(B, iterations, h, w)`` maps, see :meth:`location`."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ipad_core._registry import register_model
 from ipad_core.backbones import build_trunk
+from ipad_core.feature_maps import FeatureMaps
 from ipad_core.layers import PositionMix
 from ipad_core.models.embedder import AttributeEmbedder, check_entries
 from ipad_core.output import EmbeddingOutput
@@ -44,11 +45,13 @@ class TripletNetwork(AttributeEmbedder):
         self.mix = PositionMix(self.trunk.num_features) if position_channels else nn.Identity()
         self.project = nn.Linear(self.trunk.num_features, embed_dim)
 
-    def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None) -> EmbeddingOutput:
+    def forward(
+        self, images: Tensor | FeatureMaps, attribute_ids: Tensor, image_index: Tensor | None = None
+    ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
         return EmbeddingOutput(F.normalize(self.pooled(images)[image_index], dim=1))
 
-    def pooled(self, images: Tensor) -> Tensor:
+    def pooled(self, images: Tensor | FeatureMaps) -> Tensor:
         """``(N, D)`` embedding of each image, not normalized."""
-        feature_map = self.mix(self.trunk(self.trunk_input(self.normalized(images))))
+        feature_map = self.mix(self.feature_map(images))
         return self.project(feature_map.mean(dim=(2, 3))).float()

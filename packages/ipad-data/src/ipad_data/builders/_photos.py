@@ -13,12 +13,14 @@ from typing import Any, ClassVar, Self
 from datasets import DatasetInfo, SplitGenerator
 
 from ipad_data.builders._base import AttributeDatasetBuilder, AttributeDatasetConfig, make_row, row_features
-from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
+from ipad_data.errors import DatasetFilesNotFoundError, DataWarning, LabelFileError
 from ipad_data.label_files import LabelledImage
 from ipad_data.regions import Regions
 from ipad_data.roles import ROLES, SPLITS, TRAIN
 from ipad_data.schema import AttributeSchema
-from ipad_data.splits import held_out_roles, random_splits, unanswered_note
+from ipad_data.splits import unanswered_note
+from ipad_data.stable_roles import stable_roles
+from ipad_data.stable_splits import Place, stable_splits
 from ipad_data.tables import LabelTable, TableRow
 
 MISSING = ("raise", "skip")
@@ -31,7 +33,7 @@ class PhotoConfig(AttributeDatasetConfig):
 
     Args:
         missing: ``raise`` stops where photos are missing; ``skip`` goes on without them and warns with their number.
-        seed: Of the drawn splits.
+        seed: Another seed, other splits.
     """
 
     missing: str = "raise"
@@ -48,9 +50,9 @@ class PhotoConfig(AttributeDatasetConfig):
 class PhotoBuilder(AttributeDatasetBuilder):
     """Base of builders whose labels are a :class:`~ipad_data.tables.LabelTable`.
 
-    Subclasses define ``table``, ``schema`` and ``locate_images``. A split that the table gives decides, else splits are
-    drawn 8:1:1; a role that it gives decides who is query and who gallery in validation and test, else they are drawn
-    1:4. Both draws are seeded and stratified by value.
+    Subclasses define ``table``, ``schema`` and ``locate_images``. A split that the table gives decides, else images are
+    divided 8:1:1; a role that it gives decides who is query and who gallery in validation and test, else they are
+    divided 1:4. Both by the seed and the image's name (see :mod:`~ipad_data.stable_splits`).
 
     Attributes:
         HAS_SUBJECT: Whether rows say where the person is (see :func:`~ipad_data.builders._base.row_features`).
@@ -90,18 +92,24 @@ class PhotoBuilder(AttributeDatasetBuilder):
         return DatasetInfo(description=type(self).__doc__, features=features)
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
-        found, absent = self.locate_images()
-        if absent:
-            self._answer_missing(found, absent)
-        labelled = [(row, path) for row, path in found if row.values]
-        if not labelled:
-            raise LabelFileError.at(self.table.path, None, "no image has both a file and a label")
+        labelled = self.labelled(self.found_images())
         regions = {str(path): row.regions for row, path in labelled}
         return [
             SplitGenerator(split, gen_kwargs={"images": [(image, regions[image.name]) for image in images]})
             for split, images in self.divide(labelled).items()
             if images
         ]
+
+    def found_images(self) -> list[tuple[TableRow, Path]]:
+        """Rows whose image is there, with its path; those whose image is not are answered by the option ``missing``.
+
+        Raises:
+            DatasetFilesNotFoundError: images are missing, and ``missing`` is ``raise``, or all are.
+        """
+        found, absent = self.locate_images()
+        if absent:
+            self._answer_missing(found, absent)
+        return found
 
     def _answer_missing(self, found: Sequence[tuple[TableRow, Path]], absent: Sequence[TableRow]) -> None:
         what, looked, how = self.missing_advice(absent)
@@ -110,29 +118,61 @@ class PhotoBuilder(AttributeDatasetBuilder):
         if self.config.missing == "raise" or not found:
             go_on = " missing='skip' goes on without them." if found else ""
             raise DatasetFilesNotFoundError.explain(what, looked, f"{listed}\n  {how}{go_on}")
-        warnings.warn(f"{what} are not there and were skipped. {listed}", stacklevel=3)
+        warnings.warn(f"{what} are not there and were skipped. {listed}", DataWarning, stacklevel=3)
+
+    def labelled(self, rows: Sequence[tuple[TableRow, Path]]) -> list[tuple[TableRow, Path]]:
+        """The rows that have a label. Warns with the number of those that have none.
+
+        Raises:
+            LabelFileError: none has.
+        """
+        if bare := [row.image for row, _ in rows if not row.values]:
+            more = ", ..." if len(bare) > _NAMED else ""
+            note = (
+                f"{len(bare)} of {len(rows)} images have no label and are left out: {', '.join(bare[:_NAMED])}{more}"
+            )
+            warnings.warn(f"{self.table.path}: {note}", DataWarning, stacklevel=2)
+        if len(bare) == len(rows):
+            raise LabelFileError.at(self.table.path, None, "no image has both a file and a label")
+        return [(row, path) for row, path in rows if row.values]
+
+    @property
+    def kept_places(self) -> dict[str, Place]:
+        """Places that images, by their names in the table, had before and keep."""
+        return {}
 
     def divide(self, rows: Sequence[tuple[TableRow, Path]]) -> dict[str, list[LabelledImage]]:
-        """Splits of images by their labels: those that the table gives, else random ones. Warns about what is too rare.
+        """Splits of images: those that the table gives, else by their names. Warns about what is too rare.
 
         Raises:
             LabelFileError: a value that the schema does not have.
         """
         entries = [self._entries(row) for row, _ in rows]
         for note in self._rarity_notes(entries):
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, DataWarning, stacklevel=2)
         if rows[0][0].split is None:
-            names = [str(path) for _, path in rows]
-            pairs = ([[pair[i] for pair in found] for found in entries] for i in (0, 1))
-            splits = random_splits(names, *pairs, seed=self.config.seed)
+            splits = self.draw_splits(rows, *([[pair[i] for pair in found] for found in entries] for i in (0, 1)))
         else:
             splits = self._given_splits(rows, entries)
             if empty := [split for split, images in splits.items() if not images]:
                 note = "no images for the given split of %s; splits are drawn where none are given"
-                warnings.warn(f"{self.table.path}: {note % ' and '.join(empty)}", stacklevel=2)
+                warnings.warn(f"{self.table.path}: {note % ' and '.join(empty)}", DataWarning, stacklevel=2)
         if note := unanswered_note(splits, self.schema):
-            warnings.warn(f"{self.table.path}: {note}", stacklevel=2)
+            warnings.warn(f"{self.table.path}: {note}", DataWarning, stacklevel=2)
         return splits
+
+    def draw_splits(
+        self,
+        rows: Sequence[tuple[TableRow, Path]],
+        attribute_ids: Sequence[Sequence[int]],
+        value_ids: Sequence[Sequence[int]],
+    ) -> dict[str, list[LabelledImage]]:
+        """Splits of images that the table gives none of; images are named by their paths."""
+        paths = {row.name: str(path) for row, path in rows}
+        splits = stable_splits(list(paths), attribute_ids, value_ids, self.config.seed, self.kept_places)
+        return {
+            split: [image._replace(name=paths[image.name]) for image in images] for split, images in splits.items()
+        }
 
     def _generate_examples(
         self, images: Sequence[tuple[LabelledImage, Regions]]
@@ -166,7 +206,7 @@ class PhotoBuilder(AttributeDatasetBuilder):
         for split in SPLITS:
             members = [i for i, (row, _) in enumerate(rows) if row.split == split]
             labels = ([[pair[k] for pair in entries[i]] for i in members] for k in (0, 1))
-            drawn = held_out_roles(*labels, self.config.seed)
+            drawn = stable_roles([rows[i][0].name for i in members], *labels, self.config.seed)
             splits[split] = []
             for image_id, (i, role) in enumerate(zip(members, drawn, strict=True)):
                 row, path = rows[i]

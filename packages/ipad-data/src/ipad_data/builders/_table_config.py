@@ -31,6 +31,8 @@ class TableConfig(PhotoConfig):
         schema: ``{attribute: [values]}``, or the path of a JSON file of it; when None, inferred from the table, without
             attributes that have fewer than two values.
         boxes: JSON file ``{photo: {attribute: box}}``, relative to ``data_dir``, where boxes are in a file of their own.
+        splits: CSV file, relative to ``data_dir``, of splits to keep, as ``ipad-data splits table DIR --out OUT`` writes it:
+            ``file_name``, ``split`` and ``role``. Images that it does not name are divided by their names.
         box_format: ``shares``: boxes are x0, y0, x1, y1 within [0, 1]; ``pixels``: they are in pixels of the photo.
 
     Raises:
@@ -46,6 +48,7 @@ class TableConfig(PhotoConfig):
     label_name: str = "label"
     schema: Mapping[str, Sequence[str]] | str | None = None
     boxes: str | None = None
+    splits: str | None = None
     box_format: str = "shares"
 
     def __post_init__(self) -> None:
@@ -88,6 +91,10 @@ class TableConfig(PhotoConfig):
     def boxes_path(self) -> Path | None:
         """The JSON file of boxes, if there is one."""
         return None if self.boxes is None else self._existing("boxes", self.boxes, Path.is_file)
+
+    def splits_path(self) -> Path | None:
+        """The CSV file of splits to keep, if there is one."""
+        return None if self.splits is None else self._existing("splits", self.splits, Path.is_file)
 
     def _existing(self, option: str, name: str | os.PathLike[str], there: Callable[[Path], bool]) -> Path:
         path = self.folder / Path(name).expanduser()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +14,7 @@ from ipad_data.ccp_files import IMAGE_LEVEL, LABEL_LIST, PHOTOS, SCHEMA, annotat
 from ipad_data.errors import DatasetFilesNotFoundError
 from ipad_data.label_files import LabelledImage
 from ipad_data.schema import AttributeSchema
+from ipad_data.splits import random_splits
 from ipad_data.tables import LabelTable, TableRow
 
 HOW_TO_GET = "`git clone https://github.com/bearpaw/clothing-co-parsing` fetches it (131 MB, Apache 2.0)."
@@ -82,10 +83,14 @@ class CCP(PhotoBuilder):
         kept = {str(path) for _, path in rows}
         return {split: [image for image in images if image.name in kept] for split, images in splits.items()}
 
-    def _rarity_notes(self, entries: Sequence[Sequence[tuple[int, int]]]) -> Iterator[str]:
-        if empty := [Path(row.image).stem for row in self.table.rows if not row.values]:
-            yield f"photos left out because nothing is annotated in them: {len(empty)} ({', '.join(empty[:5])})"
-        yield from super()._rarity_notes(entries)
+    def draw_splits(
+        self,
+        rows: Sequence[tuple[TableRow, Path]],
+        attribute_ids: Sequence[Sequence[int]],
+        value_ids: Sequence[Sequence[int]],
+    ) -> dict[str, list[LabelledImage]]:
+        """Splits drawn over all images at once, which divides every value as exactly as can be."""
+        return random_splits([str(path) for _, path in rows], attribute_ids, value_ids, self.config.seed)
 
 
 def _not_found(what: str, path: Path) -> DatasetFilesNotFoundError:

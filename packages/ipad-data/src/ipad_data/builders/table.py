@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,12 +16,14 @@ from ipad_data.errors import ImageDecodeError, LabelFileError
 from ipad_data.label_text import read_json
 from ipad_data.regions import Regions, as_shares
 from ipad_data.schema import AttributeSchema
+from ipad_data.stable_splits import Place
 from ipad_data.tables import (
     LabelTable,
     PhotoFinder,
     TableRow,
     add_boxes,
     join_tables,
+    read_kept_splits,
     read_label_table,
     read_value_folders,
     where_else,
@@ -32,13 +35,14 @@ class Table(PhotoBuilder):
     """Builder of photos with a CSV, JSON lines or Parquet table, or in folders named after values."""
 
     BUILDER_CONFIG_CLASS = TableConfig
-    VERSION = Version("2.0.0")
+    VERSION = Version("3.0.0")
 
     @classmethod
     def annotation_files(cls, config: TableConfig) -> list[Path]:
-        """The tables, the schema's file and the file of boxes, as far as they are there."""
+        """The tables and the files of the schema, of boxes and of splits, as far as they are there."""
         files = [table.path for table in config.find_tables()]
-        return [*files, *(path for path in (config.schema_path(), config.boxes_path()) if path is not None)]
+        others = (config.schema_path(), config.boxes_path(), config.splits_path())
+        return [*files, *(path for path in others if path is not None)]
 
     @classmethod
     def image_folders(cls, config: TableConfig) -> list[Path]:
@@ -49,7 +53,11 @@ class Table(PhotoBuilder):
 
     @cached_property
     def table(self) -> LabelTable:
-        """The table as read; where it also gives the schema, without the attributes that have fewer than two values."""
+        """The table as read; where it also gives the schema, without the attributes that have fewer than two values.
+
+        Raises:
+            LabelFileError: it breaks its format, or it gives splits while others are to be kept.
+        """
         config, found = self.config, self.config.find_tables()
         if found:
             options = config.image_column, config.attributes, config.value_separator
@@ -57,6 +65,8 @@ class Table(PhotoBuilder):
             table = tables[0] if len(tables) == 1 else join_tables(config.folder, tables)
         else:
             table = read_value_folders(config.folder_of_values(), config.label_name, config.attributes)
+        if config.splits is not None and any(row.split is not None for row in table.rows):
+            raise LabelFileError.at(table.path, None, f"gives splits itself; load it without splits={config.splits!r}")
         if (boxes := config.boxes_path()) is not None:
             table = add_boxes(table, boxes)
         return table.without_constants() if config.schema is None else table
@@ -68,6 +78,16 @@ class Table(PhotoBuilder):
         if path is not None:
             return _schema_in_file(path)
         return self.table.infer_schema() if self.config.schema is None else AttributeSchema(self.config.schema)
+
+    @cached_property
+    def kept_places(self) -> dict[str, Place]:
+        """Places of the images that the file of splits names.
+
+        Raises:
+            LabelFileError: the file breaks its format, or no image of it is in the table.
+        """
+        path = self.config.splits_path()
+        return {} if path is None else read_kept_splits(path, self.table)
 
     def locate_images(self) -> tuple[list[tuple[TableRow, Path]], list[TableRow]]:
         """Rows whose image is there, with its path and with boxes in shares of the photo; and the other rows.
@@ -83,10 +103,11 @@ class Table(PhotoBuilder):
                 if path is None:
                     absent.append(row)
                     continue
-                if path in places:
-                    raise ValueError(f"image {row.image!r} comes twice, first at {places[path]}")
+                real = os.path.realpath(path)
+                if real in places:
+                    raise ValueError(f"image {row.image!r} comes twice, first at {places[real]}")
                 found.append((self._with_shares(row, path), path))
-                places[path] = row.place
+                places[real] = row.place
             except ImageDecodeError as error:
                 raise LabelFileError.at(
                     row.place, None, f"the size of a photo with boxes is not known: {error}"

@@ -47,12 +47,10 @@ def _examine_labels(diagnosis: Diagnosis, report: ProtocolReport, builder_class:
     )
     if absent and not found:
         diagnosis.notes.append(reader.missing_advice(absent)[-1])
-    labelled = [(row, path) for row, path in found if row.values]
+    labelled = reader.labelled(found) if found else []
     splits = reader.divide(labelled) if labelled else {}
     images = [image for members in splits.values() for image in members]
     report.attributes[diagnosis.dataset] = count_values(images, reader.schema)
-    if len(labelled) < len(found):
-        diagnosis.notes.append(f"{len(found) - len(labelled)} images have no label and are left out")
     if boxes := sum(bool(row.regions.boxes) for row, _ in labelled):
         diagnosis.notes.append(f"{boxes} images have boxes")
     given = "given" if labelled and labelled[0][0].split is not None else "drawn"

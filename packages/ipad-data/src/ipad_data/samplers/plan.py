@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -58,6 +59,31 @@ class EpochPlans(Sampler[BatchPlan]):
     def __iter__(self) -> Iterator[BatchPlan]:
         for step in range(self.start_step, self.sampler.steps_per_epoch):
             yield self.sampler.plan(self.epoch, step, self.rank, self.world_size)
+
+
+class EndlessPlans(Sampler[BatchPlan]):
+    """Plans of one epoch after the other, without end: a ``sampler`` for a ``DataLoader`` whose workers live on.
+
+    Args:
+        sampler: Where the plans come from.
+        start_step: Step to begin with, counted over all epochs: step 0 of epoch 1 is ``sampler.steps_per_epoch``.
+        rank, world_size: Which share of each batch to plan.
+
+    Raises:
+        ValueError: a negative ``start_step``, or a rank that does not exist.
+    """
+
+    def __init__(self, sampler: PlanSampler, start_step: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        if start_step < 0:
+            raise ValueError(f"start_step must be at least 0, got {start_step}")
+        check_rank(rank, world_size)
+        self.sampler, self.start_step = sampler, start_step
+        self.rank, self.world_size = rank, world_size
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        for position in itertools.count(self.start_step):
+            epoch, step = divmod(position, self.sampler.steps_per_epoch)
+            yield self.sampler.plan(epoch, step, self.rank, self.world_size)
 
 
 def plans(

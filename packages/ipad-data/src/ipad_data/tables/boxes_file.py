@@ -6,10 +6,10 @@ import warnings
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from ipad_data.errors import LabelFileError
+from ipad_data.errors import DataWarning, LabelFileError
 from ipad_data.label_text import read_json
 from ipad_data.regions import Regions, parse_boxes
-from ipad_data.tables.label_table import LabelTable
+from ipad_data.tables.label_table import LabelTable, one_spelling
 
 
 def add_boxes(table: LabelTable, path: Path) -> LabelTable:
@@ -26,11 +26,11 @@ def add_boxes(table: LabelTable, path: Path) -> LabelTable:
         raise LabelFileError.at(path, None, "expected an object {photo: {attribute: [x0, y0, x1, y1]}}")
     numbers: dict[str, set[int]] = {}
     for number, row in enumerate(table.rows):
-        for key in (row.image, PurePosixPath(row.image.replace("\\", "/")).stem):
+        for key in (row.name, PurePosixPath(row.name).stem):
             numbers.setdefault(key, set()).add(number)
     rows, unknown = list(table.rows), []
     for photo, of_photo in boxes.items():
-        found = sorted(numbers.get(photo, ()))
+        found = sorted(numbers.get(photo) or numbers.get(one_spelling(photo), ()))
         if len(found) > 1:
             names = ", ".join(table.rows[number].image for number in found[:3])
             raise LabelFileError.at(path, None, f"{photo!r} may be any of {names}; call photos by their full names")
@@ -47,5 +47,5 @@ def add_boxes(table: LabelTable, path: Path) -> LabelTable:
         text = f"{len(unknown)} of {len(boxes)} photos are not in {table.path}, e.g. {', '.join(unknown[:3])}"
         if len(unknown) == len(boxes):
             raise LabelFileError.at(path, None, text)
-        warnings.warn(f"{path}: {text}", stacklevel=2)
+        warnings.warn(f"{path}: {text}", DataWarning, stacklevel=2)
     return replace(table, rows=rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ipad_data.errors import LabelFileError
 from ipad_data.regions import Regions
@@ -34,6 +34,16 @@ class TableRow:
     split: str | None = None
     role: str | None = None
     regions: Regions = field(default_factory=Regions)
+
+    @property
+    def name(self) -> str:
+        """The image name in one spelling, whatever the slashes and with ``./`` left out."""
+        return one_spelling(self.image)
+
+
+def one_spelling(image: str) -> str:
+    """An image name with forward slashes and without ``./``."""
+    return str(PurePosixPath(image.replace("\\", "/")))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from ipad_data.tables.table_files import read_table_file
 
 IMAGE_COLUMNS = ("file_name", "image", "path", "filename", "file", "image_path")
 SPLIT_COLUMN, ROLE_COLUMN, BOXES_COLUMN, BOX_SUFFIX = "split", "role", "boxes", "_box"
+QUERY_FLAG, GALLERY_FLAG = "is_query", "is_gallery"  # as open-metric-learning has the roles
+_ROLES = (ROLE_COLUMN, QUERY_FLAG, GALLERY_FLAG)
 _ROLE_NAMES = {"query": "query", "gallery": "gallery", "candidate": "gallery"}
 
 Cells = Mapping[str, Any]
@@ -32,22 +34,26 @@ def read_label_table(
     """Read a CSV, JSON lines or Parquet file of labels.
 
     Empty fields, null and missing keys mean "not labelled". Numbers and booleans become their text, a list holds
-    several values. Boxes come as an object ``boxes`` of attribute -> box, or as columns ``<attribute>_box``.
+    several values. Boxes come as an object ``boxes`` of attribute -> box, or as columns ``<attribute>_box``. A column
+    ``split`` gives the split; a column ``role``, or the columns ``is_query`` and ``is_gallery``, say who is query and who
+    gallery in validation and test.
 
     Args:
         path: The file.
         image_column: Column of the image names; when None, the first of ``IMAGE_COLUMNS`` that the file has.
-        attributes: Columns that are attributes; when None, all but those of image, split, role and boxes.
+        attributes: Columns that are attributes, whatever their names; when None, all but those of image, split, role and
+            boxes.
         value_separator: What separates several values of an attribute in a text; when None, a text is one value.
         split: Split that the file's folder stands for.
 
     Raises:
         LabelFileError: with file, and line or row: a file that cannot be read, a missing column, no rows, no image name,
-            an image that comes twice, an unknown split or role, a value that is no text, a faulty box.
+            an image that comes twice (in any spelling), roles without splits, an unknown split or role, a value that is no
+            text, a faulty box.
     """
     file = read_table_file(path)
     try:
-        columns = _Columns.choose(file.columns, image_column, attributes, value_separator)
+        columns = _Columns.choose(file.columns, image_column, attributes, value_separator, split is not None)
     except ValueError as error:
         raise LabelFileError.at(file.head, None, str(error)) from None
     rows: list[TableRow] = []
@@ -57,9 +63,9 @@ def read_label_table(
             row = columns.parse(cells, place, path.parent, split)
         except ValueError as error:
             raise LabelFileError.at(place, None, str(error)) from None
-        if row.image in places:
-            raise LabelFileError.at(place, None, f"image {row.image!r} comes twice, first at {places[row.image]}")
-        places[row.image] = place
+        if row.name in places:
+            raise LabelFileError.at(place, None, f"image {row.image!r} comes twice, first at {places[row.name]}")
+        places[row.name] = place
         rows.append(row)
     if not rows:
         raise LabelFileError.at(path, None, "holds no images")
@@ -68,25 +74,44 @@ def read_label_table(
 
 @dataclass(frozen=True)
 class _Columns:
-    """What the columns of a table are; ``boxes`` maps a column of boxes to the attribute that they belong to."""
+    """What the columns of a table are; ``boxes`` maps a column of boxes to the attribute that they belong to, ``special``
+    are those of split and role.
+    """
 
     image: str
     attributes: tuple[str, ...]
     others: tuple[str, ...]
     boxes: dict[str, str]
+    special: tuple[str, ...]
     value_separator: str | None
 
     @classmethod
     def choose(
-        cls, names: list[str], image: str | None, attributes: Sequence[str] | None, value_separator: str | None
+        cls,
+        names: list[str],
+        image: str | None,
+        attributes: Sequence[str] | None,
+        value_separator: str | None,
+        has_split: bool,
     ) -> Self:
-        """Raises ``ValueError`` where the table lacks a column."""
+        """Raises ``ValueError`` where the table lacks a column, or has roles that no split goes with."""
         names_of = f"{', '.join(IMAGE_COLUMNS)}, or the one named by image_column"
         wanted = f"{image!r} of image names" if image else f"of image names ({names_of})"
         image = image or next((name for name in IMAGE_COLUMNS if name in names), None)
         if image not in names:
             raise ValueError(f"expected a column {wanted}, got columns {', '.join(names)}")
-        free = [name for name in names if name not in (image, SPLIT_COLUMN, ROLE_COLUMN)]
+        special = [name for name in (SPLIT_COLUMN, *_ROLES) if name in names and name not in (attributes or ())]
+        roles = [name for name in special if name != SPLIT_COLUMN]
+        if roles and not has_split and SPLIT_COLUMN not in special:
+            raise ValueError(
+                f"column {roles[0]!r} gives roles, which need a column {SPLIT_COLUMN!r} of train, validation and test; add "
+                "it, or leave out the roles. If it is an attribute, name the attributes with attributes=[...]"
+            )
+        if ROLE_COLUMN in roles and len(roles) > 1:
+            raise ValueError(
+                f"columns {', '.join(map(repr, roles))} all give roles; leave out {ROLE_COLUMN!r} or the others"
+            )
+        free = [name for name in names if name not in (image, *special)]
         if unknown := [name for name in attributes or () if name not in free]:
             near = get_close_matches(unknown[0], free) or free
             raise ValueError(f"no column {unknown[0]!r}; did you mean one of: {', '.join(near)}?")
@@ -107,7 +132,8 @@ class _Columns:
         chosen = tuple(candidates if attributes is None else attributes)
         if not chosen or not all(chosen):
             raise ValueError(f"expected a named column per attribute, got columns {', '.join(names)!r}")
-        return cls(image, chosen, tuple(name for name in candidates if name not in chosen), boxes, value_separator)
+        others = tuple(name for name in candidates if name not in chosen)
+        return cls(image, chosen, others, boxes, tuple(special), value_separator)
 
     def parse(self, cells: Cells, place: str, folder: Path, split: str | None) -> TableRow:
         """One image. Raises ``ValueError`` where a cell holds what it must not."""
@@ -118,14 +144,37 @@ class _Columns:
         for attribute in self.attributes:
             if names := _value_names(attribute, cells.get(attribute), self.value_separator):
                 values[attribute] = names
-        said = _choice(cells, SPLIT_COLUMN, SPLIT_NAMES)
-        if SPLIT_COLUMN in cells and said is None:
-            raise ValueError(f"no {SPLIT_COLUMN} given; it must be one of: {', '.join(SPLIT_NAMES)}")
-        if split is not None and said not in (None, split):
-            raise ValueError(f"the folder {folder.name!r} stands for {split}, but column {SPLIT_COLUMN!r} says {said}")
-        split = split or said
-        role = _choice(cells, ROLE_COLUMN, _ROLE_NAMES) if split != "train" else None
+        split = self._parse_split(cells, folder, split)
+        role = self._parse_role(cells) if split != "train" else None
         return TableRow(place, folder, image.strip(), values, split, role, Regions(self._parse_boxes(cells)))
+
+    def _parse_split(self, cells: Cells, folder: Path, of_folder: str | None) -> str | None:
+        if SPLIT_COLUMN not in self.special:
+            return of_folder
+        said = _choice(cells, SPLIT_COLUMN, SPLIT_NAMES)
+        if of_folder is None and said is None:
+            raise ValueError(f"no {SPLIT_COLUMN} given; it must be one of: {', '.join(SPLIT_NAMES)}")
+        if of_folder is not None and said not in (None, of_folder):
+            raise ValueError(
+                f"the folder {folder.name!r} stands for {of_folder}, but column {SPLIT_COLUMN!r} says {said}"
+            )
+        return of_folder or said
+
+    def _parse_role(self, cells: Cells) -> str | None:
+        if ROLE_COLUMN in self.special:
+            return _choice(cells, ROLE_COLUMN, _ROLE_NAMES)
+        flags = {column: _flag(cells, column) for column in (QUERY_FLAG, GALLERY_FLAG) if column in self.special}
+        if all(flag is None for flag in flags.values()):
+            return None
+        query = flags.get(QUERY_FLAG, not flags.get(GALLERY_FLAG))
+        gallery = flags.get(GALLERY_FLAG, not flags.get(QUERY_FLAG))
+        if bool(query) == bool(gallery):
+            which = "both" if query else "neither"
+            raise ValueError(
+                f"{QUERY_FLAG} and {GALLERY_FLAG}: one of them must be true, got {which}. An image that is both would find "
+                "itself; without the two columns queries are drawn"
+            )
+        return "query" if query else "gallery"
 
     def _parse_boxes(self, cells: Cells) -> dict[str, list[Box]]:
         written = {attribute: cells.get(column) for column, attribute in self.boxes.items()}
@@ -165,3 +214,14 @@ def _choice(cells: Cells, column: str, names: dict[str, str]) -> str | None:
     if not isinstance(text, str) or text.lower() not in names:
         raise ValueError(f"{column} must be one of {', '.join(names)}; got {text!r:.40}")
     return names[text.lower()]
+
+
+def _flag(cells: Cells, column: str) -> bool | None:
+    """True or false, as tables have them; None where the cell is empty."""
+    cell = cells.get(column)
+    if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)):
+        return None
+    text = str(cell).lower().removesuffix(".0")
+    if text not in ("true", "false", "1", "0"):
+        raise ValueError(f"{column} must be true or false, got {cell!r:.40}")
+    return text in ("true", "1")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ipad_data.errors import DatasetFilesNotFoundError
 from ipad_data.roles import SPLIT_NAMES
+from ipad_data.tables.kept_splits import KEPT_SPLITS
 from ipad_data.tables.table_files import TABLE_SUFFIXES
 
 
@@ -19,7 +20,7 @@ class FoundTable(NamedTuple):
 
 def find_tables(folder: Path) -> list[FoundTable]:
     """The table of a folder: ``labels.*``, else ``metadata.*``, else the ``metadata.*`` of its split folders, else the only
-    table there is.
+    table there is. A ``splits.csv`` beside another table is not meant.
 
     Returns:
         One table, one for each split folder, or none where the folder has no table.
@@ -39,11 +40,12 @@ def find_tables(folder: Path) -> list[FoundTable]:
 
 
 def _tables(folder: Path) -> list[Path]:
-    return sorted(
+    tables = sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in TABLE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
+    return [path for path in tables if path.name != KEPT_SPLITS] or tables
 
 
 def _single(tables: list[Path], folder: Path) -> FoundTable:

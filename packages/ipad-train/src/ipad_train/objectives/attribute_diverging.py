@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from ipad_core import IPAD
-from ipad_core.layers import crop_regions
 from ipad_core.losses import ForegroundBackgroundLoss
 from ipad_train.config import LossConfig
 from ipad_train.objectives.clusters import BranchClusters
@@ -33,10 +32,12 @@ class AttributeDiverging(nn.Module):
         self.model = model
         self.weights = losses
         self.train_spatial = train_spatial
-        self.triplets = EntryTriplets(sampler, losses.margin, anchor_views)
+        self.triplets = EntryTriplets(
+            sampler, losses.margin, anchor_views, losses.average, model.options["num_attributes"]
+        )
         self.contrast = ForegroundBackgroundLoss(losses.temperature, losses.background_weight)
         self.clusters = clusters
-        self._crops: dict[str, torch.Tensor] = {}
+        self._boxes: torch.Tensor | None = None  # of the step in progress
         if not train_spatial:  # else the trunk's frozen stages stay so
             model.spatial.requires_grad_(False)
 
@@ -58,18 +59,20 @@ class AttributeDiverging(nn.Module):
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Weighted sum of the losses, and its parts before weighting."""
-        output = self.model(batch["images"], batch["attribute_ids"], batch["image_index"], background=True)
-        if self.clusters is not None and not self.train_spatial:
-            self._crops = {"boxes": output.boxes}
+        output = self.model(
+            batch["images"], batch["attribute_ids"], batch["image_index"], background=True, crops=batch.get("crops")
+        )
+        self._boxes = output.boxes
         weights = self.weights
         ids = (batch["attribute_ids"], batch["value_ids"])
+        triplet_semantic, active = self.triplets(output.semantic, batch)
         parts = {
-            "triplet_semantic": self.triplets(output.semantic, batch),
+            "triplet_semantic": triplet_semantic,
             "contrast": self.contrast(output.spatial, output.semantic, output.background, *ids),
         }
         loss = weights.semantic_weight * parts["triplet_semantic"] + weights.contrast_weight * parts["contrast"]
         if self.train_spatial:
-            parts["triplet_spatial"] = self.triplets(output.spatial, batch)
+            parts["triplet_spatial"], _ = self.triplets(output.spatial, batch)
             loss = loss + parts["triplet_spatial"]
         if self.clusters is not None and self.clusters.started:
             parts["centers_semantic"] = self.clusters.loss("semantic", output.semantic, batch)
@@ -77,15 +80,14 @@ class AttributeDiverging(nn.Module):
             if self.train_spatial:
                 parts["centers_spatial"] = self.clusters.loss("spatial", output.spatial, batch)
                 loss = loss + weights.spatial_center_weight * parts["centers_spatial"]
-        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
+        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}, **active}
 
     @torch.no_grad()
     def after_step(self, batch: dict[str, torch.Tensor], step: int) -> list[str]:
         """Move the momentum encoder, queue its features of the batch, refresh the centers when due."""
         if self.clusters is None:
             return []
-        if not self.train_spatial:  # IP-SP and its momentum copy are one: the step's crops serve both
-            normalized = self.model.normalized(batch["images"])
-            crops = crop_regions(normalized, self._crops["boxes"], batch["image_index"], self.model.crop_size)
-            self._crops = {"crops": crops}
-        return self.clusters.after_step(self.model, batch, self._crops, step)
+        crops = batch.get("crops")
+        if crops is None and not self.train_spatial:  # IP-SP is its own momentum copy: the step's boxes serve both
+            crops = self.model.crops(batch["images"], self._boxes, batch["image_index"])
+        return self.clusters.after_step(self.model, batch, crops, step)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -70,13 +72,13 @@ class BranchClusters(nn.Module):
         return self.center_loss(embeddings, centers.centers, centers.valid, batch["value_ids"])
 
     @torch.no_grad()
-    def after_step(self, model: IPAD, batch: dict[str, torch.Tensor], crops: dict, step: int) -> list[str]:
+    def after_step(self, model: IPAD, batch: dict[str, Any], crops: Any, step: int) -> list[str]:
         """Follow the network by a step, queue the batch's features, refresh the centers, decide on the start.
 
         Args:
             model: The network after its optimizer step.
             batch: What it was trained on.
-            crops: ``normalized`` images and ``boxes`` of the step, for a frozen IP-SP.
+            crops: Of the step, or their kept maps; for a frozen IP-SP, which is its own momentum copy.
             step: Step of the stage just done, from 0.
         """
         if self.train_spatial:
@@ -85,7 +87,7 @@ class BranchClusters(nn.Module):
             features = {"spatial": output.spatial, "semantic": output.semantic}
         else:
             self.momentum.update(model.semantic)
-            features = {"semantic": self.momentum(crops["crops"], batch["attribute_ids"])}
+            features = {"semantic": self.momentum(crops, batch["attribute_ids"])}
         names = list(features)
         value_ids, *gathered = gather_entries(batch["value_ids"], *(features[name] for name in names))
         for name, feature in zip(names, gathered, strict=True):

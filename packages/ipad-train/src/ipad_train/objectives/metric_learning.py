@@ -17,20 +17,24 @@ class MetricLearning(nn.Module):
             triplet that the labelled entries of the batch form within an attribute.
         margin: Required similarity gap, cosine units.
         anchor_views: Augmented views of each anchor that a triplet batch holds.
+        average: Of dense batches, see :class:`ipad_core.losses.BatchAllTripletLoss`.
     """
 
-    def __init__(self, model: nn.Module, sampler: str, margin: float, anchor_views: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, sampler: str, margin: float, anchor_views: int = 0, average: str = "triplets"
+    ) -> None:
         super().__init__()
         self.model = model
         self.two_branches = hasattr(model, "spatial")
-        self.triplets = EntryTriplets(sampler, margin, anchor_views)
+        self.triplets = EntryTriplets(sampler, margin, anchor_views, average, model.options["num_attributes"])
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Loss of a batch."""
         options = {"branches": "spatial", "background": False} if self.two_branches else {}
         output = self.model(batch["images"], batch["attribute_ids"], batch["image_index"], **options)
         embedding = output.spatial if self.two_branches else output.embedding
-        return {"loss": self.triplets(embedding, batch)}
+        loss, active = self.triplets(embedding, batch)
+        return {"loss": loss, **active}
 
     def after_step(self, batch: dict[str, torch.Tensor], step: int) -> list[str]:
         """Nothing to do between steps."""
@@ -40,16 +44,40 @@ class MetricLearning(nn.Module):
 class EntryTriplets(nn.Module):
     """Eq. 14 over a batch of either kind. Each view of an anchor forms a triplet with its positive and negative."""
 
-    def __init__(self, sampler: str, margin: float, anchor_views: int = 0) -> None:
+    def __init__(self, sampler: str, margin: float, anchor_views: int, average: str, num_attributes: int) -> None:
         super().__init__()
-        self.anchor_views = anchor_views
+        self.anchor_views, self.num_attributes = anchor_views, num_attributes
         self.stacked = sampler == "triplet"
-        self.loss = TripletLoss(margin) if self.stacked else BatchAllTripletLoss(margin)
+        self.loss = TripletLoss(margin) if self.stacked else BatchAllTripletLoss(margin, average)
 
-    def forward(self, embeddings: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Scalar loss of ``(B, D)`` embeddings."""
+    def forward(
+        self, embeddings: torch.Tensor, batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Scalar loss of ``(B, D)`` embeddings, and the share of active triplets of each attribute.
+
+        The shares are named ``active/<attribute id>``; an attribute without a triplet in the batch has NaN. An attribute
+        that stays near the share it began with has not found what tells its values apart.
+        """
         if self.stacked:
             anchors, positives, negatives, *views = embeddings.chunk(3 + self.anchor_views)
             times = (1 + self.anchor_views, 1)
-            return self.loss(torch.cat([anchors, *views]), positives.repeat(times), negatives.repeat(times))
-        return self.loss(embeddings, batch["attribute_ids"], batch["value_ids"], batch["image_ids"])
+            anchors, positives, negatives = (
+                torch.cat([anchors, *views]),
+                positives.repeat(times),
+                negatives.repeat(times),
+            )
+            loss = self.loss(anchors, positives, negatives)
+            with torch.no_grad():
+                similarity = nn.functional.cosine_similarity
+                gap = similarity(anchors, positives) - similarity(anchors, negatives)
+                owner = batch["attribute_ids"][: len(gap)]
+                ones = torch.ones_like(gap)
+                triplets = ones.new_zeros(self.num_attributes).index_add(0, owner, ones)
+                active = ones.new_zeros(self.num_attributes).index_add(0, owner, (gap < self.loss.margin).to(ones))
+        else:
+            sums, active, triplets = self.loss.by_attribute(
+                embeddings, batch["attribute_ids"], batch["value_ids"], batch["image_ids"], self.num_attributes
+            )
+            loss = self.loss.reduce(sums, active)
+        shares = (active / triplets).detach().float()
+        return loss, {f"active/{attribute}": share for attribute, share in enumerate(shares)}

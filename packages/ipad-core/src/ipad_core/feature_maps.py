@@ -1,0 +1,50 @@
+"""What a trunk made of images, kept: it can be asked for other attributes without running the trunk again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class FeatureMaps:
+    """The maps of a trunk's stages for N images. Every network takes them in place of the images.
+
+    Args:
+        stages: One map ``(N, C, h, w)`` for each stage that the trunk reads, in its order, before they are joined.
+        images: The images themselves, ``(N, 3, H, W)``; only a second branch needs them, to cut its crops from.
+
+    Raises:
+        ValueError: no map, or maps or images of different numbers.
+
+    Example:
+        >>> kept = model.keep(images)  # doctest: +SKIP
+        >>> collar = model.encode(kept, torch.zeros(len(kept), dtype=torch.int64))  # doctest: +SKIP
+    """
+
+    def __init__(self, stages: Sequence[Tensor], images: Tensor | None = None) -> None:
+        counts = {len(part) for part in [*stages, *([] if images is None else [images])]}
+        if not stages or len(counts) != 1:
+            raise ValueError(f"stages and images must be of one number of images, got {sorted(counts)}")
+        self.stages, self.images = list(stages), images
+
+    def __len__(self) -> int:
+        return len(self.stages[0])
+
+    def __getitem__(self, index: Any) -> FeatureMaps:
+        return FeatureMaps(
+            [stage[index] for stage in self.stages], None if self.images is None else self.images[index]
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the maps lie."""
+        return self.stages[0].device
+
+    def to(self, *args: Any, **options: Any) -> FeatureMaps:
+        """As :meth:`torch.Tensor.to`; a dtype applies to the maps and leaves the images as they are."""
+        moved = [stage.to(*args, **options) for stage in self.stages]
+        images = None if self.images is None else self.images.to(moved[0].device)
+        return FeatureMaps(moved, images)

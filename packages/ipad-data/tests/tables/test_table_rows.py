@@ -1,0 +1,106 @@
+"""Splits and roles that tables give, and image names in several spellings."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipad_data import DataWarning, LabelFileError, load
+
+
+def with_oml(records: list[dict]) -> list[dict]:
+    """The records with the columns of open-metric-learning: ten images in each split, every third held-out one a query."""
+    for i, row in enumerate(records):
+        row["split"] = ("train", "validation", "test")[i // 10]
+        row["is_query"] = "" if i < 10 else str(i % 3 == 0)
+        row["is_gallery"] = "" if i < 10 else str(i % 3 != 0)
+    return records
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl", "labels.parquet"])
+def test_flags_of_open_metric_learning_are_roles(photos, records, write, name):
+    write(photos / name, with_oml([{**row, "color": "red" if i % 2 else "blue"} for i, row in enumerate(records)]))
+    found = load("table", photos)
+    assert found["train"].features["attribute_ids"].feature.names == ["color", "new"]
+    assert [len(rows) for rows in found.values()] == [10, 10, 10]
+    for split in ("validation", "test"):
+        for row in found[split]:
+            number = int(row["image"]["path"][-6:-4])
+            assert set(row["roles"]) == {1 if number % 3 == 0 else 2}
+
+
+def test_one_flag_is_enough(photos, records, write):
+    rows = with_oml([{**row, "color": "red" if i % 2 else "blue"} for i, row in enumerate(records)])
+    write(photos / "labels.csv", rows)
+    expected = load("table", photos)["test"]["roles"]
+    for flag in ("is_query", "is_gallery"):
+        write(photos / "labels.csv", [{k: v for k, v in row.items() if k != flag} for row in rows])
+        assert load("table", photos)["test"]["roles"] == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"is_query": "True", "is_gallery": "True"},
+            r"labels\.csv:16: is_query and is_gallery: one .* true, got both",
+        ),
+        ({"is_query": "False", "is_gallery": "0"}, r"labels\.csv:16: .* got neither"),
+        ({"is_query": "perhaps"}, r"labels\.csv:16: is_query must be true or false, got 'perhaps'"),
+    ],
+)
+def test_faulty_flags(photos, records, write, change, message):
+    rows = with_oml(records)
+    rows[14].update(change)
+    write(photos / "labels.csv", rows)
+    with pytest.raises(LabelFileError, match=message):
+        load("table", photos)
+
+
+@pytest.mark.parametrize("column", ["role", "is_query"])
+def test_roles_need_splits(photos, records, write, column):
+    write(photos / "labels.csv", [{**row, column: "true"} for row in records])
+    with pytest.raises(
+        LabelFileError, match=rf"labels\.csv:1: column '{column}' gives roles, which need a column 'split'"
+    ):
+        load("table", photos)
+
+
+def test_roles_in_two_ways(photos, records, write):
+    write(photos / "labels.csv", [{**row, "role": "query"} for row in with_oml(records)])
+    with pytest.raises(
+        LabelFileError, match=r"columns 'role', 'is_query', 'is_gallery' all give roles; leave out 'role'"
+    ):
+        load("table", photos)
+
+
+def test_a_column_called_role_may_be_an_attribute(photos, records, write):
+    write(photos / "labels.csv", [{**row, "role": ("lead", "extra")[i % 2]} for i, row in enumerate(records)])
+    found = load("table", photos, attributes=["role"])
+    assert found["train"].features["value_ids"].feature.names == ["role/extra", "role/lead"]
+
+
+@pytest.mark.parametrize("spelling", ["./images/p00.jpg", "images//p00.jpg", "images\\p00.jpg", "images/./p00.jpg"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_an_image_in_two_spellings_comes_twice(photos, records, write, spelling, missing):
+    write(photos / "labels.csv", [*records, {**records[1], "file_name": spelling}])
+    if missing:
+        (photos / "images" / "p00.jpg").unlink()
+    with pytest.raises(LabelFileError, match=r"labels\.csv:32: image .* comes twice, first at .*labels\.csv:2"):
+        load("table", photos, missing="skip")
+
+
+def test_the_spelling_does_not_move_an_image(photos, records, write):
+    write(photos / "labels.csv", records)
+    expected = {row["image"]["path"]: split for split, rows in load("table", photos).items() for row in rows}
+    write(photos / "labels.csv", [{**row, "file_name": f"./{row['file_name']}"} for row in records])
+    assert {row["image"]["path"]: split for split, rows in load("table", photos).items() for row in rows} == expected
+
+
+def test_images_without_a_label_are_counted(photos, records, write):
+    for i in (3, 4):
+        records[i].update(color="", new="")
+    write(photos / "labels.csv", records)
+    with pytest.warns(
+        DataWarning, match=r"2 of 30 images have no label .* left out: images/p03\.jpg, images/p04\.jpg$"
+    ):
+        assert sum(load("table", photos).num_rows.values()) == 28
