@@ -10,7 +10,7 @@ from ipad_train.start import describe_plan, find_starting_weights
 
 PRETRAINED = (
     "model.options={image_size: 32, embed_dim: 16, latent_dim: 16, semantic: false, "
-    "trunk: {name: resnet18, stage: 1, pretrained: true, options: {}}}"
+    "trunk: {name: resnet18, stage: 1, pretrained: true, freeze: all, options: {}}}"
 )
 
 
@@ -24,7 +24,7 @@ def no_network(monkeypatch):
 
 def test_stage_zero_stands_in_where_no_weights_are_at_hand_and_says_so(small_config, no_network):
     config, weights, said = find_starting_weights(small_config(PRETRAINED, "stage2.steps=0"), 3)
-    assert "pretrained" not in config.model.options["trunk"]
+    assert not {"pretrained", "freeze"} & set(config.model.options["trunk"])
     assert config.stage0.steps == 2
     assert weights == {"trunk": "resnet18 from random weights"}
     assert "no pretrained weights for 'resnet18" in said[0]

@@ -50,7 +50,7 @@ def compare_seeds(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be different whole numbers, at least one, got {seeds}")
     out = Path(config.output_dir)
-    config = _sharing_maps(config, out)
+    config = _sharing_maps(config)
     results, precisions = [], []
     for seed in seeds:
         folder = out / f"seed-{seed}"
@@ -91,7 +91,7 @@ def compare(
     """
     started = time.monotonic()
     out = Path(config.output_dir)
-    config = _sharing_maps(config, out)
+    config = _sharing_maps(config)
     main = _train(dataclasses.replace(config, output_dir=str(out / config.model.name)), announce)
     config = load_run_config(main)  # with what its start decided: weights, lengths
     accelerator = make_accelerator(config)
@@ -132,11 +132,12 @@ def compare(
     return results
 
 
-def _sharing_maps(config: RunConfig, out: Path) -> RunConfig:
-    """All methods and seeds read the frozen trunk's maps from one place."""
+def _sharing_maps(config: RunConfig) -> RunConfig:
+    """With one folder for all methods' maps of a frozen trunk, which are the same."""
     if config.data.maps_dir is not None:
         return config
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, maps_dir=str(out / "maps")))
+    data = dataclasses.replace(config.data, maps_dir=str(Path(config.output_dir) / "maps"))
+    return dataclasses.replace(config, data=data)
 
 
 def _train(config: RunConfig, announce: Callable[[str], None]) -> Path:

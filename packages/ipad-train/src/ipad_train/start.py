@@ -18,8 +18,8 @@ from ipad_train.stage_lengths import epochs_of
 def find_starting_weights(config: RunConfig, num_attributes: int) -> tuple[RunConfig, dict[str, str], list[str]]:
     """Look for the weights that the configured network wants, before anything is trained.
 
-    Where pretrained weights of the trunk are asked for and nowhere to be had, stage 0 stands in, from random weights. Where
-    they are there, a stage 0 with ``when: without_weights`` is left out.
+    Where pretrained weights of the trunk are asked for and nowhere to be had, stage 0 stands in, from random weights of
+    which none are frozen. Where they are there, a stage 0 with ``when: without_weights`` is left out.
 
     Returns:
         The configuration to train; what each trunk starts from, as a text; and what the user has to know.
@@ -82,6 +82,7 @@ def _without_pretrained(config: RunConfig, error: WeightsNotFoundError) -> RunCo
         raise error
     if not config.stage0.is_trained:
         raise WeightsNotFoundError(f"{error} Or give stage0 a length, e.g. stage0.epochs=20: it stands in for them.")
-    bare = {key: value for key, value in trunk.items() if key not in ("pretrained", "freeze")}  # it has to learn
+    # Nothing of random weights is worth freezing: stage 0 trains them.
+    bare = {key: value for key, value in trunk.items() if key not in ("pretrained", "freeze", "freeze_norm")}
     options = {**config.model.options, "trunk": bare}
     return dataclasses.replace(config, model=dataclasses.replace(config.model, options=options))
