@@ -26,6 +26,7 @@ from ipad_data.errors import ImageDecodeError
 from ipad_data.image_check import map_in_processes
 from ipad_data.prepared import MANIFEST, Manifest
 from ipad_data.shards import StoredImage, write_shards
+from ipad_data.stored_images import with_stored_images
 from ipad_data.transforms.shrink import shrink_image
 
 UNREADABLE = ("raise", "skip")
@@ -131,6 +132,7 @@ def _write(
     try:
         (partial_out / "data").mkdir()
         for split, rows in dataset.items():
+            rows = with_stored_images(rows)
             images = shrinker.shrink(split, rows)
             manifest.shards[split] = write_shards(partial_out, split, rows, images, shard_bytes)
         (partial_out / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")

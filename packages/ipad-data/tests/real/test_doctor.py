@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from ipad_data import DatasetFilesNotFoundError, load
 from ipad_data.cli import main
@@ -240,3 +242,93 @@ def test_several_processes_find_the_same(tmp_path, jpeg):
     assert list(unreadable_images([path] * 1200 + [str(broken)], workers=2)) == [str(broken)]
     with pytest.raises(ValueError, match="workers must be at least 1"):
         list(map_in_processes(str, [1], workers=0))
+
+
+def test_images_of_any_suffix_are_read_as_load_would(fashionai_raw, photos_of_any_suffix):
+    tree = fashionai_raw()
+    names = [tree.folder / name for name in tree.names[:4]]
+    renamed = [
+        names[0].with_suffix(""),
+        *(name.with_suffix(suffix) for name, suffix in zip(names[1:], (".jfif", ".jpe", ".data"), strict=True)),
+    ]
+    for old, new in zip(names, renamed, strict=True):
+        old.rename(new)
+    label_csv = tree.folder / "Annotations" / "label.csv"
+    text = label_csv.read_text(encoding="utf-8")
+    for name, new in zip(tree.names, renamed, strict=False):
+        text = text.replace(name, new.relative_to(tree.folder).as_posix())
+    label_csv.write_text(text, encoding="utf-8")
+    renamed[3].write_text("<html>")
+    (diagnosis,) = examine(tree.folder)
+    assert diagnosis.images == 160
+    assert list(diagnosis.unreadable) == [str(renamed[3])]
+    assert sum(load("fashionai", tree.folder, protocol="random").num_rows.values()) == 160
+    (diagnosis,) = examine(photos_of_any_suffix)
+    assert diagnosis.images == 20
+    assert [os.path.basename(path) for path in diagnosis.unreadable] == ["3"]
+
+
+@pytest.fixture
+def photos_of_any_suffix(tmp_path):
+    folder = tmp_path / "own photos"
+    folder.mkdir()
+    for i in range(20):
+        Image.new("RGB", (8, 8)).save(folder / f"{i}.png")
+    for i, suffix in enumerate((".jfif", ".avif", ".x", "")):
+        (folder / f"{i}.png").rename(folder / f"{i}{suffix}")
+    (folder / "3").write_text("<html>")
+    names = [f"{i}{suffix}" for i, suffix in enumerate((".jfif", ".avif", ".x", "", *[".png"] * 16))]
+    (folder / "labels.csv").write_text(
+        "\n".join(["file_name,a", *(f"{name},{'xy'[i % 2]}" for i, name in enumerate(names))])
+    )
+    return folder
+
+
+def test_commands_quote_folders_with_spaces(asen, photos_of_any_suffix):
+    (diagnosis,) = examine(photos_of_any_suffix)
+    command = next(step for step in diagnosis.advice if step.startswith("accelerate"))
+    assert shlex.split(command)[-1] == f"data.dir={photos_of_any_suffix}"
+    folder = asen().folder.rename(photos_of_any_suffix.parent / "fashion ai")
+    (diagnosis,) = examine(folder, "fashionai", read_images=False)
+    command = next(step for step in diagnosis.advice if step.startswith("ipad-data"))
+    assert shlex.split(command)[:4] == ["ipad-data", "prepare", "fashionai", str(folder)]
+
+
+def test_images_behind_links_lead_to_images_dir(asen, tmp_path):
+    """As the README of ASEN++ and RPF has it: split files in data/FashionAI, the unpacked images linked into it."""
+    tree, target = asen(), tmp_path / "un packed" / "Images"
+    target.parent.mkdir()
+    (tree.folder / "Images").rename(target)
+    (tree.folder / "Images").symlink_to(target)
+    (diagnosis,) = examine(tree.folder, read_images=False)
+    text = str(diagnosis)
+    assert "1 links lead out of the folder" in text
+    assert f"ipad_data.load('fashionai', '{tree.folder}', images_dir='{target}')" in text
+    assert f"-o 'images_dir={target}'" in text
+    assert load("fashionai", tree.folder, images_dir=target).num_rows["train"] == 160
+
+
+def test_coarse_annotations_beside_the_fine_ones_are_named(deepfashion_tree, lines):
+    tree = deepfashion_tree()
+    fine = [f"attribute {i}  {1 + i % 5}" for i in range(26)]
+    lines(tree.folder / "Anno_fine" / "list_attr_cloth.txt", ["26", "attribute_name attribute_type", *fine])
+    lines(tree.folder / "Anno_fine" / "list_attr_img.txt", ["0", "image_name attribute_labels"])
+    assert "1000" not in (tree.folder / "Anno_fine" / "list_attr_cloth.txt").read_text()
+    (diagnosis,) = examine(tree.folder / "Anno_fine", "deepfashion", read_images=False)
+    assert f"{tree.folder / 'Anno_coarse'} is here: name {tree.folder} as the folder of the data" in str(diagnosis)
+
+
+@pytest.mark.parametrize("elsewhere", ["archive/Images", "FashionAI/deep/pictures"])
+def test_images_beside_lead_to_images_dir(asen, elsewhere):
+    tree = asen()
+    target = tree.folder.parent / elsewhere
+    target.parent.mkdir(exist_ok=True)
+    (tree.folder / "Images").rename(target)
+    (diagnosis,) = examine(tree.folder, read_images=False)
+    assert f"images_dir='{target}')" in str(diagnosis)
+    assert load("fashionai", tree.folder, images_dir=target).num_rows["train"] == 160
+
+
+def test_images_that_are_nowhere_need_no_folder(asen):
+    (diagnosis,) = examine(asen(images=False).folder, read_images=False)
+    assert "images_dir" not in diagnosis.advice[-1]

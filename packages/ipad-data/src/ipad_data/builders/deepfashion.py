@@ -19,6 +19,7 @@ from ipad_data.deepfashion_files import (
     FINE,
     SCHEMA,
     cloth_schema,
+    coarse_beside,
     read_attr_cloth,
     read_attr_img,
     read_boxes,
@@ -88,7 +89,9 @@ class DeepFashion(RealDatasetBuilder):
             return path
         places = ("Anno_fine", "*/Anno_fine")
         if fine := [path for place in places for path in config.folder.glob(f"{place}/{name}")]:
-            raise DatasetFilesNotFoundError.explain(f"{name} of Anno_coarse", fine[:1], f"Found instead: {FINE}.")
+            raise DatasetFilesNotFoundError.explain(
+                f"{name} of Anno_coarse", fine[:1], f"Found instead: {FINE}{coarse_beside(fine[0])}."
+            )
         looked = [config.folder / folder / name for folder in (*_ANNOTATION_FOLDERS[:3], "Eval")]
         raise DatasetFilesNotFoundError.explain(name, looked, cls.HOW_TO_GET)
 
