@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipad_rerank import FeatureReasoning, rank
-from ipad_rerank.rerankers import _sequence_refiner as module
+from ipad_rerank.rerankers.feature_reasoning import refiner as module
 
 PARTS = {
     "sort": ("sort_nodes",),

@@ -26,8 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ipad_rerank import EmbeddingSet, read_embeddings
-from ipad_rerank.compare import compare, split_roles
+from ipad_rerank import EmbeddingSet, compare, read_embeddings
+from ipad_rerank.selection import split_roles
 
 PEERS = ("alpha_query_expansion", "k_reciprocal", "diffusion")
 SIZE = 20

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ipad_core import AttributeEmbedder
-from ipad_rerank.embeddings import write_embeddings
+from ipad_rerank import write_embeddings
 from ipad_train.checkpoint import write_json
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split

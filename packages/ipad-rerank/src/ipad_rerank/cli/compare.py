@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from ipad_rerank._retrievals import split_queries
-from ipad_rerank.cli._files import read_labelled
-from ipad_rerank.cli._options import FILE, FOLDER, labelled_columns
-from ipad_rerank.compare import compare as compare_sets
-from ipad_rerank.compare import split_roles
-from ipad_rerank.rerankers.chain import Chain
+from ipad_rerank.cli.files import read_labelled
+from ipad_rerank.cli.options import FILE, FOLDER, labelled_columns
+from ipad_rerank.files.retrievals import split_queries
+from ipad_rerank.rerankers.saving import save
+from ipad_rerank.selection.compare import compare as compare_sets
+from ipad_rerank.selection.compare import split_roles
 
 
 @click.command()
@@ -56,6 +56,5 @@ def compare(
     result = compare_sets(*parts, **options)
     click.echo(json.dumps(result.to_dict()) if as_json else str(result))
     if output is not None and result.reranker is not None:
-        best = result.reranker
-        (best if isinstance(best, Chain) else Chain(best)).save_pretrained(output)
+        save(result.reranker, output)
         click.echo(f"Saved: {output}", err=True)

@@ -1,0 +1,8 @@
+"""Choose a re-ranker on labelled data: settings of one, or one among all."""
+
+from __future__ import annotations
+
+from ipad_rerank.selection.compare import Comparison, compare, split_roles
+from ipad_rerank.selection.tune import TunedResult, tune
+
+__all__ = ["Comparison", "TunedResult", "compare", "split_roles", "tune"]

@@ -1,0 +1,82 @@
+"""What `compare` compares: peers tuned, and Feature Reasoning fitted, each with the name of its row."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ipad_rerank.files.embeddings import EmbeddingSet
+from ipad_rerank.rerankers.chain import Chain
+from ipad_rerank.rerankers.feature_reasoning.fit import NoGainWarning
+from ipad_rerank.rerankers.feature_reasoning.reranker import FeatureReasoning
+from ipad_rerank.rerankers.plain import PlainReranker
+from ipad_rerank.rerankers.protocols import Reranker
+from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQueryExpansion
+from ipad_rerank.selection.tune import tune
+
+MOST_TO_AVERAGE = 50
+"""Candidates that an expansion behind Feature Reasoning takes; fewer where query expansion was tuned to fewer."""
+
+
+def tuned_peers(
+    train: EmbeddingSet, gallery_size: int, peers: tuple[str, ...], seed: int
+) -> list[tuple[str, Reranker]]:
+    """Each peer with its best parameters for up to 300 of the training vectors in a gallery of the others."""
+    order = np.random.default_rng(seed).permutation(len(train))
+    cut = max(1, min(300, len(train) // 5))
+    asked, pool = train.select(order[:cut]), train.select(order[cut : cut + gallery_size])
+    methods: list[tuple[str, Reranker]] = []
+    for name in peers:
+        found = tune(
+            name,
+            asked.embeddings,
+            pool.embeddings,
+            asked.labels,
+            pool.labels,
+            query_groups=asked.group_ids,
+            gallery_groups=pool.group_ids,
+            max_queries=150,
+            seed=seed,
+        ).reranker
+        methods.append((_describe(name, found), found))
+    return methods
+
+
+def fitted_reasoners(
+    train: EmbeddingSet, expansion: AlphaQueryExpansion, **options: Any
+) -> tuple[FeatureReasoning, list[tuple[str, Reranker]]]:
+    """Feature Reasoning by itself, and the ways to use it, with names."""
+    arguments = (train.embeddings, train.labels, train.group_ids)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoGainWarning)
+        reasoner = FeatureReasoning.fit(*arguments, **options)
+        name = f"feature reasoning (n_r={reasoner.n_r}"
+        if reasoner.is_identity:
+            methods = [(f"{name})" + _note(reasoner), reasoner)]
+        else:
+            dealt = copy.deepcopy(reasoner)
+            dealt.sequences = "auto"
+            again = AverageQueryExpansion(k=min(expansion.k, MOST_TO_AVERAGE))
+            twice = f"feature reasoning, expansion, feature reasoning (k={again.k}"
+            methods = [
+                (f"{name})", reasoner),
+                (f'{name}, sequences="auto")', dealt),
+                (f"feature reasoning, then expansion (k={again.k})", Chain(reasoner, again)),
+                (f"{twice})", Chain(reasoner, again, reasoner)),
+                (f'{twice}, sequences="auto")', Chain(dealt, again, dealt)),
+            ]
+        chain = Chain(expansion, FeatureReasoning(n_r=options["n_r"])).fit(*arguments, **options)
+    settings = _describe("expansion, then feature reasoning", expansion)
+    return reasoner, [*methods, (settings + _note(chain.rerankers[-1]), chain)]
+
+
+def _describe(name: str, method: PlainReranker) -> str:
+    settings = ", ".join(f"{key}={getattr(method, key):g}" for key in method.grid)
+    return f"{name} ({settings})" if settings else name
+
+
+def _note(reasoner: FeatureReasoning) -> str:
+    return " (no gain: identity)" if reasoner.is_identity else ""
