@@ -27,6 +27,7 @@ from ipad_rerank.rerankers.feature_reasoning import (
     NoGainWarning,
     UnfamiliarDensityWarning,
 )
+from ipad_rerank.rerankers.guard import Guard, LargerGalleryWarning
 from ipad_rerank.rerankers.k_reciprocal import KReciprocal, k_reciprocal
 from ipad_rerank.rerankers.plain import PlainReranker
 from ipad_rerank.rerankers.protocols import CandidateReranker, GalleryAugmenter, QueryExpander, Reranker
@@ -48,8 +49,10 @@ __all__ = [
     "FeatureReasoningLoss",
     "GalleryAugmenter",
     "GraphDiffusion",
+    "Guard",
     "Interval",
     "KReciprocal",
+    "LargerGalleryWarning",
     "NoGainWarning",
     "PlainReranker",
     "QueryExpander",

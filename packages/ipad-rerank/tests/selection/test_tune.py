@@ -40,10 +40,10 @@ def test_table_holds_what_each_setting_scores(data, name, restrict_to):
         assert row["map"] == pytest.approx(mean_average_precision(single, own, items), abs=1e-9)
     maps = [row["map"] for row in found.table]
     assert maps == sorted(maps, reverse=True)
-    assert found.map == maps[0]
+    assert found.value == maps[0]
     assert found.reranker.restrict_to == restrict_to
     best = found.reranker.rerank(query, gallery, ranking)
-    assert mean_average_precision(best, own, items) == pytest.approx(found.map, abs=1e-9)
+    assert mean_average_precision(best, own, items) == pytest.approx(found.value, abs=1e-9)
 
 
 def test_averaging_over_more_neighbors_than_looked_at_is_left_out(data):
@@ -54,7 +54,7 @@ def test_averaging_over_more_neighbors_than_looked_at_is_left_out(data):
 def test_helps_and_says_where_the_grid_ends(data):
     found = tune("alpha_query_expansion", *data, grid={"k": (2, 20, 40)})
     assert found.helps
-    assert found.map > found.baseline + 0.02
+    assert found.value > found.baseline + 0.02
     assert found.at_edge == (("k",) if found.reranker.k in (2, 40) else ())
     assert "MAP" in str(found)
 
@@ -63,7 +63,7 @@ def test_says_so_when_nothing_helps(data):
     query, gallery, own, _ = data
     shuffled = np.random.default_rng(0).integers(0, 240, 240) % 5
     found = tune("average_query_expansion", query, gallery, own, shuffled, grid={"k": (239,)}, k=5)
-    assert found.helps == (found.map > found.baseline)
+    assert found.helps == (found.value > found.baseline)
     if not found.helps:
         assert "No setting is better" in str(found)
 
@@ -77,7 +77,7 @@ def test_groups_are_retrievals_of_their_own(data):
         part = (query[groups == group], gallery[item_groups == group])
         single = found.reranker.rerank(*part, rank(*part))
         totals += mean_average_precision(single, own[groups == group], items[item_groups == group])
-    assert found.map == pytest.approx(totals / 2, abs=1e-9)
+    assert found.value == pytest.approx(totals / 2, abs=1e-9)
 
 
 def test_a_group_that_the_gallery_lacks_scores_zero(data):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ipad_rerank.cli.files import read_labelled
-from ipad_rerank.cli.options import FILE, FOLDER, device, labelled_columns
+from ipad_rerank.cli.options import FILE, FOLDER, device, labelled_columns, objective_option
 from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.feature_reasoning.refiner import VARIANTS
 from ipad_rerank.rerankers.feature_reasoning.reranker import FeatureReasoning
@@ -22,6 +22,7 @@ from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQu
 @click.option("--n-t", type=int, help="Rounds.  [default: 1]")
 @click.option("--variant", type=click.Choice(VARIANTS), help='What moves; "full" is the default.')
 @click.option("--sequences", help='Deal candidates out to so many, or "auto".  [default: 1, behind --expand auto]')
+@objective_option
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--expand", type=int, help="Put alpha query expansion with this k before it.")
 @click.option("--alpha", default=3.0, show_default=True, help="Of that expansion; 0 weighs its k alike.")

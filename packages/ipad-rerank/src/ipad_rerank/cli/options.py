@@ -18,6 +18,10 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 vectors_column = click.option("--column", metavar="NAME", help="Array or column of the vectors.")
 _labels_column = click.option("--label-column", metavar="NAME", help="Array or column of the labels.")
 
+objective_option = click.option(
+    "--objective", default="map", show_default=True, help="What counts: map, precision@10, ndcg@10, hit_rate@1, ..."
+)
+
 
 def labelled_columns(command: Callable[..., None]) -> Callable[..., None]:
     """Adds ``--column`` and ``--label-column``."""

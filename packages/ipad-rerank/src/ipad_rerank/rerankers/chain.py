@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
+from ipad_rerank.rerankers.front import keep_in_front
 from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
 from ipad_rerank.rerankers.saving import Saved, Tensors, pack, unpack
 from ipad_rerank.rerankers.steps import Run, moves_gallery, moves_queries
@@ -92,6 +93,8 @@ class Chain(Saved):
     ) -> Ranking:
         """The last step's ranking; indices are rows of ``gallery`` as it came, in ``ranking``'s kind.
 
+        Near-duplicates of a query that ``ranking`` has in front stay there, by cosine (see ``front.py``).
+
         Args:
             query: ``(Q, D)``.
             gallery: ``(G, D)``.
@@ -101,7 +104,8 @@ class Chain(Saved):
                 steps before it still count.
         """
         run = Run(query, gallery, ranking, ranking.k, batch_size=batch_size, on_unfamiliar=on_unfamiliar)
-        return self._run(run, ranking)
+        found = self._run(run, ranking)
+        return keep_in_front(query, gallery, ranking, found)
 
     def rerank_candidates(
         self,
@@ -122,12 +126,14 @@ class Chain(Saved):
         for step in self.rerankers:
             if not isinstance(step, CandidateReranker) or (moves_gallery(step) and step is not self.rerankers[-1]):
                 raise TypeError(f"rerank_candidates works without the gallery, which {step!r} needs")
-        return self._run(Run(query, candidates, ranking, None, True, gallery_size, batch_size, on_unfamiliar), ranking)
+        run = Run(query, candidates, ranking, None, True, gallery_size, batch_size, on_unfamiliar)
+        ranking = run.ranking
+        return keep_in_front(query, candidates, ranking, self._run(run, ranking), own_galleries=True)
 
-    def _run(self, run: Run, ranking: Ranking | None) -> Ranking:
+    def _run(self, run: Run, ranking: Ranking) -> Ranking:
         for step in self.rerankers:
             run.add(step)
-        return run.ranking if ranking is None else ranking.like(*run.ranking.tensors())
+        return ranking.like(*run.ranking.tensors())
 
     def to_config(self) -> dict[str, Any]:
         return {

@@ -86,9 +86,10 @@ def kinds() -> dict[str, type[Saved]]:
     """All that can be saved, by name."""
     from ipad_rerank.rerankers.chain import Chain  # here, since a chain saves its steps by this module
     from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
+    from ipad_rerank.rerankers.guard import Guard
     from ipad_rerank.rerankers.registry import RERANKERS
 
-    return {"feature_reasoning": FeatureReasoning, "chain": Chain, **RERANKERS}
+    return {"feature_reasoning": FeatureReasoning, "chain": Chain, "guard": Guard, **RERANKERS}
 
 
 def save(reranker: Reranker, folder: str | Path) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 
 from ipad_rerank.files.embeddings import EmbeddingSet
 from ipad_rerank.rerankers.chain import Chain
-from ipad_rerank.rerankers.feature_reasoning.fit import NoGainWarning
-from ipad_rerank.rerankers.feature_reasoning.reranker import FeatureReasoning
+from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning, NoGainWarning
 from ipad_rerank.rerankers.plain import PlainReranker
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQueryExpansion
@@ -21,28 +20,17 @@ MOST_TO_AVERAGE = 50
 """Candidates that an expansion behind Feature Reasoning takes; fewer where query expansion was tuned to fewer."""
 
 
-def tuned_peers(
-    train: EmbeddingSet, gallery_size: int, peers: tuple[str, ...], seed: int
-) -> list[tuple[str, Reranker]]:
-    """Each peer with its best parameters for up to 300 of the training vectors in a gallery of the others."""
+def tuned_peer(
+    name: str, train: EmbeddingSet, gallery_size: int, seed: int, objective: str
+) -> tuple[str, PlainReranker]:
+    """A peer with its best parameters for up to 300 of the training vectors in a gallery of the others."""
     order = np.random.default_rng(seed).permutation(len(train))
     cut = max(1, min(300, len(train) // 5))
     asked, pool = train.select(order[:cut]), train.select(order[cut : cut + gallery_size])
-    methods: list[tuple[str, Reranker]] = []
-    for name in peers:
-        found = tune(
-            name,
-            asked.embeddings,
-            pool.embeddings,
-            asked.labels,
-            pool.labels,
-            query_groups=asked.group_ids,
-            gallery_groups=pool.group_ids,
-            max_queries=150,
-            seed=seed,
-        ).reranker
-        methods.append((_describe(name, found), found))
-    return methods
+    vectors = (asked.embeddings, pool.embeddings, asked.labels, pool.labels)
+    groups = {"query_groups": asked.group_ids, "gallery_groups": pool.group_ids}
+    found = tune(name, *vectors, **groups, max_queries=150, seed=seed, objective=objective).reranker
+    return _describe(name, found), found
 
 
 def fitted_reasoners(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from ipad_rerank.metrics import average_precision
+from ipad_rerank.metrics.objectives import label_of, measure_named, per_query
 from ipad_rerank.rerankers.plain import PlainReranker
 from ipad_rerank.rerankers.registry import RERANKERS
 from ipad_rerank.search.cosine import rank
@@ -23,10 +23,11 @@ class TunedResult:
 
     Args:
         reranker: The best setting, ready to use.
-        table: Every setting with its "map", best first; equal ones in the order of the grid.
-        baseline: MAP without re-ranking.
+        table: Every setting with its value, under the objective's name, best first; equal ones in the order of the grid.
+        baseline: The value without re-ranking.
         at_edge: Parameters whose best value is the last one of their grid (at either end): a wider grid may do better.
         queries: How many queries were asked.
+        objective: What was to be raised.
     """
 
     reranker: PlainReranker
@@ -34,19 +35,21 @@ class TunedResult:
     baseline: float
     at_edge: tuple[str, ...]
     queries: int
+    objective: str = "map"
 
     @property
-    def map(self) -> float:
-        """MAP of the best setting, on the data it was chosen on (so a little flattering)."""
-        return self.table[0]["map"]
+    def value(self) -> float:
+        """The objective at the best setting, on the data it was chosen on (so a little flattering)."""
+        return self.table[0][self.objective]
 
     @property
     def helps(self) -> bool:
         """Is the best setting better than no re-ranking?"""
-        return self.map > self.baseline
+        return self.value > self.baseline
 
     def __str__(self) -> str:
-        lines = [f"{self.reranker}", f"MAP {100 * self.baseline:.2f} -> {100 * self.map:.2f} ({self.queries} queries)"]
+        change = f"{100 * self.baseline:.2f} -> {100 * self.value:.2f} ({self.queries} queries)"
+        lines = [f"{self.reranker}", f"{label_of(self.objective)} {change}"]
         if not self.helps:
             lines.append("No setting is better than no re-ranking.")
         if self.at_edge:
@@ -64,11 +67,12 @@ def tune(
     query_groups: ArrayLike | None = None,
     gallery_groups: ArrayLike | None = None,
     *,
+    objective: str = "map",
     k: int | None = None,
     max_queries: int | None = 300,
     seed: int = 0,
 ) -> TunedResult:
-    """The setting of highest MAP over all queries, among all combinations of ``grid``.
+    """The setting of highest mean objective over all queries, among all combinations of ``grid``.
 
     Use queries and a gallery that are not those you report on, with a gallery of about the size it will be used with:
     the best neighborhood sizes grow with the number of relevant items.
@@ -84,6 +88,7 @@ def tune(
             size.
         query_groups: ``(Q,)``, with ``gallery_groups``: each group is a retrieval of its own.
         gallery_groups: ``(G,)``.
+        objective: What counts: "map", or precision, recall, hit_rate or ndcg with a k, as in "precision@10".
         k: Length of the lists that are scored; None for the whole gallery.
         max_queries: A random sample of that many queries is asked; None asks all.
         seed: Of the sample.
@@ -92,6 +97,7 @@ def tune(
         ValueError: an unknown name or parameter, an empty grid, lengths that differ.
     """
     base, name = _base(reranker)
+    measure_named(objective)
     queries, items = pair_of(query, gallery)
     check_groups(query_groups, gallery_groups)
     labels = as_labels(query_labels, "query_labels", len(queries), "query")
@@ -110,13 +116,14 @@ def tune(
         part, pool = queries.array[query_rows], items.array[gallery_rows]
         ranking = rank(part, pool, k=k)
         known = (labels[query_rows], item_labels[gallery_rows])
-        totals[-1] += float(torch.as_tensor(average_precision(ranking, *known)).sum())
+        totals[-1] += float(per_query([objective], ranking, *known)[objective].sum())
         for place, found in type(base).sweep(rerankers, part, pool, ranking):
-            totals[place] += float(torch.as_tensor(average_precision(found, *known)).sum())
+            totals[place] += float(per_query([objective], found, *known)[objective].sum())
     means = (totals / len(kept)).tolist()
     order = sorted(range(len(rerankers)), key=lambda place: -means[place])
-    table = [settings[place] | {"map": means[place]} for place in order]
-    return TunedResult(rerankers[order[0]], table, means[-1], _at_edge(settings, settings[order[0]]), len(kept))
+    table = [settings[place] | {objective: means[place]} for place in order]
+    edge = _at_edge(settings, settings[order[0]])
+    return TunedResult(rerankers[order[0]], table, means[-1], edge, len(kept), objective)
 
 
 def _base(reranker: str | type[PlainReranker] | PlainReranker) -> tuple[PlainReranker, str]:

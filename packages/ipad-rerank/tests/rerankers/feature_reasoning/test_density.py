@@ -75,3 +75,22 @@ def test_no_more_sequences_than_the_ranking_and_the_gallery_have_candidates_for(
     changed = better.indices[:, reordered - 1] != ranking.indices[:, reordered - 1]
     assert changed.any(), "the last of the head takes part"
     np.testing.assert_array_equal(np.sort(better.indices, axis=1), np.sort(ranking.indices, axis=1))
+
+
+def test_lists_too_short_are_left_as_they_came(search, shaken):
+    query, gallery, ranking = search
+    reasoner = shaken(n_r=40)
+    reasoner.density = Density((150, 150), -1.0, (1.0, 1.0), 150, shortest=25)
+    for depth in (24, 10):
+        with pytest.warns(
+            UnfamiliarDensityWarning, match=f"{depth} candidates to re-order are too few.*fewer than 25"
+        ):
+            assert (
+                reasoner.rerank(query, gallery, ranking.top(depth)).indices.tolist()
+                == ranking.top(depth).indices.tolist()
+            )
+    quiet = reasoner.rerank(query, gallery, ranking.top(24), on_unfamiliar="ignore")  # warnings are errors here
+    np.testing.assert_array_equal(quiet.indices, ranking.top(24).indices)
+    assert (reasoner.rerank(query, gallery, ranking.top(25)).indices != ranking.top(25).indices).any()
+    with pytest.warns(UnfamiliarDensityWarning, match="24 candidates"):
+        reasoner.rerank_candidates(query, gallery[ranking.indices[:, :24]], gallery_size=150)

@@ -27,7 +27,9 @@ def naive_refine(reasoner: FeatureReasoning, sequence: torch.Tensor) -> torch.Te
             level, other_level = delta.view(2, n).mean(1)
             own = similarity[0, i].detach()
             distances = torch.stack([1 - level, 1 - other_level, 1 - own]).clamp_min(1e-3).log()
-            density = torch.cat([distances, torch.stack([spread.log(), other.log(), (own - other_level) / other])])
+            length = torch.tensor(n / reasoner.n_r, dtype=torch.float64).log()
+            rest = torch.stack([spread.log(), other.log(), (own - other_level) / other, length])
+            density = torch.cat([distances, rest])
             delta = F.layer_norm(delta, (2 * n,)) * network.scale + network.shift
             hidden = F.linear(delta, network.first.weight[:, columns], network.first.bias)
             hidden = F.relu(hidden + network.density.weight @ density)

@@ -49,3 +49,14 @@ def test_a_sequence_is_a_query_and_its_best_of_a_gallery_without_it():
     assert not bool((rows[:, 1:, None] == rows[:, 0]).any()), "queries stay outside the gallery"
     torch.testing.assert_close(batch.is_positive, labels[rows] == labels[rows[:, :1]])
     assert drawn.draw(8, 120).unit.shape[1] == 60, "a sequence holds at most half of a small gallery"
+
+
+def test_some_sequences_are_cut_to_lengths_of_all_orders():
+    drawn, _, _ = sampler()
+    lengths = torch.tensor([drawn._random_length(100, True) for _ in range(4000)])
+    cut = lengths[lengths < 100]
+    assert len(cut) / 4000 == pytest.approx(0.25, abs=0.03)
+    assert int(cut.min()) >= 21
+    assert float((cut < (21 * 100) ** 0.5).double().mean()) == pytest.approx(0.5, abs=0.05)
+    assert {drawn._random_length(100, False) for _ in range(9)} == {100}
+    assert drawn._random_length(15, True) == 15

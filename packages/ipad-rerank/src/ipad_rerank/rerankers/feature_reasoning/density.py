@@ -29,12 +29,14 @@ class Density:
         close_similarity: Cosine above which a candidate counts as close to its query.
         close_shares: Smallest and largest share of close ones among a query's candidates (means over queries).
         best_gallery_size: Where the MAP of held-out queries came out best.
+        shortest: Candidates in a sequence below which it is better to leave a list as it came.
     """
 
     gallery_sizes: tuple[int, int]
     close_similarity: float
     close_shares: tuple[float, float]
     best_gallery_size: int | None = None
+    shortest: int = 2
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Density:
@@ -43,6 +45,7 @@ class Density:
             float(values["close_similarity"]),
             tuple(values["close_shares"]),
             values.get("best_gallery_size"),
+            int(values.get("shortest", 2)),
         )
 
     def to_dict(self) -> dict[str, Any]:

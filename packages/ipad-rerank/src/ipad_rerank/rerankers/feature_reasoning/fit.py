@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import torch
 
+from ipad_rerank.metrics.objectives import label_of
 from ipad_rerank.rerankers.feature_reasoning.density import Density
-from ipad_rerank.rerankers.feature_reasoning.held_out import FitReport, HeldOut
+from ipad_rerank.rerankers.feature_reasoning.held_out import HeldOut
 from ipad_rerank.rerankers.feature_reasoning.loss import FeatureReasoningLoss
+from ipad_rerank.rerankers.feature_reasoning.report import FitReport
 from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler
 from ipad_rerank.rerankers.feature_reasoning.training import train
 from ipad_rerank.search.vectors import ArrayLike, Device, Vectors, as_labels, positive_int
@@ -38,6 +40,7 @@ def fit_reasoner(
     *,
     init: FeatureReasoning | None = None,
     before: Sequence[Reranker] = (),
+    objective: str = "map",
     steps: int = 1000,
     batch_size: int = 12,
     learning_rate: float = 1e-3,
@@ -58,8 +61,11 @@ def fit_reasoner(
 
     Each step draws a gallery of random size and queries outside it, takes their ``n_r - 1`` best and
     follows the gradient of Eq. 17. A share of the vectors is held out as queries: half of them choose the best of
-    ``evaluations`` checkpoints, the other half say what it brought. If their mean AP does not rise (the 95 % bootstrap
-    interval of the gain must lie above 0), a warning says so and the identity is returned.
+    ``evaluations`` checkpoints, how much the refined similarities count beside the first ones (``blend``: the most that
+    leaves P@1 and P@10 where they were) and the shortest list that is worth re-ordering; the other half say what it
+    brought. If the objective does not rise (the 95 % bootstrap interval of the gain must lie above 0), a warning says so
+    and the identity is returned. A quarter of the sequences are cut to random lengths: searches do not always return as
+    many candidates as were asked for.
 
     Fit on vectors the embedding was *not* trained on where you can: on its own training set an embedding separates the
     classes better than it ever will again, and the reasoner learns to expect that.
@@ -70,6 +76,8 @@ def fit_reasoner(
         group_ids: ``(N,)``; labels count within a group, and sequences are drawn within one.
         init: A fitted reasoner to start from; its ``n_r`` and the like are taken over.
         before: Re-rankers that will stand before the reasoner; it learns on the queries they move.
+        objective: What to raise: "map", or precision, recall, hit_rate or ndcg with a k, as in "precision@10". It chooses
+            the checkpoint and the blend, and says whether there is a gain.
         steps: Gradient steps; 0 checks ``init`` on the held-out queries.
         batch_size: Sequences a step.
         learning_rate: Peak of AdamW's warm-up and cosine schedule.
@@ -85,7 +93,7 @@ def fit_reasoner(
         verbose: Print the before and after.
         progress: Show a bar; by default on a terminal.
         **config: Arguments of the constructor: ``n_r``, ``n_t``, ``hidden_width``, ``step_size``, ``variant``,
-            ``sequences`` (at use; the fit itself takes single ones).
+            ``sequences`` (at use; the fit itself takes single ones), ``blend`` (chosen where it is not given).
 
     Returns:
         A fitted reasoner in evaluation mode, with ``density`` and ``report`` filled in.
@@ -118,16 +126,16 @@ def fit_reasoner(
     pool[held] = False
     pool = pool.nonzero()[:, 0].to(device)
     largest = int(torch.bincount(groups[pool].unique(return_inverse=True)[1]).max())
+    choose_blend = "blend" not in config and init is None
     reasoner = _new_reasoner(cls, init, largest, config, seed).to(device)
     sampler = SequenceSampler(unit, label_ids, groups, pool, reasoner.n_r, gallery_sizes, before, generator)
     low, high = sampler.gallery_range
     sizes = sorted({min(max(low, 2 * reasoner.n_r), high), int(math.sqrt(max(low, 2 * reasoner.n_r) * high)), high})
     half = len(held) // 2
-    choosing = HeldOut(
-        unit, label_ids, groups, held[:half][:150].to(device), pool, reasoner.n_r, sizes, before, generator
+    choosing, judging = (
+        HeldOut(unit, label_ids, groups, rows.to(device), pool, reasoner.n_r, sizes, before, generator, objective)
+        for rows in (held[:half][:150], held[half:])
     )
-    judging = HeldOut(unit, label_ids, groups, held[half:].to(device), pool, reasoner.n_r, sizes, before, generator)
-
     threshold, shares = train(
         reasoner,
         sampler,
@@ -140,8 +148,11 @@ def fit_reasoner(
         progress,
     )
     reasoner.eval()
+    if choose_blend:
+        reasoner.blend = choosing.best_blend(reasoner)
     report = judging.report(reasoner, seed)
-    reasoner.density = Density((low, high), threshold, (min(shares), max(shares)), report.best_size)
+    shortest = choosing.shortest(reasoner)
+    reasoner.density = Density((low, high), threshold, (min(shares), max(shares)), report.best_size, shortest)
     reasoner.report = report.to_dict() | {"returned": "fitted"}
     _announce(reasoner, report, keep_without_gain, verbose)
     return reasoner
@@ -168,7 +179,7 @@ def _announce(reasoner: FeatureReasoning, report: FitReport, keep_without_gain: 
         click.echo(str(report), err=True)
     if report.is_gain:
         return
-    message = f"held-out MAP did not rise: {report.summary}"
+    message = f"held-out {label_of(report.objective)} did not rise: {report.summary}"
     if keep_without_gain:
         warnings.warn(f"{message}; kept all the same, as asked.", NoGainWarning, stacklevel=4)
         return

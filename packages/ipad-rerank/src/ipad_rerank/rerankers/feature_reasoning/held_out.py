@@ -1,78 +1,32 @@
-"""Held-out queries at several gallery sizes: mean AP before and after a reasoner, with a paired bootstrap interval."""
+"""Held-out queries at several gallery sizes: what a reasoner brings there, by several measures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics.average_precision import average_precision_of
-from ipad_rerank.metrics.bootstrap import Interval, paired_bootstrap
+from ipad_rerank.metrics.bootstrap import paired_bootstrap
+from ipad_rerank.metrics.objectives import HEAD, REPORTED, measure_named
 from ipad_rerank.metrics.relevance import Judged, without_relevant
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
+from ipad_rerank.rerankers.feature_reasoning.report import AtSize, FitReport, Gain
+from ipad_rerank.rerankers.feature_reasoning.scoring import finish, refined_cosines
+from ipad_rerank.rerankers.feature_reasoning.sequences import SHORTEST
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.rerankers.steps import moved_queries
 from ipad_rerank.search.groups import searches
 
+BLENDS = (1.0, 0.75, 0.5, 0.25)
+"""Weights of the refined cosines that a fit tries."""
 
-class AtSize(NamedTuple):
-    """Mean AP (0 to 1) in galleries of one size, and the upper end of the gain's interval."""
+TOLERANCE = 0.005
+"""How much a measure may fall without being called a loss."""
 
-    size: int
-    before: float
-    after: float
-    high: float
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """Mean AP (0 to 1) without and with the reasoner: the gain over all sizes, and what it is at each."""
-
-    before: float
-    after: float
-    gain: Interval | None
-    sizes: tuple[AtSize, ...]
-
-    @property
-    def is_gain(self) -> bool:
-        """True where the gain's interval lies above 0, and no gallery size surely loses."""
-        return self.gain is not None and self.gain.low > 0 and min(at.high for at in self.sizes) >= 0
-
-    @property
-    def best_size(self) -> int:
-        """The largest gallery whose MAP comes within half a point of the best: larger ones need fewer sequences.
-
-        By MAP, not by gain: behind a query expansion the gain is largest where the expansion did harm.
-        """
-        best = max(at.after for at in self.sizes)
-        return max(at.size for at in self.sizes if at.after >= best - 0.005)
-
-    @property
-    def summary(self) -> str:
-        gain = self.gain or Interval(0.0, 0.0, 0.0, 0.95, 0)
-        return (
-            f"MAP {100 * self.before:.2f} -> {100 * self.after:.2f}, {100 * gain.difference:+.2f} "
-            f"(95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f}, {gain.queries} held-out queries)"
-        )
-
-    def __str__(self) -> str:
-        lines = [f"Held out: {self.summary}"]
-        for at in self.sizes:
-            gain = 100 * (at.after - at.before)
-            lines.append(f"  gallery {at.size}: {100 * at.before:.2f} -> {100 * at.after:.2f}, {gain:+.2f}")
-        return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "map_before": self.before,
-            "map_after": self.after,
-            "gain_interval": [self.gain.low, self.gain.high] if self.gain else [0.0, 0.0],
-            "queries": self.gain.queries if self.gain else 0,
-            "gallery_sizes": [{"size": at.size, "map_before": at.before, "map_after": at.after} for at in self.sizes],
-        }
+Values = dict[str, Tensor]
+"""``(sizes, queries)`` of each measure, float64 on the CPU; NaN where a query has nothing relevant."""
 
 
 class _Search(NamedTuple):
@@ -99,8 +53,10 @@ class HeldOut:
         sizes: list[int],
         before: Sequence[Reranker],
         generator: torch.Generator,
+        objective: str = "map",
     ) -> None:
-        self.unit, self.num_queries, self.sizes = unit, len(queries), sizes
+        self.unit, self.num_queries, self.sizes, self.objective = unit, len(queries), sizes, objective
+        self.measures = {name: measure_named(name) for name in dict.fromkeys((objective, *REPORTED))}
         self.searches: list[_Search] = []
         for number, size in enumerate(sizes):
             for query_rows, gallery_rows in searches(groups[queries], groups[pool]):
@@ -116,44 +72,81 @@ class HeldOut:
                 self.searches.append(_Search(number, places.cpu(), query, drawn[order[:, : n - 1]], relevant))
 
     def gain(self, reasoner: SequenceRefiner) -> float:
-        """Mean gain in AP over sizes and queries."""
-        before, after = self._average_precisions(reasoner)
-        return float(torch.nanmean(after - before))
+        """Mean gain in the objective over sizes and queries, at the reasoner's blend."""
+        before, (after,) = self._values(reasoner, (reasoner.blend,))
+        return float(torch.nanmean(after[self.objective] - before[self.objective]))
+
+    def best_blend(self, reasoner: SequenceRefiner) -> float:
+        """The blend that raises the objective most without lowering the head; the largest of equals."""
+        before, found = self._values(reasoner, BLENDS)
+        gains = [{name: float(torch.nanmean(after[name] - before[name])) for name in before} for after in found]
+        safe = [place for place, gain in enumerate(gains) if min(gain[name] for name in HEAD) >= -TOLERANCE]
+        return BLENDS[max(safe or range(len(BLENDS)), key=lambda place: gains[place][self.objective])]
+
+    def shortest(self, reasoner: SequenceRefiner) -> int:
+        """Candidates from which on neither MAP nor P@10 falls, where that few are all there is (see TOLERANCE)."""
+        longest = max((search.head.shape[1] for search in self.searches), default=2)
+        lengths = [min(longest, round(SHORTEST * 1.6**step)) for step in range(12)]
+        shortest = 2
+        for length in sorted({length for length in lengths if length < longest}):
+            before, (after,) = self._values(reasoner, (reasoner.blend,), length, self.sizes[-1])
+            names = ("map", "precision@10")
+            if min(float(torch.nanmean(after[name] - before[name])) for name in names) < -TOLERANCE:
+                shortest = length + 1
+        return shortest
 
     def report(self, reasoner: SequenceRefiner, seed: int) -> FitReport:
         """Before and after, with a bootstrap over queries."""
-        before, after = self._average_precisions(reasoner)
-        kept = ~torch.isnan(before).any(0)
-        before, after = before[:, kept], after[:, kept]
-        if not before.shape[1]:
-            return FitReport(0.0, 0.0, None, tuple(AtSize(size, 0.0, 0.0, 0.0) for size in self.sizes))
-        sizes = tuple(
-            AtSize(size, float(b.mean()), float(a.mean()), paired_bootstrap(b, a, seed=seed).high)
-            for size, b, a in zip(self.sizes, before, after, strict=True)
+        before, (after,) = self._values(reasoner, (reasoner.blend,))
+        kept = ~torch.isnan(before[self.objective]).any(0)
+        if not bool(kept.any()):
+            return FitReport(self.objective, {}, tuple(AtSize(size, 0.0, 0.0, 0.0) for size in self.sizes))
+        gains, b, a = {}, {}, {}
+        for name in before:
+            b[name], a[name] = before[name][:, kept], after[name][:, kept]
+            interval = paired_bootstrap(b[name].mean(0), a[name].mean(0), seed=seed)
+            gains[name] = Gain(float(b[name].mean()), float(a[name].mean()), interval)
+        rows = zip(self.sizes, b[self.objective], a[self.objective], strict=True)
+        sizes = (
+            AtSize(n, float(x.mean()), float(y.mean()), paired_bootstrap(x, y, seed=seed).high) for n, x, y in rows
         )
-        gain = paired_bootstrap(before.mean(0), after.mean(0), seed=seed)
-        return FitReport(float(before.mean()), float(after.mean()), gain, sizes)
+        return FitReport(self.objective, gains, tuple(sizes))
 
     @torch.no_grad()
-    def _average_precisions(self, reasoner: SequenceRefiner) -> tuple[Tensor, Tensor]:
-        """``(sizes, queries)`` each, float64 on the CPU; NaN where a query has nothing relevant."""
-        before = torch.full((len(self.sizes), self.num_queries), float("nan"), dtype=torch.float64)
-        after = before.clone()
+    def _values(
+        self, reasoner: SequenceRefiner, blends: Sequence[float], depth: int | None = None, size: int | None = None
+    ) -> tuple[Values, list[Values]]:
+        """Before, and after at each of ``blends``; with ``depth`` the lists end there, with ``size`` that gallery only."""
+        empty = torch.full((len(self.sizes), self.num_queries), float("nan"), dtype=torch.float64)
+        before = {name: empty.clone() for name in self.measures}
+        after = [{name: empty.clone() for name in self.measures} for _ in blends]
         for search in self.searches:
-            refined = search.relevant.clone()
-            length = search.head.shape[1]
-            for start in range(0, len(search.query), 16):
-                part = slice(start, start + 16)
-                unit = torch.cat([search.query[part][:, None], self.unit[search.head[part]]], dim=1)
-                order = reasoner(unit)[:, 1:].argsort(dim=1, descending=True, stable=True)
-                refined[part, :length] = search.relevant[part, :length].gather(1, order)
-            before[search.at_size, search.places] = _average_precision(search.relevant)
-            after[search.at_size, search.places] = _average_precision(refined)
+            if size is not None and self.sizes[search.at_size] != size:
+                continue
+            relevant, head = search.relevant[:, :depth], search.head[:, :depth]
+            total = search.relevant.sum(1, dtype=torch.float64)
+            self._fill(before, search, relevant, total)
+            for found, moved in zip(after, self._reordered(reasoner, search, relevant, head, blends), strict=True):
+                self._fill(found, search, moved, total)
         return before, after
 
+    def _reordered(
+        self, reasoner: SequenceRefiner, search: _Search, relevant: Tensor, head: Tensor, blends: Sequence[float]
+    ) -> Iterator[Tensor]:
+        """Relevance of the lists with their heads re-ordered, at each blend."""
+        moved = [relevant.clone() for _ in blends]
+        length = head.shape[1]
+        for start in range(0, len(search.query), 16):
+            part = slice(start, start + 16)
+            query, candidates = search.query[part], self.unit[head[part]]
+            refined = refined_cosines(reasoner, query, candidates)
+            for result, blend in zip(moved, blends, strict=True):
+                order = finish(refined, query, candidates, blend).argsort(dim=1, descending=True, stable=True)
+                result[part, :length] = relevant[part, :length].gather(1, order)
+        yield from moved
 
-def _average_precision(relevant: Tensor) -> Tensor:
-    place = torch.arange(1, relevant.shape[1] + 1, dtype=torch.float64, device=relevant.device).expand(relevant.shape)
-    total = relevant.sum(1, dtype=torch.float64)
-    values = average_precision_of(Judged(relevant, place, total), relevant.shape[1])
-    return without_relevant(values, total, "skip").cpu()
+    def _fill(self, values: Values, search: _Search, relevant: Tensor, total: Tensor) -> None:
+        place = torch.arange(1, relevant.shape[1] + 1, dtype=torch.float64, device=relevant.device)
+        judged = Judged(relevant, place.expand(relevant.shape), total)
+        for name, measure in self.measures.items():
+            values[name][search.at_size, search.places] = without_relevant(measure(judged), total, "skip").cpu()

@@ -39,6 +39,7 @@ class SequenceRefiner(nn.Module):
         variant: str = "full",
         low_precision: bool = False,
         sequences: int | str | None = None,
+        blend: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -48,6 +49,8 @@ class SequenceRefiner(nn.Module):
             raise ValueError(f"step_size must be above 0, got {step_size}")
         if variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+        if not 0 <= blend <= 1:
+            raise ValueError(f"blend must be within [0, 1], got {blend}")
         given = sequences is None or sequences == "auto"
         self.sequences = sequences if given else positive_int(sequences, 'sequences (or "auto")')
         self.n_r = int(n_r)
@@ -56,6 +59,7 @@ class SequenceRefiner(nn.Module):
         self.step_size = float(step_size)
         self.variant = variant
         self.low_precision = bool(low_precision)
+        self.blend = float(blend)
         self.density: Density | None = None
         self.report: dict[str, Any] | None = None
         with torch.random.fork_rng(devices=[]):
@@ -73,6 +77,7 @@ class SequenceRefiner(nn.Module):
             "variant": self.variant,
             "low_precision": self.low_precision,
             "sequences": self.sequences,
+            "blend": self.blend,
         }
 
     @property

@@ -10,18 +10,17 @@ from functools import partial
 from typing import Any, Self
 
 import torch
-from torch import Tensor
 
 from ipad_rerank.rerankers.feature_reasoning.density import Density, UnfamiliarDensityWarning, close_share
 from ipad_rerank.rerankers.feature_reasoning.fit import fit_reasoner
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
+from ipad_rerank.rerankers.feature_reasoning.scoring import head_scores
 from ipad_rerank.rerankers.saving import Saved, Tensors, check_shapes
 from ipad_rerank.rerankers.shortlist import Shortlist, rank_candidates
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ArrayLike, Vectors, candidates_of, pair_of, positive_int, work_device
 
 ON_UNFAMILIAR = ("warn", "fallback", "ignore")
-_TIE_STEPS = 2.0**20  # scores closer than rounding errors are ties, which keep the order they came in
 
 
 class FeatureReasoning(SequenceRefiner, Saved):
@@ -40,10 +39,13 @@ class FeatureReasoning(SequenceRefiner, Saved):
             more of them are re-ordered, at m times the cost. "auto" takes as many as bring the gallery to the density
             at which the fit came out best; in either case no more than the ranking is deep enough for. None is 1; behind
             a query expansion, whose search makes a new tail in any case, :meth:`Chain.fit` makes it "auto".
+        blend: Weight of the refined cosines in the scores, within [0, 1]; the rest is that of the first ones.
+            :meth:`fit` chooses it on held-out queries unless it is given there.
         seed: Of the initial weights.
 
     Raises:
-        ValueError: n_r below 2, n_t, hidden_width or step_size not positive, variant unknown.
+        ValueError: n_r below 2, n_t, hidden_width or step_size not positive, variant unknown, blend
+            outside [0, 1].
 
     Example:
         >>> reasoner = FeatureReasoning.fit(embeddings, labels)
@@ -74,6 +76,9 @@ class FeatureReasoning(SequenceRefiner, Saved):
         progress: bool | None = None,
     ) -> Ranking:
         """The ranking with its best ``n_r - 1`` candidates re-ordered.
+
+        Lists shorter than ``n_r - 1`` are re-ordered too, down to the length at which the fit saw a loss
+        (``density.shortest``); below it they are left as they came, with a warning.
 
         In a gallery of less than ``2 n_r`` rows only as many as half the gallery are re-ordered: a sequence that holds
         most of the gallery is unlike any that help. ``sequences`` above 1 re-order as many more.
@@ -172,7 +177,7 @@ class FeatureReasoning(SequenceRefiner, Saved):
         head, sequences = self._head(ranking.k, gallery_size)
         device = self._device(queries, items)
         shortlist = Shortlist(queries, items, ranking, head, self.dtype, device)
-        if self.is_identity or head < 2:
+        if self.is_identity or head < 2 or self._is_too_short(head // sequences, on_unfamiliar):
             return ranking
         unfamiliar = on_unfamiliar != "ignore" and self._is_unfamiliar(shortlist, gallery_size, sequences)
         if unfamiliar and on_unfamiliar == "fallback":
@@ -182,16 +187,7 @@ class FeatureReasoning(SequenceRefiner, Saved):
         n = head // sequences + 1
         numbers = 2 * n * sequences * queries.dim + 14 * n * n
         most = 8 if device.type == "cpu" else 1024
-        return shortlist.rerank(partial(self._refine, sequences), numbers, batch_size, most, progress)
-
-    @torch.no_grad()
-    def _refine(self, sequences: int, query: Tensor, candidates: Tensor) -> Tensor:
-        """Refined cosines ``(B, h)``, every ``sequences``-th candidate in one sequence; a zero query changes nothing."""
-        refined = torch.empty_like(candidates[:, :, 0])
-        for first in range(sequences):
-            unit = torch.cat([query[:, None], candidates[:, first::sequences]], dim=1)
-            refined[:, first::sequences] = (self(unit)[:, 1:] * _TIE_STEPS).round() / _TIE_STEPS
-        return refined.masked_fill((query == 0).all(1, keepdim=True), 0.0)
+        return shortlist.rerank(partial(head_scores, self, sequences=sequences), numbers, batch_size, most, progress)
 
     def _head(self, k: int, gallery_size: int | None) -> tuple[int, int]:
         """How many of k candidates to re-order, and in how many sequences."""
@@ -204,6 +200,19 @@ class FeatureReasoning(SequenceRefiner, Saved):
             if each >= 2 and sequences * each <= k:  # a sequence of one candidate says nothing
                 return sequences * each, sequences
         return min(most, k), 1
+
+    def _is_too_short(self, length: int, on_unfamiliar: str) -> bool:
+        """Are the lists so short that held-out queries lost by it? Warns."""
+        if self.density is None or length >= self.density.shortest:
+            return False
+        if on_unfamiliar != "ignore":
+            warnings.warn(
+                f"{length} candidates to re-order are too few for this reasoner: held-out queries lost with fewer than "
+                f"{self.density.shortest}. The ranking is left as it came; fetch more, or fit with a smaller n_r.",
+                UnfamiliarDensityWarning,
+                stacklevel=4,
+            )
+        return True
 
     def _is_unfamiliar(self, shortlist: Shortlist, gallery_size: int | None, sequences: int) -> bool:
         """Is the density unlike those of the fit? Looks at up to about 64 queries, and warns."""

@@ -15,6 +15,12 @@ from ipad_rerank.rerankers.steps import moved_queries
 SMALL_GALLERIES = 0.15
 """Share of the galleries drawn below ``2 n_r``."""
 
+SHORT_LISTS = 0.25
+"""Share of the sequences that are cut: engines do not always return as many candidates as were asked for."""
+
+SHORTEST = 20
+"""Candidates that a cut sequence keeps at least."""
+
 
 class Sequences(NamedTuple):
     """``unit (B, n, D)`` with node 0 the query, and ``is_positive (B, n)``."""
@@ -64,8 +70,11 @@ class SequenceSampler:
             )
         self.gallery_range = (min(int(low), most), min(int(high), most))
 
-    def draw(self, count: int, gallery_size: int | None = None) -> Sequences:
-        """``count`` sequences (fewer where the group is small) from a gallery of the given or a random size."""
+    def draw(self, count: int, gallery_size: int | None = None, cut: bool = False) -> Sequences:
+        """``count`` sequences (fewer where the group is small) from a gallery of the given or a random size.
+
+        With ``cut`` some are shorter than the gallery would allow, as where a search returned few candidates.
+        """
         rows = self.members[int(torch.multinomial(self.weights, 1, generator=self.generator))]
         if gallery_size is None:
             gallery_size = self._random_size()
@@ -73,12 +82,19 @@ class SequenceSampler:
         gallery_size = min(gallery_size, len(rows) - count)
         drawn = rows[torch.randperm(len(rows), generator=self.generator).to(rows.device)]
         query, gallery = drawn[:count], drawn[count : count + gallery_size]
-        n = max(3, min(self.n_r, gallery_size // 2))
+        n = self._random_length(max(3, min(self.n_r, gallery_size // 2)), cut)
         moved = moved_queries(self.before, self.unit[query], self.unit[gallery])
         best = gallery[(moved @ self.unit[gallery].T).topk(n - 1, dim=1).indices]
         nodes = torch.cat([query[:, None], best], dim=1)
         unit = torch.cat([moved[:, None], self.unit[best]], dim=1)
         return Sequences(unit, self.labels[nodes] == self.labels[query][:, None])
+
+    def _random_length(self, longest: int, cut: bool) -> int:
+        """``longest``, or now and then a length log-uniform down to a query and 20 candidates."""
+        if not cut or longest <= SHORTEST + 1:
+            return longest
+        chosen, share = torch.rand(2, generator=self.generator).tolist()
+        return round((SHORTEST + 1) ** (1 - share) * longest**share) if chosen < SHORT_LISTS else longest
 
     def _random_size(self) -> int:
         """Uniform above ``2 n_r``, where sequences are full; one in seven is smaller, log-uniform."""

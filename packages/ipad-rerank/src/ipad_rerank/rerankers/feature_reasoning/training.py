@@ -41,7 +41,7 @@ def train(
     every = max(1, steps // evaluations)
     reasoner.train()
     for step in progress_over(range(1, steps + 1), steps, "Fitting", progress):
-        batch = sampler.draw(batch_size)
+        batch = sampler.draw(batch_size, cut=True)
         row = reasoner(batch.unit, all_rows=criterion.rows == "all")
         loss = criterion(row, batch.is_positive)
         optimizer.zero_grad(set_to_none=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STATISTICS = 6
+STATISTICS = 7
 """Numbers that describe the density of a subgraph, see :class:`UpdateNetwork`."""
 
 
@@ -14,7 +16,8 @@ class UpdateNetwork(nn.Module):
     """Instance norm of the two rows of a subgraph, then two hidden ReLU layers; the last layer starts at zero.
 
     The instance norm takes away the level and the spread of the similarities, which tell how dense the gallery is and
-    so how many positives to expect; six statistics of the rows bring them back to the first hidden layer.
+    so how many positives to expect; six statistics of the rows, and the length of the sequence, bring them back to the
+    first hidden layer.
 
     Args:
         n_r: Longest sequence. Shorter ones use the first columns of each row, the nearest nodes.
@@ -59,7 +62,7 @@ class UpdateNetwork(nn.Module):
         n, size = center.shape[-1], self.n_r
         variance, mean = torch.var_mean(center, -1, unbiased=False, keepdim=True)
         other_variance, other_mean = torch.var_mean(query[:, :1], -1, unbiased=False, keepdim=True)
-        density = self.density(_statistics(mean, variance, other_mean, other_variance, query[..., :1]))
+        density = self.density(_statistics(mean, variance, other_mean, other_variance, query[..., :1], n / size))
         variance = (variance + other_variance) / 2 + ((mean - other_mean) / 2).square()
         mean = (mean + other_mean) / 2
         gain = self.scale * torch.rsqrt(variance + 1e-5)
@@ -72,10 +75,13 @@ class UpdateNetwork(nn.Module):
         return F.relu(F.linear(hidden, self.hidden.weight.to(kind), self.hidden.bias.to(kind)))
 
 
-def _statistics(mean: Tensor, variance: Tensor, query_mean: Tensor, query_variance: Tensor, own: Tensor) -> Tensor:
-    """``(B, m, 6)``: log mean distance and log spread of both rows, and the node's distance to the query, in logs and in
-    spreads. All but the last argument's shape ``(B, m, 1)`` may have m = 1."""
+def _statistics(
+    mean: Tensor, variance: Tensor, query_mean: Tensor, query_variance: Tensor, to_query: Tensor, length: float
+) -> Tensor:
+    """``(B, m, 7)``: log mean distance and log spread of both rows, the node's distance to the query, in logs and in
+    spreads, and the log of the sequence's length as a share of n_r. Tensors but ``to_query (B, m, 1)`` may have m = 1."""
     spread, query_spread = (v.clamp_min(1e-6).sqrt() for v in (variance, query_variance))
     query_mean, query_spread = query_mean.expand_as(mean), query_spread.expand_as(mean)
-    distances = [(1 - value).clamp_min(1e-3).log() for value in (mean, query_mean, own)]
-    return torch.cat([*distances, spread.log(), query_spread.log(), (own - query_mean) / query_spread], dim=-1)
+    distances = [(1 - value).clamp_min(1e-3).log() for value in (mean, query_mean, to_query)]
+    shape = torch.full_like(mean, math.log(length))
+    return torch.cat([*distances, spread.log(), query_spread.log(), (to_query - query_mean) / query_spread, shape], -1)
