@@ -26,8 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ipad_rerank import EmbeddingSet, read_embeddings
-from ipad_rerank.compare import compare, split_roles
+from ipad_rerank import EmbeddingSet, compare, read_embeddings
+from ipad_rerank.selection import split_roles
 
 PEERS = ("alpha_query_expansion", "k_reciprocal", "diffusion")
 SIZE = 20
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=PEERS)
     arguments = parser.parse_args()
     for source in arguments.files or [None]:
-        gains: dict[str, list[float]] = {}
+        gains: dict[tuple[str, str], list[float]] = {}
         for seed in range(arguments.seeds):
             start = time.process_time()
             if arguments.images:
@@ -161,10 +161,14 @@ def main() -> None:
             print(f"\n### {source_name}, seed {seed} (train, query, gallery: {sizes}; {cpu:.0f} CPU s)\n")
             print(table, flush=True)
             for row in table.rows:
-                gains.setdefault(_kind(row.name), []).append(row.map if row.name == "none" else row.gain)
-        print("\n| mean over seeds | MAP or gain | per seed |\n|---|---|---|")
-        for name, values in gains.items():
-            print(f"| {name} | {np.mean(values):+.2f} | {' '.join(f'{value:+.2f}' for value in values)} |")
+                for measure, gain in row.measures.items():
+                    value = gain.value if row.name == "none" else gain.gain
+                    gains.setdefault((_kind(row.name), measure), []).append(value)
+                for part in row.bins:
+                    gains.setdefault((_kind(row.name), f"map, {part.relevant} relevant"), []).append(part.gain)
+        print("\n| mean over seeds | measure | value or gain | per seed |\n|---|---|---|---|")
+        for (name, measure), values in gains.items():
+            print(f"| {name} | {measure} | {np.mean(values):+.2f} | {' '.join(f'{value:+.2f}' for value in values)} |")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ import torch
 
 from ipad_rerank import Chain, FeatureReasoning, UnfamiliarDensityWarning, rank
 from ipad_rerank.adapters import FaissSearch, Hit
-from ipad_rerank.rerankers._density import Density
-from ipad_rerank.rerankers.k_reciprocal import KReciprocal
+from ipad_rerank.rerankers.feature_reasoning.density import Density
+from ipad_rerank.rerankers.k_reciprocal.reranker import KReciprocal
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion
 
 faiss = pytest.importorskip("faiss")

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ipad_rerank import Ranking, rank
-from ipad_rerank.rerankers._protocol import CandidateReranker, GalleryAugmenter, QueryExpander, Reranker
-from ipad_rerank.rerankers._registry import RERANKERS
+from ipad_rerank.rerankers.protocols import CandidateReranker, GalleryAugmenter, QueryExpander, Reranker
+from ipad_rerank.rerankers.registry import RERANKERS
 
 SMALL = {
     "average_query_expansion": {"k": 4},
@@ -27,7 +27,7 @@ def data():
 @pytest.fixture(params=[f"{name}{suffix}" for name in RERANKERS for suffix in ("", "-restricted")])
 def peer(request):
     name, _, restricted = request.param.partition("-")
-    return RERANKERS[name](**SMALL[name], restrict_to=30 if restricted else None)
+    return RERANKERS[name](**SMALL.get(name, {}), restrict_to=30 if restricted else None)
 
 
 def test_protocols(peer):
@@ -56,7 +56,9 @@ def test_changes_something_and_helps_on_clusters(data):
     ranking = rank(query, gallery)
     before = (labels[60:][ranking.indices[:, :40]] == wanted).mean()
     for name, cls in RERANKERS.items():
-        better = cls(**SMALL[name] | ({"k1": 20} if name == "k_reciprocal" else {})).rerank(query, gallery, ranking)
+        better = cls(**SMALL.get(name, {}) | ({"k1": 20} if name == "k_reciprocal" else {})).rerank(
+            query, gallery, ranking
+        )
         assert (labels[60:][better.indices[:, :40]] == wanted).mean() > before + 0.01, name
 
 

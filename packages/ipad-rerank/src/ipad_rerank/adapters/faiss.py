@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ipad_rerank._arrays import positive_int
-from ipad_rerank.adapters._hits import Hit, as_queries, reorder, require
-from ipad_rerank.rerankers._protocol import CandidateReranker
+from ipad_rerank.adapters.hits import Hit, as_queries, reorder, require
+from ipad_rerank.rerankers.protocols import CandidateReranker
+from ipad_rerank.search.vectors import ArrayLike, positive_int
 
 
 class FaissSearch:
@@ -39,7 +39,9 @@ class FaissSearch:
             raise TypeError(f"index must be a faiss.Index, got {type(index).__name__}")
         self.index, self.payload, self.vectors = index, payload, vectors
 
-    def __call__(self, query: Any, k: int, reranker: CandidateReranker, limit: int | None = None) -> list[list[Hit]]:
+    def __call__(
+        self, query: ArrayLike, k: int, reranker: CandidateReranker, limit: int | None = None
+    ) -> list[list[Hit]]:
         """Per query its hits, best first; fewer than k where the index finds fewer.
 
         Args:

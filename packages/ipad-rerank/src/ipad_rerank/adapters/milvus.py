@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ipad_rerank._arrays import Vectors, positive_int
-from ipad_rerank.adapters._hits import Hit, as_queries, reorder, require
-from ipad_rerank.rerankers._protocol import CandidateReranker
+from ipad_rerank.adapters.hits import Hit, as_queries, reorder, require
+from ipad_rerank.rerankers.protocols import CandidateReranker
+from ipad_rerank.search.vectors import ArrayLike, Vectors, positive_int
 
 _ANSWER_BYTES = 16 << 20  # vectors asked for in one call
 _INSERT_BYTES = 8 << 20
@@ -49,7 +49,7 @@ class MilvusSearch:
 
     def __call__(
         self,
-        query: Any,
+        query: ArrayLike,
         k: int,
         reranker: CandidateReranker,
         limit: int | None = None,
@@ -92,7 +92,7 @@ class MilvusSearch:
         size = int(self.client.get_collection_stats(self.collection)["row_count"]) or None
         return reorder(reranker, queries, vectors, hits, limit, size)
 
-    def add(self, vectors: Any, ids: Sequence[Any], payload: Sequence[Mapping[str, Any]] | None = None) -> None:
+    def add(self, vectors: ArrayLike, ids: Sequence[Any], payload: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Store vectors ``(N, D)`` with ids (whole numbers or strings) and fields; makes the collection if missing.
 
         A collection made here compares by cosine, calls its fields "id" and "vector" and takes any further fields.

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from ipad_rerank._retrievals import rank_groups, split_queries
-from ipad_rerank.cli._files import load_chain, read_labelled
-from ipad_rerank.cli._options import FILE, FOLDER, labelled_columns
+from ipad_rerank.cli.files import read_labelled
+from ipad_rerank.cli.options import FILE, FOLDER, labelled_columns
+from ipad_rerank.files.retrievals import rank_groups, split_queries
 from ipad_rerank.metrics import evaluate as evaluate_ranking
 from ipad_rerank.metrics import paired_bootstrap
+from ipad_rerank.rerankers.saving import load
 
 
 @click.command()
@@ -33,7 +34,7 @@ def evaluate(
     label_column: str | None,
 ) -> None:
     """MAP and more of FILE's queries, without and with a reasoner."""
-    step = load_chain(reasoner) if reasoner else None
+    step = load(reasoner) if reasoner else None
     data = read_labelled(file, column, label_column)
     query, items = (data, read_labelled(gallery, column, label_column)) if gallery else split_queries(data, seed)
     before, after = rank_groups(query, items, step, k)

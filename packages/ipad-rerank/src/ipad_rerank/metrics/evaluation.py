@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from ipad_rerank._arrays import positive_int
-from ipad_rerank.metrics._relevance import Judge, NoRelevant, in_kind, without_relevant
 from ipad_rerank.metrics.at_k import hit_of, ndcg_of, precision_of, recall_of
 from ipad_rerank.metrics.average_precision import average_precision_of
+from ipad_rerank.metrics.relevance import Judge, NoRelevant, in_kind, without_relevant
 from ipad_rerank.metrics.summary import average, per_group
-from ipad_rerank.ranking import Ranking
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Evaluation:
     recall: dict[int, float]
     hit_rate: dict[int, float]
     ndcg: dict[int, float]
-    average_precision: Any
+    average_precision: Array
     queries: int
 
     def __str__(self) -> str:
@@ -53,10 +53,10 @@ class Evaluation:
 
 def evaluate(
     ranking: Ranking,
-    query_labels: Any,
-    gallery_labels: Any,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
+    query_labels: ArrayLike,
+    gallery_labels: ArrayLike,
+    query_groups: ArrayLike | None = None,
+    gallery_groups: ArrayLike | None = None,
     *,
     ks: Sequence[int] = (1, 5, 10, 100),
     no_relevant: NoRelevant = "zero",
