@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ipad_core.layers import attention_boxes, crop_regions
+from ipad_core.layers import attention_boxes, crop_regions, region_crop
 
 
 def loop_box(fine, threshold, min_side, margin):
@@ -135,6 +136,32 @@ def test_each_entry_cuts_its_own_image():
     index = torch.tensor([2, 0, 2, 1])
     crops = crop_regions(images, torch.rand(4, 4).sort(dim=1)[0], index, 4)
     torch.testing.assert_close(crops.mean(dim=(1, 2, 3)), index.float())
+
+
+def test_no_pixel_of_another_image_is_seen():
+    images = torch.stack([torch.full((3, 16, 16), float(i)) for i in range(5)])
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.9, 0.1, 1.0], [0.9, 0.0, 1.0, 0.1]]).repeat(5, 1)
+    index = torch.arange(5).repeat_interleave(3)
+    crops = crop_regions(images, boxes, index, 8)
+    torch.testing.assert_close(crops, index.float().view(-1, 1, 1, 1).expand_as(crops))
+
+
+def test_memory_is_bounded_whatever_the_number_of_entries(monkeypatch):
+    images, boxes = torch.rand(2, 3, 64, 64), torch.rand(20, 4).sort(dim=1)[0]
+    index, sizes = torch.arange(20) % 2, []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            sizes.append(result.numel() if isinstance(result, torch.Tensor) else 0)
+            return result
+
+    expected = crop_regions(images, boxes, index, 16)
+    monkeypatch.setattr(region_crop, "_BUDGET", 3 * 3 * 64 * 64)  # three entries
+    with Watch():
+        parts = crop_regions(images, boxes, index, 16)
+    assert torch.equal(parts, expected)
+    assert max(sizes) <= 3 * 3 * 64 * 64
 
 
 def test_gradient_reaches_the_images():

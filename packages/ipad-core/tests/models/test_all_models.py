@@ -228,3 +228,13 @@ def test_rejects_shapes(make, name, images, ids, index, message):
 def test_encode_rejects_ids(make, name, ids, index, message):
     with pytest.raises(ValueError, match=message):
         make(name).encode(IMAGES, torch.tensor(ids, dtype=torch.long), torch.tensor(index, dtype=torch.long))
+
+
+@every_model
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_on_a_cpu(make, name, dtype):
+    model = make(name).to(dtype).eval()
+    with torch.no_grad():
+        output = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)  # 48 px, resized to the trunk's 32
+    assert output.embedding.dtype == torch.float32
+    assert output.embedding.isfinite().all()

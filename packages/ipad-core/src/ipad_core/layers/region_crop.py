@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from ipad_core.layers.adaptive_suppression import relative_height
 
+_BUDGET = 2**25  # numbers that one pass of crop_regions samples, and copies of the images, 128 MiB each in float32
+
 
 @torch.no_grad()
 def attention_boxes(
@@ -52,7 +54,7 @@ def crop_regions(images: Tensor, boxes: Tensor, image_index: Tensor, size: int) 
     """Cut boxes from images and resize them.
 
     Each crop is sampled on a grid fine enough for a box of the whole image, then averaged down, so that large boxes do
-    not alias.
+    not alias. Many crops of large images are cut a part at a time, so that memory grows with the crops alone.
 
     Args:
         images: ``(N, C, H, W)`` float.
@@ -64,6 +66,14 @@ def crop_regions(images: Tensor, boxes: Tensor, image_index: Tensor, size: int) 
         ``(B, C, size, size)``.
     """
     factor = max(1, -(-max(images.shape[2:]) // size))
+    part = max(1, _BUDGET // (images.shape[1] * (size * factor) ** 2))
+    if torch.compiler.is_compiling() or len(boxes) <= part:  # a traced graph must not depend on the number of entries
+        return _crop(images, boxes, image_index, size, factor)
+    parts = zip(boxes.split(part), image_index.split(part), strict=True)
+    return torch.cat([_crop(images, *some, size, factor) for some in parts])
+
+
+def _crop(images: Tensor, boxes: Tensor, image_index: Tensor, size: int, factor: int) -> Tensor:
     centers = boxes[:, :2] + boxes[:, 2:] - 1.0  # (B, 2) in [-1, 1]
     scales = boxes[:, 2:] - boxes[:, :2]
     theta = torch.stack(

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,9 +44,7 @@ class AttributeEmbedder(nn.Module):
 
         @functools.wraps(original)
         def recording(self: AttributeEmbedder, *args: Any, **options: Any) -> None:
-            bound = inspect.signature(original).bind(self, *args, **options)
-            bound.apply_defaults()
-            recorded = dict(list(bound.arguments.items())[1:])
+            recorded = _arguments(original, self, args, options)
             for argument in set(TRUNK_ARGUMENTS) & set(recorded):
                 recorded[argument] = trunk_mapping(recorded[argument], argument)
             try:  # a copy, in the form that comes back from config.json
@@ -133,7 +132,11 @@ class AttributeEmbedder(nn.Module):
         size = (self.image_size, self.image_size)
         if tuple(normalized.shape[2:]) == size:
             return normalized
-        return F.interpolate(normalized, size=size, mode="bilinear", antialias=True, align_corners=False)
+        dtype = torch.promote_types(
+            normalized.dtype, torch.float32
+        )  # there is no antialiasing in half precision on CPUs
+        resized = F.interpolate(normalized.to(dtype), size=size, mode="bilinear", antialias=True, align_corners=False)
+        return resized.to(normalized.dtype)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """``(N, C, h, w)`` map of the trunk. Kept, it can be asked again: ``forward(images, ..., feature_map=kept)``."""
@@ -221,6 +224,20 @@ class AttributeEmbedder(nn.Module):
             kept = [CARD] if api.file_exists(repo_id, CARD) else None
             api.upload_folder(repo_id=repo_id, folder_path=folder, ignore_patterns=kept)
         return str(address)
+
+
+def _arguments(init: Callable[..., None], self: Any, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a constructor by name, defaults and the content of its ``**options`` among them."""
+    signature = inspect.signature(init)
+    bound = signature.bind(self, *args, **options)
+    bound.apply_defaults()
+    arguments = dict(list(bound.arguments.items())[1:])
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            arguments |= arguments.pop(name)
+        elif parameter.kind is inspect.Parameter.VAR_POSITIONAL and arguments.pop(name):
+            raise TypeError(f"arguments of a network are saved by name; *{name} has none")
+    return arguments
 
 
 def check_entries(images: Tensor, attribute_ids: Tensor, image_index: Tensor | None) -> Tensor:
