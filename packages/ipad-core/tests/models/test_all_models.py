@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from ipad_core import AttributeEmbedder, EmbeddingOutput, create_model, list_models
+from ipad_core import AttributeEmbedder, EmbeddingOutput, FeatureMaps, create_model, list_models
 
 ATTRIBUTES = 3
 IMAGES = torch.randint(0, 256, (4, 3, 48, 48), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
@@ -125,9 +125,9 @@ def test_a_kept_feature_map_saves_the_trunk(make, name):
     model, seen = make(name).eval(), []
     with torch.no_grad():
         expected = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)
-        kept = model.feature_map(IMAGES)
+        kept = FeatureMaps(model.stage_maps(IMAGES), IMAGES)
         model.trunk.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-        assert_same(model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX, feature_map=kept), expected)
+        assert_same(model(kept, ATTRIBUTE_IDS, IMAGE_INDEX), expected)
     assert not seen
 
 
@@ -228,3 +228,13 @@ def test_rejects_shapes(make, name, images, ids, index, message):
 def test_encode_rejects_ids(make, name, ids, index, message):
     with pytest.raises(ValueError, match=message):
         make(name).encode(IMAGES, torch.tensor(ids, dtype=torch.long), torch.tensor(index, dtype=torch.long))
+
+
+@every_model
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_on_a_cpu(make, name, dtype):
+    model = make(name).to(dtype).eval()
+    with torch.no_grad():
+        output = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)  # 48 px, resized to the trunk's 32
+    assert output.embedding.dtype == torch.float32
+    assert output.embedding.isfinite().all()

@@ -154,7 +154,7 @@ def _make(
     def maps(batch: dict[str, torch.Tensor], mirror: bool) -> list[torch.Tensor]:
         images = batch["images"].to(accelerator.device)
         with fast_precision(accelerator):
-            return model.keep(images.flip(-1) if mirror else images, with_images=False).stages
+            return model.stage_maps(images.flip(-1) if mirror else images)
 
     def batches() -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
         images = BatchDataset(dataset, config.detail_size)

@@ -69,7 +69,7 @@ class IterativeAttention(nn.Module):
         latent_dim: c'.
         iterations: Paper symbol Iter.
         reduction: r of the channel attention.
-        temperature: Gain on the activations; 1 is the paper's.
+        sharpness: Gain on the activations; 1 is the paper's. (The losses' ``temperature`` divides; hence another name.)
         num_queries: Parallel queries per attribute, whose features are concatenated; the paper has one.
         carry: How Eq. 3 reaches the next round. ``product``: the map of round i is the softmax of its activations
             times the map of round i-1, renormalized, so the last map is the cumulative one. ``literal``: x^i = alpha *
@@ -108,7 +108,7 @@ class IterativeAttention(nn.Module):
         latent_dim: int = 512,
         iterations: int = 3,
         reduction: int = 2,
-        temperature: float = 1.0,
+        sharpness: float = 1.0,
         num_queries: int = 1,
         carry: str = "product",
         normalize_keys: bool = True,
@@ -150,7 +150,7 @@ class IterativeAttention(nn.Module):
         self.query_norms = nn.ModuleList(
             nn.LayerNorm(dim) if normalize_keys and spatial else nn.Identity() for _ in range(iterations - 1)
         )
-        self.spatial = SpatialAttention(dim, latent_dim, temperature) if spatial else None
+        self.spatial = SpatialAttention(dim, latent_dim, sharpness) if spatial else None
         self.channel = ChannelAttention(dim, latent_dim, reduction) if channel else None
         moves = query == "mlp_xy" and (iterations > 1 or output == "query")  # else no round would read what it wrote
         self.update = QueryUpdate(dim) if moves else None

@@ -67,10 +67,9 @@ class ASEN(AttributeEmbedder):
         images: Tensor,
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
-        feature_map: Tensor | None = None,
     ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
-        feature_map = self.mix(self.feature_map(images) if feature_map is None else feature_map)
+        feature_map = self.mix(self.feature_map(images))
         attended = self.attention(feature_map.flatten(2).transpose(1, 2))
         entries = image_index, attribute_ids
         features = self.combine(

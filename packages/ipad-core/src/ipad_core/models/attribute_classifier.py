@@ -57,9 +57,9 @@ class AttributeClassifier(AttributeEmbedder):
         owner = torch.repeat_interleave(torch.arange(num_attributes), torch.tensor(num_values))
         self.register_buffer("value_attribute_ids", owner, persistent=False)
 
-    def logits(self, images: Tensor | FeatureMaps, feature_map: Tensor | None = None) -> Tensor:
+    def logits(self, images: Tensor | FeatureMaps) -> Tensor:
         """``(N, V)`` over the values of all attributes."""
-        feature_map = self.feature_map(images) if feature_map is None else feature_map
+        feature_map = self.feature_map(images)
         return self.read_out(self.reduce(feature_map).relu().flatten(1))
 
     def forward(
@@ -67,10 +67,9 @@ class AttributeClassifier(AttributeEmbedder):
         images: Tensor | FeatureMaps,
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
-        feature_map: Tensor | None = None,
     ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
         own = (self.value_attribute_ids[None] == attribute_ids[:, None]).float()  # (B, V)
-        logits = self.logits(images, feature_map).float()[image_index]
+        logits = self.logits(images).float()[image_index]
         centered = (logits - (logits * own).sum(1, keepdim=True) / own.sum(1, keepdim=True)) * own
         return EmbeddingOutput(F.normalize(centered, dim=1))

@@ -41,8 +41,7 @@ class ConditionalSimilarityNetwork(TripletNetwork):
         images: Tensor | FeatureMaps,
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
-        feature_map: Tensor | None = None,
     ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
-        pooled = self.pooled(images, feature_map)[image_index]
+        pooled = self.pooled(images)[image_index]
         return EmbeddingOutput(F.normalize(self.mask(pooled, attribute_ids), dim=1))

@@ -247,7 +247,6 @@ class IPAD(AttributeEmbedder):
         maps: bool = False,
         boxes: Tensor | None = None,
         crops: Sequence[Tensor] | None = None,
-        feature_map: Tensor | None = None,
     ) -> EmbeddingOutput:
         """Embed entries, see :meth:`AttributeEmbedder.forward`.
 
@@ -257,14 +256,13 @@ class IPAD(AttributeEmbedder):
             maps: Answer the map of every iteration.
             boxes: ``(B, 4)`` crops to use instead of those of the attention.
             crops: Maps of each entry's crop, as :meth:`SemanticBranch.keep` made them, instead of cutting it again.
-            feature_map: See :meth:`AttributeEmbedder.feature_map`.
         """
         if branches not in ("both", "spatial"):
             raise ValueError(f"branches must be 'both' or 'spatial', got {branches!r}")
         image_index = check_entries(images, attribute_ids, image_index)
         if self.spatial is None:
             return self._semantic_alone(images, attribute_ids, image_index, boxes)
-        feature_map = self.feature_map(images) if feature_map is None else feature_map
+        feature_map = self.feature_map(images)
         spatial = self.spatial(feature_map, attribute_ids, image_index, background)
         attention = self.location(spatial.maps)
         semantic = None

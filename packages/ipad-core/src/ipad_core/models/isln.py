@@ -64,17 +64,15 @@ class ISLN(AttributeEmbedder):
         images: Tensor,
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
-        feature_map: Tensor | None = None,
         maps: bool = False,
     ) -> EmbeddingOutput:
         """Embed entries, see :meth:`AttributeEmbedder.forward`.
 
         Args:
-            feature_map: See :meth:`AttributeEmbedder.feature_map`.
             maps: Answer the map of every iteration.
         """
         image_index = check_entries(images, attribute_ids, image_index)
-        feature_map = self.mix(self.feature_map(images) if feature_map is None else feature_map)
+        feature_map = self.mix(self.feature_map(images))
         grid = tuple(feature_map.shape[2:])
         attended = self.attention(feature_map.flatten(2).transpose(1, 2), attribute_ids, image_index, grid=grid)
         all_maps = attended.maps.unflatten(2, grid)

@@ -83,9 +83,9 @@ class Lens(AttributeEmbedder):
         """Whether :meth:`fit` has been called, on this lens or on the one that was saved."""
         return self.projection.shape[2] > 0
 
-    def pooled(self, images: Tensor, feature_map: Tensor | None = None) -> Tensor:
+    def pooled(self, images: Tensor) -> Tensor:
         """``(N, C)`` pooled features of each image, as :meth:`fit` takes them."""
-        feature_map = self.feature_map(images) if feature_map is None else feature_map
+        feature_map = self.feature_map(images)
         if self.grid == (1, 1):
             return feature_map.mean(dim=(2, 3)).float()
         return F.adaptive_avg_pool2d(feature_map.float(), self.grid).flatten(1)
@@ -95,10 +95,9 @@ class Lens(AttributeEmbedder):
         images: Tensor,
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
-        feature_map: Tensor | None = None,
     ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
-        return EmbeddingOutput(self.project(self.pooled(images, feature_map), image_index, attribute_ids))
+        return EmbeddingOutput(self.project(self.pooled(images), image_index, attribute_ids))
 
     def project(self, features: Tensor, image_index: Tensor, attribute_ids: Tensor) -> Tensor:
         """``(B, D)`` unit-length embeddings of entries over ``(N, C)`` pooled features."""

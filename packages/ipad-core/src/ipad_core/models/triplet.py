@@ -50,12 +50,11 @@ class TripletNetwork(AttributeEmbedder):
         images: Tensor | FeatureMaps,
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
-        feature_map: Tensor | None = None,
     ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
-        return EmbeddingOutput(F.normalize(self.pooled(images, feature_map)[image_index], dim=1))
+        return EmbeddingOutput(F.normalize(self.pooled(images)[image_index], dim=1))
 
-    def pooled(self, images: Tensor | FeatureMaps, feature_map: Tensor | None = None) -> Tensor:
+    def pooled(self, images: Tensor | FeatureMaps) -> Tensor:
         """``(N, D)`` embedding of each image, not normalized."""
-        feature_map = self.mix(self.feature_map(images) if feature_map is None else feature_map)
+        feature_map = self.mix(self.feature_map(images))
         return self.project(feature_map.mean(dim=(2, 3))).float()
