@@ -162,7 +162,7 @@ class Training:
             crops = None
             if name == "stage2" and can_keep_crops(model, self.config):
                 train = self.data.splits["train"]
-                crops = keep_crops(model, train, maps, self.config, self.accelerator, True, self.announce)
+                crops = keep_crops(model, train, maps, self.config, self.accelerator, self.announce)
             return MapsOfImages(maps, data.flip, crops), name == "stage2" and crops is None
         views = None
         if data.anchor_views and stage.sampler == "triplet":

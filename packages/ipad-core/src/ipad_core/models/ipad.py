@@ -220,10 +220,13 @@ class IPAD(AttributeEmbedder):
 
         Raises:
             ValueError: there is no second branch, or ``stage1`` has another IP-SP.
+
+        A stem that reads other stages than the trunk keeps the weights that it started from.
         """
         self.take_over_spatial(stage1)
-        if isinstance(self.semantic.tokens, HybridTokens):
-            self.semantic.tokens.trunk.take_over(self.trunk)
+        stem = self.semantic.tokens.trunk
+        if isinstance(self.semantic.tokens, HybridTokens) and stem.stage == self.trunk.stage:
+            stem.take_over(self.trunk)
 
     def take_over_spatial(self, stage1: IPAD | None) -> None:
         """IP-SP of a stage-1 model, where there is one; an error where there is no second branch to train."""

@@ -118,3 +118,22 @@ def asen_pp_tiny(**options: Any) -> ASENpp:
 def rpf_tiny(**options: Any) -> RPF:
     """RPF at the tiny sizes."""
     return RPF(**overlay_options({**TINY_ATTENTION, **TINY_CROP, **TINY_TOKENS, "attribute_dim": 64}, options))
+
+
+@register_model
+def ipad_photos(**options: Any) -> IPAD:
+    """For a few thousand photographs: heads on a frozen EfficientNet-Lite0 whose stages 3 and 4 are read together, 320 px.
+
+    IP-SE reads the map that the network's classifier pools, of a crop cut from the larger photo. Give
+    ``trunk={"pretrained": True}``: on random weights a frozen trunk is worth nothing.
+    """
+    sizes = {
+        "image_size": 320,
+        "trunk": {"name": "tf_efficientnet_lite0", "stage": [3, 4], "freeze": "all"},
+        "embed_dim": 256, "latent_dim": 128, "reduction": 4, "semantic_heads": 4,
+        "semantic_trunk": {
+            "name": "hybrid", "stage": "last", "options": {"embed_dim": 256, "depth": 0, "num_heads": 4},
+        },
+        "crop_size": 160, "crop_threshold": 0.3, "crop_min_side": 0.25, "crop_margin": 0.15,
+    }  # fmt: skip
+    return IPAD(**overlay_options(sizes, options))
