@@ -129,7 +129,7 @@ def read_attr_img(path: Path, schema: AttributeSchema, value_of_column: list[int
             labels.names.append(name)
             labels.value_ids.append(tuple(value_id for value_id, _ in positive))
             labels.attribute_ids.append(tuple(attribute_id for _, attribute_id in positive))
-    return labels
+    return labels._replace(unlabelled=len(seen) - len(labels.names))
 
 
 def _positions(texts: list[str], wanted: str) -> list[int]:

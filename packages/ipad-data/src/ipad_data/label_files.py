@@ -51,11 +51,19 @@ class LabelledImage(NamedTuple):
 
 
 class RawLabels(NamedTuple):
-    """Labels before they are divided into splits, as parallel lists over images."""
+    """Labels before they are divided into splits, as parallel lists over images.
+
+    Attributes:
+        names: Relative path of each image.
+        attribute_ids: Attributes of each image's entries.
+        value_ids: Flat value ids, parallel to ``attribute_ids``.
+        unlabelled: How many images have no label and were left out.
+    """
 
     names: list[str]
     attribute_ids: list[tuple[int, ...]]
     value_ids: list[tuple[int, ...]]
+    unlabelled: int = 0
 
 
 class Entry(NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -21,11 +22,12 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from pyarrow.dataset import ParquetFragmentScanOptions
 
-from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
+from ipad_data.errors import DatasetFilesNotFoundError, DataWarning, LabelFileError
 from ipad_data.shards import Shard, file_digest
 
 MANIFEST = "prepared.json"
 _FORMAT = 2
+_READABLE = (1, _FORMAT)  # the first had no checksums
 _VERIFIED = "ipad_data_verified"
 _AGAIN = "Copy the folder again, or prepare it anew: `ipad-data prepare NAME DIR --out FOLDER`."
 
@@ -80,8 +82,8 @@ class Manifest:
         """
         try:
             fields = json.loads(text)
-            if fields.pop("format") != _FORMAT:
-                raise LabelFileError.at(path, None, f"format must be {_FORMAT}; prepare the folder anew")
+            if fields.pop("format") not in _READABLE:
+                raise LabelFileError.at(path, None, f"format must be at most {_FORMAT}; prepare the folder anew")
             shards = {split: [Shard(**shard) for shard in shards] for split, shards in fields.pop("shards").items()}
             return cls(**fields, shards=shards)
         except json.JSONDecodeError as error:
@@ -150,7 +152,7 @@ def find_shards(folder: str | PathLike[str], storage_options: Mapping[str, Any] 
 
 
 def verify_shards(folder: str | PathLike[str], memory: Path | None = None) -> None:
-    """Compare every shard of a local folder with its checksum.
+    """Compare every shard of a local folder with its checksum. Warns where the folder has none, being of an older version.
 
     Args:
         folder: The prepared folder.
@@ -162,6 +164,9 @@ def verify_shards(folder: str | PathLike[str], memory: Path | None = None) -> No
         LabelFileError: a shard is not what was written.
     """
     files, shards = find_shards(folder), read_manifest(folder).shards
+    if any(shard.sha256 is None for of_split in shards.values() for shard in of_split):
+        warnings.warn(f"{folder} has no checksums; prepare it anew to have damage noticed", DataWarning, stacklevel=3)
+        return
     for split, paths in files.items():
         for path, shard in zip(paths, shards[split], strict=True):
             found = os.stat(path)

@@ -19,12 +19,12 @@ StoredImage = dict[str, Any] | None
 
 
 class Shard(NamedTuple):
-    """A written shard: its path below the prepared folder, its rows, its size and its checksum."""
+    """A written shard: its path below the prepared folder, its rows, its size and its SHA-256 (None: not known)."""
 
     file: str
     rows: int
     bytes: int
-    sha256: str
+    sha256: str | None = None
 
 
 def write_shards(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from datasets import DatasetInfo, SplitGenerator
 from ipad_data.builders._base import AttributeDatasetBuilder, row_features
 from ipad_data.builders._published import read_published
 from ipad_data.builders._real_config import RealConfig, SplitFolder, find_split_folder
-from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
+from ipad_data.errors import DatasetFilesNotFoundError, DataWarning, LabelFileError
 from ipad_data.faults import Faults
 from ipad_data.image_tree import ImageTree
 from ipad_data.label_files import LabelledImage, RawLabels, split_file_paths
@@ -125,7 +126,12 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
         faults = Faults(self.config.faults)
         found = self._split_folder() if self.config.protocol == "published" else None
         if found is None:
-            splits = self.divide(self.read_raw())
+            raw = self.read_raw()
+            if raw.unlabelled:
+                count = len(raw.names) + raw.unlabelled
+                note = f"{raw.unlabelled} of {count} images have no label and are left out"
+                warnings.warn(f"{self.config.folder}: {note}", DataWarning, stacklevel=2)
+            splits = self.divide(raw)
         else:
             own = self.schema.attributes == self.SCHEMA.attributes  # else these are other labels in the same layout
             splits = read_published(found, self.TITLE, self.schema, faults, self.KNOWN_COUNTS if own else {})

@@ -68,7 +68,7 @@ def read_attribute_list(path: Path, schema: AttributeSchema = SCHEMA) -> RawLabe
             labels.names.append(name)
             labels.attribute_ids.append(tuple(attribute_id for attribute_id, _ in pairs))
             labels.value_ids.append(tuple(value_id for _, value_id in pairs))
-    return labels
+    return labels._replace(unlabelled=len(first_line) - len(labels.names))
 
 
 class UrlList(NamedTuple):

@@ -18,7 +18,7 @@ from ipad_data.doctor import examine
 from ipad_data.prepare import prepare
 from ipad_data.splits import random_splits
 
-from .conftest import CCP_LABELS, write_tags
+from ..trees import CCP_LABELS, write_tags
 
 RARE = "ignore:values of a single image"  # sixty photos have few of everything
 pytestmark = pytest.mark.filterwarnings(RARE, "ignore:.*no query of", "ignore:attribute .* has fewer than two values")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipad_data import AttributeSchema, DatasetFilesNotFoundError, LabelFileError, load
+from ipad_data import AttributeSchema, DatasetFilesNotFoundError, DataWarning, LabelFileError, load
 from ipad_data.builders.darn import DARN, SCHEMA, read_attribute_list, read_url_list
 
 
@@ -50,8 +50,8 @@ def test_coverage_report(darn_tree):
 @pytest.mark.filterwarnings("ignore:.*no split files of")
 def test_published_split_files(darn_tree, lines):
     tree = darn_tree(10, alive=1.0)
-    for split in ("train", "test"):
-        lines(tree.folder / f"filenames_{split}.txt", [f"pic/{name}" for name in tree.names[:5]])
+    for split, names in (("train", tree.names[:5]), ("test", tree.names[5:])):
+        lines(tree.folder / f"filenames_{split}.txt", [f"pic/{name}" for name in names])
     lines(tree.folder / "label_train.txt", [f"{i} 0 19 8 16" for i in range(5)])
     lines(tree.folder / "query_test.txt", ["0 0 3", "0 8 1"])
     lines(tree.folder / "candidate_test.txt", [f"{i} 0 3" for i in range(1, 5)])
@@ -90,3 +90,11 @@ def test_url_list(tmp_path, lines):
 def test_no_annotations(tmp_path):
     with pytest.raises(DatasetFilesNotFoundError, match=r"(?s)annotation list of DARN not found.*label.txt"):
         load("darn", tmp_path, protocol="random")
+
+
+def test_images_without_a_label_are_counted(darn_tree):
+    tree = darn_tree(alive=1.0)
+    with (tree.folder / "label.txt").open("a", encoding="utf-8") as file:
+        file.writelines(f"bare{i}.jpg {' '.join(['-1'] * 9)}\n" for i in range(3))
+    with pytest.warns(DataWarning, match="3 of 103 images have no label and are left out"):
+        assert sum(load("darn", tree.folder, protocol="random").num_rows.values()) == 100

@@ -31,7 +31,7 @@ from ipad_data.meta_file import read_meta
 from ipad_data.prepared import Manifest
 from ipad_data.tables import LabelTable, TableRow, add_boxes, read_label_table
 
-from .conftest import CCP_LABELS
+from .trees import CCP_LABELS
 
 CLOTH = "3\nattribute_name  attribute_type\na-line dress   3\ndot 1\nlace 2\n"
 NAMES = [f"{i}.jpg" for i in range(5)]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from datasets.distributed import split_dataset_by_node
 
-from ipad_data import DatasetFilesNotFoundError, LabelFileError, load
+from ipad_data import DatasetFilesNotFoundError, DataWarning, LabelFileError, load
 from ipad_data.doctor import examine
 from ipad_data.prepare import prepare
 from ipad_data.prepared import load_prepared, read_manifest, verify_shards
@@ -188,6 +188,16 @@ def test_any_flipped_bit_is_noticed(out):
     assert "checksum differs" in str(diagnosis)
 
 
+def test_a_folder_without_checksums_is_read_with_a_warning(out):
+    manifest = out / "prepared.json"
+    fields = json.loads(manifest.read_text(encoding="utf-8"))
+    shards = [shard for of_split in fields["shards"].values() for shard in of_split]
+    assert all(len(shard.pop("sha256")) == 64 for shard in shards)
+    manifest.write_text(json.dumps({**fields, "format": 1}), encoding="utf-8")
+    with pytest.warns(DataWarning, match="out has no checksums; prepare it anew"):
+        assert load("fashionai", out, "test").num_rows == 80
+
+
 def test_a_shard_is_read_for_its_checksum_once(out, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr("ipad_data.prepared.file_digest", lambda path: read.append(path) or file_digest(path))
@@ -250,7 +260,7 @@ def test_manifests_that_are_none(out, tmp_path):
     text = manifest.read_text(encoding="utf-8")
     for damaged, message in (
         (text[: len(text) // 2], r"prepared\.json:\d+: not JSON"),
-        (text.replace('"format": 2', '"format": 1'), "format must be 2; prepare the folder anew"),
+        (text.replace('"format": 2', '"format": 3'), "format must be at most 2; prepare the folder anew"),
         ("[]", "not what `ipad-data prepare` writes"),
         (json.dumps({"format": 2, "shards": {}}), "not what `ipad-data prepare` writes"),
     ):
