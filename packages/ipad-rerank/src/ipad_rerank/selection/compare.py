@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipad_rerank.files.embeddings import EmbeddingSet
+from ipad_rerank.files.embeddings import EmbeddingSet, check_same_words
 from ipad_rerank.metrics.objectives import REPORTED, label_of, measure_named, per_query
 from ipad_rerank.metrics.oracle import oracle_average_precision
 from ipad_rerank.metrics.relevance import Judge
@@ -76,6 +76,8 @@ def compare(
         verbose: Say on standard error what is being worked on, and for how long about.
     """
     measure_named(objective)
+    for part in (query, gallery):
+        check_same_words(train, part)
     say = _Teller(len(peers) + 4 if verbose else 0)
     order = np.random.default_rng(seed).permutation(len(train))
     cut = min(CALIBRATION, len(train) // 6)

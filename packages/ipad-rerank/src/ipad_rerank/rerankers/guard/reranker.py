@@ -105,11 +105,12 @@ class Guard(Saved):
         ranking: Ranking,
         batch_size: int | None = None,
         on_unfamiliar: str = "warn",
+        progress: bool | None = None,
     ) -> Ranking:
         """A ranking of the same k; arguments as those of ``Chain.rerank``."""
         if on_unfamiliar != "ignore":
             self._check_size(len(gallery))
-        options = {} if batch_size is None else {"batch_size": batch_size}
+        options = _given(batch_size=batch_size, progress=progress)
         found = _answer(self.reranker, query, gallery, ranking, on_unfamiliar, **options)
         return self._choose(query, gallery, ranking, found)
 
@@ -120,6 +121,7 @@ class Guard(Saved):
         gallery_size: int | None = None,
         batch_size: int | None = None,
         on_unfamiliar: str = "warn",
+        progress: bool | None = None,
         ranking: Ranking | None = None,
     ) -> Ranking:
         """Order the columns of ``candidates (Q, k, D)``; arguments as those of ``Chain.rerank_candidates``."""
@@ -128,7 +130,7 @@ class Guard(Saved):
         queries, items = candidates_of(query, candidates)
         if ranking is None:
             ranking = rank_candidates(queries, items, compute_dtype(queries, items), work_device(queries, items))
-        options = {} if batch_size is None else {"batch_size": batch_size}
+        options = _given(batch_size=batch_size, progress=progress)
         if getattr(self.reranker, "looks_at_density", False):
             options["on_unfamiliar"] = on_unfamiliar
         found = self.reranker.rerank_candidates(query, candidates, gallery_size, ranking=ranking, **options)
@@ -181,3 +183,8 @@ def _answer(
     if getattr(reranker, "looks_at_density", False):
         options["on_unfamiliar"] = on_unfamiliar
     return keep_in_front(query, gallery, ranking, reranker.rerank(query, gallery, ranking, **options))
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those that are not None: re-rankers of others need not know options that are not used."""
+    return {name: value for name, value in options.items() if value is not None}
