@@ -72,15 +72,16 @@ def reranked(
     """
     steps = _steps(reranker)
     found = fetch(query)
-    asked, answered = query, {}
+    asked, answered = query, dict[int, bool]()
     while moving := [place for place, step in enumerate(steps) if moves_queries(step) and len(steps) > 1]:
         before, steps = steps[: moving[0] + 1], steps[moving[0] + 1 :]
-        asked = asked.copy()
+        asked, known = asked.copy(), dict(answered)
         for rows, vectors in found.by_length():
-            run = Run(asked[rows], vectors, None, None, True, gallery_size, None, on_unfamiliar, progress, answered)
+            run = Run(asked[rows], vectors, None, None, True, gallery_size, None, on_unfamiliar, progress, known)
             for step in before:
                 run.add(step)
             asked[rows] = run.query
+            answered = {key: answered.get(key, False) or did for key, did in run.answered.items()}
         found = fetch(asked)
         if not steps:
             break

@@ -48,7 +48,7 @@ class Run:
         # Re-rankers of others need not know the options, where they are not used.
         options = {"batch_size": batch_size, "progress": progress}
         self._options = {name: value for name, value in options.items() if value is not None}
-        self._answered = {} if answered is None else answered
+        self.answered = dict(answered or {})
 
     @property
     def ranking(self) -> Ranking:
@@ -71,16 +71,16 @@ class Run:
         elif moves_gallery(step) and not self.own_galleries:
             self.gallery = step.augment(self.gallery)
             self._ranking = None
-        elif self._on_unfamiliar != "fallback" or self._answered.get(id(step), True):
+        elif self._on_unfamiliar != "fallback" or self.answered.get(id(step), True):
             before = self.ranking
             self._ranking = self._rerank(step, before)
-            self._answered[id(step)] = self._ranking is not before
+            self.answered[id(step)] = self._ranking is not before
 
     def _rerank(self, step: Reranker, ranking: Ranking) -> Ranking:
         options: dict[str, Any] = dict(self._options)
         if getattr(step, "looks_at_density", False):
             # A reasoner looks on its first pass; a later one of the same reasoner, behind moved queries, goes along.
-            options["on_unfamiliar"] = "ignore" if id(step) in self._answered else self._on_unfamiliar
+            options["on_unfamiliar"] = "ignore" if id(step) in self.answered else self._on_unfamiliar
         if self.own_galleries:
             size = self.gallery_size
             return step.rerank_candidates(self.query, self.gallery, size, ranking=ranking, **options)
