@@ -6,9 +6,9 @@ CNN, others tune and fit the re-rankers, others are searched. ``--case instances
 instead, about eight per query: there is little for Feature Reasoning to read. ``--images`` takes a folder in the format of
 MNIST (train-images-idx3-ubyte and train-labels-idx1-ubyte, as they are or with .gz: Fashion-MNIST, KMNIST, ...): 2,000
 images train the CNN, 8,000 tune and fit, 5,000 are searched. With files (.safetensors, .npz, .parquet with embeddings and
-labels) their rows are used instead. ``--texts`` takes files of texts with labels, such as those of Banking77 (CSV with columns
-text and category) and CLINC150 (JSON with lists of [text, intent]), and embeds them with the ``wordllama`` package, which you
-install yourself.
+labels) their rows are used instead. ``--texts`` takes files of texts with labels, such as those of Banking77 (CSV with
+columns text and category) and CLINC150 (JSON with lists of [text, intent]), and embeds them with the ``wordllama``
+package, which you install yourself.
 
     python benchmarks/rerank_quality.py
     python benchmarks/rerank_quality.py --images ~/data/FashionMNIST/raw
