@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -42,11 +43,12 @@ def evaluate(
     results = {"none": evaluate_ranking(before, *labels)}
     if after is not None:
         results["reasoner"] = evaluate_ranking(after, *labels)
+    gain = paired_bootstrap(*(result.average_precision for result in results.values())) if after is not None else None
     if as_json:
-        click.echo(json.dumps({name: result.to_dict() for name, result in results.items()}))
+        content = {name: result.to_dict() for name, result in results.items()}
+        click.echo(json.dumps(content | ({"gain": asdict(gain)} if gain else {})))
         return
     for name, result in results.items():
         click.echo(f"{name:10} {result}")
-    if after is not None:
-        gain = paired_bootstrap(*(result.average_precision for result in results.values()))
+    if gain is not None:
         click.echo(f"gain {100 * gain.difference:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]")

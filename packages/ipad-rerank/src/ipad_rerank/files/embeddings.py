@@ -6,7 +6,6 @@ The format: a safetensors file with ``embeddings (N, D)`` and optionally ``label
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ipad_rerank.files.readers import read_arrays
+from ipad_rerank.search.labels import label_kind, label_numbers
 from ipad_rerank.search.vectors import ArrayLike
 
 ROLES = ("train", "query", "gallery")
+WORDS = "ipad_rerank_words"
+"""Name in a file's metadata under which it says which of its columns were words."""
+
 COLUMNS = ("labels", "group_ids", "ids", "roles")
 _ALIASES = {
     "embeddings": ("embeddings", "embedding", "vectors", "vector", "features"),
@@ -35,10 +38,12 @@ class EmbeddingSet:
 
     Args:
         embeddings: ``(N, D)`` floats, as read (maybe a memory map).
-        labels, group_ids: ``(N,)`` whole numbers, or words, which become numbers (the same ones in every file).
+        labels, group_ids: ``(N,)`` whole numbers, truth values, or words, which become numbers (the same ones in every
+            file). A label may be None: unlabelled.
         ids: ``(N,)`` whole numbers or words.
         roles: ``(N,)`` 0, 1, 2 or "train", "query", "gallery".
         metadata: Any JSON values by name.
+        words: Which of labels and group_ids came as words.
 
     Raises:
         ValueError: shapes do not fit, or values are not whole numbers.
@@ -50,6 +55,7 @@ class EmbeddingSet:
     ids: np.ndarray | None = None
     roles: np.ndarray | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    words: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         embeddings = np.asanyarray(self.embeddings)
@@ -61,6 +67,8 @@ class EmbeddingSet:
         for name in COLUMNS:
             value = getattr(self, name)
             if value is not None:
+                if name in ("labels", "group_ids") and label_kind(value, name) == "words":
+                    object.__setattr__(self, "words", self.words | {name})
                 object.__setattr__(self, name, _whole(value, name, len(embeddings)))
         if self.roles is not None and not np.isin(self.roles, range(len(ROLES))).all():
             raise ValueError(f"roles must be 0 (train), 1 (query) or 2 (gallery), got {np.unique(self.roles)}")
@@ -71,7 +79,7 @@ class EmbeddingSet:
     def select(self, rows: np.ndarray | slice) -> EmbeddingSet:
         """The rows that an index or a mask picks."""
         columns = {name: None if getattr(self, name) is None else getattr(self, name)[rows] for name in COLUMNS}
-        return EmbeddingSet(self.embeddings[rows], metadata=self.metadata, **columns)
+        return EmbeddingSet(self.embeddings[rows], metadata=self.metadata, words=self.words, **columns)
 
     def role(self, name: str) -> EmbeddingSet:
         """The rows of a role, by its name."""
@@ -81,6 +89,14 @@ class EmbeddingSet:
         if not len(rows):
             raise ValueError(f"no row has the role {name!r}")
         return self.select(rows)
+
+
+def check_same_words(one: EmbeddingSet, other: EmbeddingSet) -> None:
+    """TypeError where labels or groups are words in one and numbers in the other: none would equal another."""
+    for name in ("labels", "group_ids"):
+        both = getattr(one, name) is not None and getattr(other, name) is not None
+        if both and (name in one.words) != (name in other.words):
+            raise TypeError(f"{name} are words in one of the files and numbers in the other; make them of one kind")
 
 
 def write_embeddings(
@@ -94,7 +110,8 @@ def write_embeddings(
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items() if value is not None}
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    save_file(tensors, part, {name: json.dumps(value) for name, value in data.metadata.items()})
+    metadata = data.metadata | ({WORDS: sorted(data.words)} if data.words else {})
+    save_file(tensors, part, {name: json.dumps(value) for name, value in metadata.items()})
     part.replace(path)
 
 
@@ -128,7 +145,8 @@ def read_embeddings(path: str | Path, column: str | None = None, label_column: s
         if found[name] is None and asked is not None:
             raise ValueError(f"{path} has no {asked}; it holds {', '.join(content.names) or 'nothing'}")
     try:
-        return EmbeddingSet(**found, metadata=content.metadata)
+        words = frozenset(content.metadata.pop(WORDS, ()))
+        return EmbeddingSet(**found, metadata=content.metadata, words=words)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -137,20 +155,13 @@ def _whole(value: ArrayLike, name: str, length: int) -> np.ndarray:
     array = np.asarray(value)
     if array.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},), one for each embedding, got {array.shape}")
-    if array.dtype.kind == "U":
-        return array if name == "ids" else _number_words(array, name)
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"{name} must be whole numbers, got {array.dtype}")
-    return array.astype(np.int64)
-
-
-def _number_words(words: np.ndarray, name: str) -> np.ndarray:
-    """A role's number; for other words 64 bits of their hash, so that a word has the same number in every file."""
-    known, places = np.unique(words, return_inverse=True)
-    if name == "roles":
-        unknown = [str(word) for word in known if word not in ROLES]
+    if name != "labels" and array.dtype.kind == "O" and any(entry is None for entry in array.tolist()):
+        raise ValueError(f"{name} has empty rows; only labels may be missing")
+    if array.dtype.kind == "U" and name == "ids":
+        return array
+    if array.dtype.kind == "U" and name == "roles":
+        unknown = [str(word) for word in np.unique(array) if word not in ROLES]
         if unknown:
             raise ValueError(f"roles must be {', '.join(ROLES)} (or 0, 1, 2), got {', '.join(unknown[:3])}")
-        return np.array([ROLES.index(word) for word in known], dtype=np.int64)[places]
-    digests = b"".join(hashlib.blake2b(str(word).encode(), digest_size=8).digest() for word in known)
-    return np.frombuffer(digests, dtype="<i8").astype(np.int64)[places]
+        return np.array([ROLES.index(word) for word in array], dtype=np.int64)
+    return label_numbers(array, name)

@@ -80,8 +80,11 @@ def _parquet(path: Path, wanted: Collection[str]) -> Content:
 
 def _column(pyarrow: Any, chunked: Any, name: str) -> np.ndarray:
     types, column = pyarrow.types, chunked.combine_chunks()
-    if not len(column) or column.null_count:
+    is_list = types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type)
+    if not len(column) or (column.null_count and is_list):
         raise ValueError(f"column {name} has empty rows")
+    if column.null_count:  # unlabelled rows
+        return np.array(column.to_pylist(), dtype=object)
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if types.is_string(column.type) or types.is_large_string(column.type):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ipad_rerank.files.embeddings import ROLES, EmbeddingSet
+from ipad_rerank.files.embeddings import ROLES, EmbeddingSet, check_same_words
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.search.cosine import rank
 from ipad_rerank.search.groups import Rows, searches
@@ -47,6 +47,7 @@ def rank_groups(
     Raises:
         ValueError: only one of the two has group_ids.
     """
+    check_same_words(query, gallery)
     if query.group_ids is None and gallery.group_ids is None:
         before = rank(query.embeddings, gallery.embeddings, k=k)
         return before, step.rerank(query.embeddings, gallery.embeddings, before, **options) if step else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -23,6 +23,12 @@ REPORTED = ("map", "precision@1", "precision@10", "ndcg@10")
 
 HEAD = ("precision@1", "precision@10")
 """What a re-ranker may not lower when another measure is to be raised."""
+
+TOLERANCE = 0.005
+"""How much a measure may fall without being called a loss."""
+
+BLENDS = (1.0, 0.75, 0.5, 0.25)
+"""Weights of a re-ranker's scores beside the first similarity that are tried."""
 
 _AT_K = {"precision": precision_of, "recall": recall_of, "hit_rate": hit_of, "ndcg": ndcg_of}
 
@@ -70,3 +76,14 @@ def per_query(
         for name, measure in measures.items():
             values[name][rows] = without_relevant(measure(judged), judged.total, no_relevant)
     return values
+
+
+def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The values of several searches one behind the other, on the CPU."""
+    return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
+
+
+def chosen_blend(gains: Mapping[float, Mapping[str, float]], objective: str) -> float:
+    """The blend that raises the objective most among those that do not lower the head; the largest of equals."""
+    safe = [blend for blend, gain in gains.items() if min(gain[name] for name in HEAD) >= -TOLERANCE]
+    return max(safe or gains, key=lambda blend: (gains[blend][objective], blend))

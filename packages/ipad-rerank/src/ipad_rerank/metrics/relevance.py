@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.search.groups import check_groups
+from ipad_rerank.search.labels import UNLABELLED, as_labels, check_same_kind
 from ipad_rerank.search.memory import rows_that_fit
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import Array, ArrayLike, as_labels, positive_int
+from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
 
 NoRelevant = Literal["zero", "skip"]
 
@@ -48,10 +49,11 @@ class Judged:
 
 
 class Judge:
-    """Checks labels once and judges a ranking in chunks.
+    """Checks labels once and judges a ranking in chunks; an unlabelled query or item (None) has nothing relevant.
 
     Raises:
         ValueError: lengths that differ, one of the two group arguments alone, an index beyond the gallery.
+        TypeError: labels that are words on one side and numbers on the other.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Judge:
         num_queries: int,
     ) -> None:
         check_groups(query_groups, gallery_groups)
+        check_same_kind(query_labels, "query_labels", gallery_labels, "gallery_labels")
         queries = as_labels(query_labels, "query_labels", num_queries, "the ranking")
         num_gallery = len(gallery_labels)
         items = as_labels(gallery_labels, "gallery_labels", num_gallery, "gallery_labels")
@@ -72,8 +75,8 @@ class Judge:
             self.gallery_groups = as_labels(gallery_groups, "gallery_groups", num_gallery, "gallery_labels")
         queries, items = _joint_ids(queries, items, self.query_groups, self.gallery_groups)
         self.query_classes, self.gallery_classes = queries, items  # equal class = same label of the same group
-        counts = torch.bincount(items, minlength=int(queries.max()) + 1 if len(queries) else 0)
-        self.total = counts[queries].double()
+        counts = torch.bincount(items[items >= 0], minlength=int(queries.max()) + 1 if len(queries) else 0)
+        self.total = torch.where(queries >= 0, counts[queries.clamp_min(0)], 0).double()
 
     def __len__(self) -> int:
         return len(self.query_classes)
@@ -119,9 +122,12 @@ def in_kind(ranking: Ranking, values: Tensor) -> Array:
 def _joint_ids(
     queries: Tensor, items: Tensor, query_groups: Tensor | None, gallery_groups: Tensor | None
 ) -> tuple[Tensor, Tensor]:
+    known = torch.cat([queries, items]) != UNLABELLED
     labels = torch.cat([queries, items]).unique(return_inverse=True)[1]
     if query_groups is not None:
         groups = torch.cat([query_groups, gallery_groups]).unique(return_inverse=True)[1]
         span = int(labels.max()) + 1 if len(labels) else 1
         labels = (groups * span + labels).unique(return_inverse=True)[1]
-    return labels[: len(queries)], labels[len(queries) :]
+    own, others = labels[: len(queries)], labels[len(queries) :]
+    # What has no label equals nothing, not even what has no label either.
+    return torch.where(known[: len(own)], own, -1), torch.where(known[len(own) :], others, -2)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipad_rerank.search.vectors import ArrayLike, as_labels
+from ipad_rerank.search.labels import as_labels
+from ipad_rerank.search.vectors import ArrayLike
 
 Averaging = Literal["query", "group", "label"]
 

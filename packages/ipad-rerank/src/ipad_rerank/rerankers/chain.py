@@ -90,6 +90,7 @@ class Chain(Saved):
         ranking: Ranking,
         batch_size: int | None = None,
         on_unfamiliar: str = "warn",
+        progress: bool | None = None,
     ) -> Ranking:
         """The last step's ranking; indices are rows of ``gallery`` as it came, in ``ranking``'s kind.
 
@@ -102,8 +103,11 @@ class Chain(Saved):
             batch_size: Queries at a time; by default from free memory.
             on_unfamiliar: "warn", "fallback" or "ignore", see :meth:`FeatureReasoning.rerank`; with "fallback" the
                 steps before it still count.
+            progress: Show bars; by default on a terminal.
         """
-        run = Run(query, gallery, ranking, ranking.k, batch_size=batch_size, on_unfamiliar=on_unfamiliar)
+        run = Run(
+            query, gallery, ranking, ranking.k, batch_size=batch_size, on_unfamiliar=on_unfamiliar, progress=progress
+        )
         found = self._run(run, ranking)
         return keep_in_front(query, gallery, ranking, found)
 
@@ -114,6 +118,7 @@ class Chain(Saved):
         gallery_size: int | None = None,
         batch_size: int | None = None,
         on_unfamiliar: str = "warn",
+        progress: bool | None = None,
         ranking: Ranking | None = None,
     ) -> Ranking:
         """Order the columns of ``candidates (Q, k, D)``; queries move towards the best of the candidates only.
@@ -126,7 +131,7 @@ class Chain(Saved):
         for step in self.rerankers:
             if not isinstance(step, CandidateReranker) or (moves_gallery(step) and step is not self.rerankers[-1]):
                 raise TypeError(f"rerank_candidates works without the gallery, which {step!r} needs")
-        run = Run(query, candidates, ranking, None, True, gallery_size, batch_size, on_unfamiliar)
+        run = Run(query, candidates, ranking, None, True, gallery_size, batch_size, on_unfamiliar, progress)
         ranking = run.ranking
         return keep_in_front(query, candidates, ranking, self._run(run, ranking), own_galleries=True)
 

@@ -24,6 +24,8 @@ class Run:
         gallery_size: Rows of the collection that the candidates are from, if known.
         batch_size: Queries at a time.
         on_unfamiliar: For steps that look at how dense the gallery is.
+        progress: Show bars, where a step has one; by default on a terminal.
+        answered: Which steps of runs before this one did something, by id; they look at the density no more.
     """
 
     def __init__(
@@ -36,14 +38,17 @@ class Run:
         gallery_size: int | None = None,
         batch_size: int | None = None,
         on_unfamiliar: str = "warn",
+        progress: bool | None = None,
+        answered: dict[int, bool] | None = None,
     ) -> None:
         self.query, self.gallery, self.depth = query, gallery, depth
         self.own_galleries, self.gallery_size = own_galleries, gallery_size
         self._ranking = ranking
         self._on_unfamiliar = on_unfamiliar
-        # Re-rankers of others need not know the option, where it is not used.
-        self._options = {} if batch_size is None else {"batch_size": batch_size}
-        self._answered: dict[int, bool] = {}
+        # Re-rankers of others need not know the options, where they are not used.
+        options = {"batch_size": batch_size, "progress": progress}
+        self._options = {name: value for name, value in options.items() if value is not None}
+        self.answered = dict(answered or {})
 
     @property
     def ranking(self) -> Ranking:
@@ -60,21 +65,22 @@ class Run:
     def add(self, step: Reranker) -> None:
         """Let a step work."""
         if moves_queries(step):
-            self.query = step.expand(self.query, self.gallery, self.ranking, **self._options)
+            options = {name: value for name, value in self._options.items() if name != "progress"}
+            self.query = step.expand(self.query, self.gallery, self.ranking, **options)
             self._ranking = None
         elif moves_gallery(step) and not self.own_galleries:
             self.gallery = step.augment(self.gallery)
             self._ranking = None
-        elif self._on_unfamiliar != "fallback" or self._answered.get(id(step), True):
+        elif self._on_unfamiliar != "fallback" or self.answered.get(id(step), True):
             before = self.ranking
             self._ranking = self._rerank(step, before)
-            self._answered[id(step)] = self._ranking is not before
+            self.answered[id(step)] = self._ranking is not before
 
     def _rerank(self, step: Reranker, ranking: Ranking) -> Ranking:
         options: dict[str, Any] = dict(self._options)
         if getattr(step, "looks_at_density", False):
             # A reasoner looks on its first pass; a later one of the same reasoner, behind moved queries, goes along.
-            options["on_unfamiliar"] = "ignore" if id(step) in self._answered else self._on_unfamiliar
+            options["on_unfamiliar"] = "ignore" if id(step) in self.answered else self._on_unfamiliar
         if self.own_galleries:
             size = self.gallery_size
             return step.rerank_candidates(self.query, self.gallery, size, ranking=ranking, **options)

@@ -108,19 +108,6 @@ class Vectors:
         return tensor.to(self.device) if self.is_torch else tensor.cpu().numpy()
 
 
-def as_labels(value: ArrayLike, name: str, length: int, length_of: str) -> torch.Tensor:
-    """``(N,)`` int64 labels on the CPU; the error names both arguments when lengths differ."""
-    array = _as_array(value, name)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must have shape (N,), got {tuple(array.shape)}")
-    if array.shape[0] != length:
-        raise ValueError(f"{name} has {array.shape[0]} entries, {length_of} has {length} rows; they must be equal")
-    tensor = array.detach().cpu() if isinstance(array, torch.Tensor) else torch.from_numpy(np.array(array))
-    if tensor.is_floating_point() and not bool((tensor == tensor.round()).all()):
-        raise ValueError(f"{name} must be whole numbers, got {tensor.dtype} with fractions or NaN")
-    return tensor.to(torch.int64)
-
-
 def pair_of(query: ArrayLike, gallery: ArrayLike) -> tuple[Vectors, Vectors]:
     """``query (Q, D)`` and ``gallery (G, D)``, checked."""
     queries = Vectors(query, "query")

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipad_rerank.files.embeddings import EmbeddingSet
-from ipad_rerank.metrics.objectives import REPORTED, label_of, measure_named, per_query
+from ipad_rerank.files.embeddings import EmbeddingSet, check_same_words
+from ipad_rerank.metrics.objectives import REPORTED, joined, label_of, measure_named, per_query
 from ipad_rerank.metrics.oracle import oracle_average_precision
 from ipad_rerank.metrics.relevance import Judge
 from ipad_rerank.rerankers.guard import Guard
@@ -22,7 +22,7 @@ from ipad_rerank.search.cosine import rank
 from ipad_rerank.search.groups import searches
 from ipad_rerank.search.progress import in_words
 from ipad_rerank.selection.methods import fitted_reasoners, tuned_peer
-from ipad_rerank.selection.table import Comparison, Row, concatenated
+from ipad_rerank.selection.table import Comparison, Row
 
 CALIBRATION = 500
 """Queries, at most, that are kept from tuning and fitting for the guard of the best method."""
@@ -76,6 +76,8 @@ def compare(
         verbose: Say on standard error what is being worked on, and for how long about.
     """
     measure_named(objective)
+    for part in (query, gallery):
+        check_same_words(train, part)
     say = _Teller(len(peers) + 4 if verbose else 0)
     order = np.random.default_rng(seed).permutation(len(train))
     cut = min(CALIBRATION, len(train) // 6)
@@ -93,51 +95,83 @@ def compare(
     say(f"searching with {len(methods)} methods")
     report = _Report(query, gallery, objective, seed)
     rows = [report.row("none", None), *(report.row(*method) for method in methods)]
-    say("trying the best on the largest gallery")
-    best, words = _recommend(rows, dict(methods), _Report(query, _joined(gallery, train), objective, seed), objective)
-    recommended = None
-    if best is not None:
-        say(f"guarding {best.name}")
-        recommended = Guard(dict(methods)[best.name], largest_gallery=len(gallery) + len(train))
-    if best is not None and cut:
-        guarded = _guarded(recommended, train.select(order[:cut]), rest.select(slice(0, len(gallery))), objective)
-        rows.append(report.row(f"guarded: {best.name}", guarded))
-        if rows[-1].measures[objective].gain >= ENOUGH_KEPT * best.measures[objective].gain:
-            recommended, words = guarded, f"guarded: {words}"
+    say("guarding the best, and trying it on the largest gallery")
+    largest = _Report(query, _joined(gallery, train), objective, seed)
+    asked = train.select(order[:cut]) if cut else None
+    trial = _Trial(dict(methods), report, largest, asked, rest.select(slice(0, len(gallery))), objective)
+    row, words = _recommend(rows, trial, objective)
+    recommended = None if row is None else trial.rerankers[row.name]
     oracle = 100 * float(report.oracle(reasoner.n_r - 1).mean())
-    return Comparison(tuple(rows), objective, oracle, reasoner.n_r, words, recommended)
+    return Comparison(tuple(rows + trial.rows), objective, oracle, reasoner.n_r, words, recommended)
 
 
-def _recommend(
-    rows: list[Row], methods: dict[str, Reranker], larger: _Report, objective: str
-) -> tuple[Row | None, str]:
+def _recommend(rows: list[Row], trial: _Trial, objective: str) -> tuple[Row | None, str]:
     """The row of the method to use, and words."""
-    notes = ""
-    helping = sorted(
-        (row for row in rows if row.measures[objective].low > 0), key=lambda row: -row.measures[objective].value
-    )
-    for row in helping:
-        gain, name = row.measures[objective].gain, label_of(objective)
+    name, notes = label_of(objective), ""
+    helping = [row for row in rows if row.measures[objective].low > 0]
+    helping.sort(key=lambda row: -row.measures[objective].value)
+    for plain in helping:
+        gain, guarded = plain.measures[objective].gain, trial.guarded(plain)
+        enough = ENOUGH_KEPT * gain if plain.keeps_the_head else 0.0
+        row = plain
+        if guarded is not None and guarded.keeps_the_head and guarded.measures[objective].low > 0:
+            row = guarded if guarded.measures[objective].gain >= enough else plain
         if not row.keeps_the_head:
-            notes = notes or f"; {row.name} brings {gain:+.2f} {name}, but lowers the head of the list"
-            continue
-        if larger.row("none", methods[row.name]).measures[objective].gain <= 0:
-            notes = notes or f"; {row.name} brings {gain:+.2f} {name}, but loses in a gallery of {len(larger.gallery)}"
-            continue
-        words = f"{row.name} ({gain:+.2f} {name})"
-        fast = [r for r in helping if r.keeps_the_head and r.queries_per_second > 4 * row.queries_per_second]
-        if fast:
-            words += f"; where speed counts, {fast[0].name} ({fast[0].measures[objective].gain:+.2f})"
-        return row, words + notes
+            notes = notes or f"; {plain.name} brings {gain:+.2f} {name}, but lowers the head of the list"
+        elif trial.gain_in_largest(row) <= 0:
+            notes = (
+                notes or f"; {plain.name} brings {gain:+.2f} {name}, but loses in a gallery of {trial.largest_size}"
+            )
+        else:
+            words = f"{row.name} ({row.measures[objective].gain:+.2f} {name})"
+            fast = [r for r in helping if r.keeps_the_head and r.queries_per_second > 4 * row.queries_per_second]
+            if fast:
+                words += f"; where speed counts, {fast[0].name} ({fast[0].measures[objective].gain:+.2f})"
+            return row, words + notes
     return None, "none; no method surely helps on this data" + notes
 
 
-def _guarded(guard: Guard, asked: EmbeddingSet, pool: EmbeddingSet, objective: str) -> Guard:
-    """The guard with a gate, calibrated on ``asked`` in ``pool``."""
-    known = (asked.embeddings, pool.embeddings, asked.labels, pool.labels, asked.group_ids, pool.group_ids)
-    return Guard(
-        guard.reranker, Guard.calibrate(guard.reranker, *known, objective=objective).gate, guard.largest_gallery
-    )
+class _Trial:
+    """Methods with a guard around them, and in the largest gallery at hand.
+
+    Args:
+        methods: By the name of their row.
+        report: On the queries and gallery of the table.
+        largest: On the same queries, the training vectors in the gallery too.
+        asked: Queries that calibrate guards; None for guards without a gate.
+        pool: What they search.
+        objective: What a gain is.
+    """
+
+    def __init__(
+        self,
+        methods: dict[str, Reranker],
+        report: _Report,
+        largest: _Report,
+        asked: EmbeddingSet | None,
+        pool: EmbeddingSet,
+        objective: str,
+    ) -> None:
+        self.report, self.largest, self.asked, self.pool, self.objective = report, largest, asked, pool, objective
+        self.largest_size = len(largest.gallery)
+        self.rerankers = {name: Guard(method, largest_gallery=self.largest_size) for name, method in methods.items()}
+        self.rows: list[Row] = []
+
+    def guarded(self, row: Row) -> Row | None:
+        """The row of a method's guard."""
+        if self.asked is None:
+            return None
+        vectors = (self.asked.embeddings, self.pool.embeddings)
+        known = (self.asked.labels, self.pool.labels, self.asked.group_ids, self.pool.group_ids)
+        found = Guard.calibrate(self.rerankers[row.name].reranker, *vectors, *known, objective=self.objective)
+        name = f"guarded: {row.name}"
+        self.rerankers[name] = Guard(found.reranker, found.gate, self.largest_size, found.blend)
+        self.rows.append(self.report.row(name, self.rerankers[name]))
+        return self.rows[-1]
+
+    def gain_in_largest(self, row: Row) -> float:
+        """In percent."""
+        return self.largest.row(row.name, self.rerankers[row.name]).measures[self.objective].gain
 
 
 def _joined(one: EmbeddingSet, other: EmbeddingSet) -> EmbeddingSet:
@@ -156,7 +190,7 @@ class _Report:
         self.rankings = [rank(*vectors) for vectors, _ in self._searches()]
         self.seconds = time.perf_counter() - start
         found = zip(self.rankings, self._searches(), strict=True)
-        self.before = concatenated([per_query(self.names, ranking, *labels) for ranking, (_, labels) in found])
+        self.before = joined([per_query(self.names, ranking, *labels) for ranking, (_, labels) in found])
 
     def row(self, name: str, method: Reranker | None) -> Row:
         """The method's row; without one that of the search."""
@@ -169,7 +203,7 @@ class _Report:
             found = method.rerank(*vectors, ranking, **options)
             seconds += time.perf_counter() - start
             parts.append(per_query(self.names, found, *labels))
-        return Row.of(name, self.before, concatenated(parts), self.relevant, self.objective, seconds, self.seed)
+        return Row.of(name, self.before, joined(parts), self.relevant, self.objective, seconds, self.seed)
 
     def oracle(self, head: int) -> Tensor:
         """``(Q,)`` AP if the first ``head`` were in perfect order."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ipad_rerank.metrics.bootstrap import paired_bootstrap
@@ -124,8 +123,3 @@ class Comparison:
         ]
         names = ("objective", "oracle", "n_r", "recommendation")
         return {"rows": rows} | {name: getattr(self, name) for name in names}
-
-
-def concatenated(parts: list[Values]) -> dict[str, Tensor]:
-    """The values of several searches one behind the other."""
-    return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}

@@ -14,7 +14,9 @@ from ipad_rerank.rerankers.plain import PlainReranker
 from ipad_rerank.rerankers.registry import RERANKERS
 from ipad_rerank.search.cosine import rank
 from ipad_rerank.search.groups import check_groups, searches
-from ipad_rerank.search.vectors import ArrayLike, as_labels, pair_of, positive_int
+from ipad_rerank.search.labels import as_labels, check_same_kind
+from ipad_rerank.search.progress import progress_over
+from ipad_rerank.search.vectors import ArrayLike, pair_of, positive_int
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def tune(
     k: int | None = None,
     max_queries: int | None = 300,
     seed: int = 0,
+    progress: bool | None = None,
 ) -> TunedResult:
     """The setting of highest mean objective over all queries, among all combinations of ``grid``.
 
@@ -82,7 +85,7 @@ def tune(
             ``k_reciprocal``, ``diffusion``), or an instance: its other parameters, such as ``restrict_to``, are kept.
         query: ``(Q, D)``.
         gallery: ``(G, D)``.
-        query_labels: ``(Q,)`` whole numbers.
+        query_labels: ``(Q,)`` whole numbers or words.
         gallery_labels: ``(G,)``.
         grid: Parameter -> values to try; None takes the class's ``grid``, less the neighborhoods above the gallery's
             size.
@@ -92,6 +95,7 @@ def tune(
         k: Length of the lists that are scored; None for the whole gallery.
         max_queries: A random sample of that many queries is asked; None asks all.
         seed: Of the sample.
+        progress: Show a bar over the settings; by default on a terminal, and a line now and then elsewhere.
 
     Raises:
         ValueError: an unknown name or parameter, an empty grid, lengths that differ.
@@ -100,6 +104,7 @@ def tune(
     measure_named(objective)
     queries, items = pair_of(query, gallery)
     check_groups(query_groups, gallery_groups)
+    check_same_kind(query_labels, "query_labels", gallery_labels, "gallery_labels")
     labels = as_labels(query_labels, "query_labels", len(queries), "query")
     item_labels = as_labels(gallery_labels, "gallery_labels", len(items), "gallery")
     groups = as_labels(query_groups, "query_groups", len(queries), "query") if query_groups is not None else None
@@ -117,7 +122,8 @@ def tune(
         ranking = rank(part, pool, k=k)
         known = (labels[query_rows], item_labels[gallery_rows])
         totals[-1] += float(per_query([objective], ranking, *known)[objective].sum())
-        for place, found in type(base).sweep(rerankers, part, pool, ranking):
+        swept = type(base).sweep(rerankers, part, pool, ranking)
+        for place, found in progress_over(swept, len(rerankers), f"Tuning {name}", progress):
             totals[place] += float(per_query([objective], found, *known)[objective].sum())
     means = (totals / len(kept)).tolist()
     order = sorted(range(len(rerankers)), key=lambda place: -means[place])

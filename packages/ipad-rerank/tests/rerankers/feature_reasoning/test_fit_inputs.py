@@ -88,10 +88,31 @@ def test_bad_input(data, change, message):
         FeatureReasoning.fit(**{"embeddings": data[0], "labels": data[1], "verbose": False} | QUICK | change)
 
 
-@pytest.mark.parametrize("labels", [np.array(["a"] * 260), np.array([None] * 260)])
-def test_labels_that_are_no_numbers(data, labels):
-    with pytest.raises(TypeError, match="labels must hold real numbers"):
-        FeatureReasoning.fit(data[0], labels, verbose=False, **QUICK)
+def test_labels_of_any_kind_give_the_same_fit(data):
+    vectors, labels = data
+    words = np.array(["collar", "sleeve", "\u8863", "hem"])[labels]
+    expected = weights(vectors, labels)
+    for same in (words, words.tolist(), words.astype(object)):
+        torch.testing.assert_close(weights(vectors, same), expected, rtol=0, atol=0)
+    torch.testing.assert_close(
+        weights(vectors, labels > 1), weights(vectors, (labels > 1).astype(int)), rtol=0, atol=0
+    )
+
+
+def test_rows_without_a_label_are_left_out(data):
+    vectors, labels = data
+    some = labels.astype(object)
+    some[:50] = None
+    torch.testing.assert_close(weights(vectors, some), weights(vectors[50:], labels[50:]), rtol=0, atol=0)
+    some[:70] = None
+    with pytest.raises(ValueError, match="labels has 190 rows with a label; a fit needs at least 200"):
+        weights(vectors, some)
+
+
+@pytest.mark.parametrize("labels", [["a"] * 259 + [1], [b"a"] * 260, [{}] * 260])
+def test_labels_that_are_neither_numbers_nor_words(data, labels):
+    with pytest.raises(TypeError, match="labels must be whole numbers or words"):
+        FeatureReasoning.fit(data[0], np.array(labels, dtype=object), verbose=False, **QUICK)
 
 
 def test_every_class_once_finds_nothing(data):

@@ -16,7 +16,9 @@ from ipad_rerank import (
     load,
     rank,
 )
+from ipad_rerank.metrics.objectives import chosen_blend
 from ipad_rerank.rerankers.guard import Gate
+from ipad_rerank.rerankers.guard.blend import blended
 from ipad_rerank.rerankers.guard.gate import BINS, bin_names, bin_of
 from ipad_rerank.rerankers.guard.neighborhood import FEATURES, neighborhood
 
@@ -61,7 +63,7 @@ def test_tails_are_left_alone_and_most_of_the_gain_is_kept(parts, guard):
 def test_rows_are_those_of_the_one_or_the_other(parts, guard):
     _, (query, _), (gallery, _) = parts
     ranking = rank(query, gallery, k=100)
-    moved = Chain(guard.reranker).rerank(query, gallery, ranking)
+    moved = Guard(guard.reranker, blend=guard.blend).rerank(query, gallery, ranking)
     found = guard.rerank(query, gallery, ranking)
     opens = guard.gate.opens(neighborhood(query, gallery, ranking, moved)).numpy()
     assert 0.2 < opens.mean() < 0.8
@@ -137,3 +139,30 @@ def test_bad_input():
         Guard(AverageQueryExpansion)
     with pytest.raises(ValueError, match="largest_gallery must be at least 1"):
         Guard(AverageQueryExpansion(), largest_gallery=0)
+
+
+def test_a_blend_is_a_mixture_of_standard_scores(search):
+    query, gallery, ranking = search
+    after = AverageQueryExpansion(k=20).rerank(query, gallery, ranking)
+    assert blended(query, gallery, after, 1.0) is after
+    found = blended(query, gallery, after, 0.25)
+    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (query, gallery)]
+    for row in range(len(query)):
+        cosine = unit[1][after.indices[row]] @ unit[0][row]
+        new, old = ((part - part.mean()) / part.std() for part in (after.scores[row], cosine))
+        mixed = 0.25 * new + 0.75 * old
+        np.testing.assert_allclose(found.scores[row], np.sort(mixed)[::-1], atol=1e-4)
+        np.testing.assert_array_equal(np.sort(found.indices[row]), np.sort(after.indices[row]))
+    none = blended(query, gallery, after, 0.0).indices
+    best = np.argsort(-np.take_along_axis(unit[0] @ unit[1].T, after.indices, axis=1), axis=1, kind="stable")
+    np.testing.assert_array_equal(none, np.take_along_axis(after.indices, best, axis=1))
+
+
+def test_the_blend_chosen_keeps_the_head():
+    gains = {
+        1.0: {"map": 0.05, "precision@1": -0.1, "precision@10": 0.0},
+        0.75: {"map": 0.04, "precision@1": -0.004, "precision@10": 0.0},
+        0.5: {"map": 0.04, "precision@1": 0.0, "precision@10": 0.0},
+    }
+    assert chosen_blend(gains, "map") == 0.75
+    assert chosen_blend({key: value for key, value in gains.items() if key == 1.0}, "map") == 1.0

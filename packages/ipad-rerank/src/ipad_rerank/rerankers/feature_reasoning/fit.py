@@ -18,7 +18,8 @@ from ipad_rerank.rerankers.feature_reasoning.loss import FeatureReasoningLoss
 from ipad_rerank.rerankers.feature_reasoning.report import FitReport
 from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler
 from ipad_rerank.rerankers.feature_reasoning.training import train
-from ipad_rerank.search.vectors import ArrayLike, Device, Vectors, as_labels, positive_int
+from ipad_rerank.search.labels import UNLABELLED, as_labels
+from ipad_rerank.search.vectors import ArrayLike, Device, Vectors, positive_int
 
 if TYPE_CHECKING:
     from ipad_rerank.rerankers.feature_reasoning.reranker import FeatureReasoning
@@ -72,7 +73,7 @@ def fit_reasoner(
 
     Args:
         embeddings: ``(N, D)``, at least 200; about a thousand are needed for a gain.
-        labels: ``(N,)`` whole numbers; equal means relevant.
+        labels: ``(N,)`` whole numbers or words; equal means relevant. Rows whose label is None are left out.
         group_ids: ``(N,)``; labels count within a group, and sequences are drawn within one.
         init: A fitted reasoner to start from; its ``n_r`` and the like are taken over.
         before: Re-rankers that will stand before the reasoner; it learns on the queries they move.
@@ -113,7 +114,13 @@ def fit_reasoner(
         raise ValueError(f"steps must be 0 or more, got {steps}")
     generator = torch.Generator().manual_seed(seed)
     device = torch.device(device) if device is not None else vectors.device
-    kept = torch.randperm(len(vectors), generator=generator)[: positive_int(max_vectors, "max_vectors")].sort().values
+    labelled = (label_ids != UNLABELLED).nonzero()[:, 0]
+    if len(labelled) < SMALLEST_FIT:
+        raise ValueError(
+            f"labels has {len(labelled)} rows with a label; a fit needs at least {SMALLEST_FIT}, better 1,000"
+        )
+    drawn = torch.randperm(len(labelled), generator=generator)[: positive_int(max_vectors, "max_vectors")]
+    kept = labelled[drawn].sort().values
     unit = vectors.take(kept, torch.float32, device)
     label_ids = label_ids[kept].to(device)
     groups = torch.zeros_like(label_ids) if groups is None else groups[kept].to(device)

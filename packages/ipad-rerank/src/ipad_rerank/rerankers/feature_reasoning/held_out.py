@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.metrics.bootstrap import paired_bootstrap
-from ipad_rerank.metrics.objectives import HEAD, REPORTED, measure_named
+from ipad_rerank.metrics.objectives import BLENDS, REPORTED, TOLERANCE, chosen_blend, measure_named
 from ipad_rerank.metrics.relevance import Judged, without_relevant
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
 from ipad_rerank.rerankers.feature_reasoning.report import AtSize, FitReport, Gain
@@ -18,12 +18,6 @@ from ipad_rerank.rerankers.feature_reasoning.sequences import SHORTEST
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.rerankers.steps import moved_queries
 from ipad_rerank.search.groups import searches
-
-BLENDS = (1.0, 0.75, 0.5, 0.25)
-"""Weights of the refined cosines that a fit tries."""
-
-TOLERANCE = 0.005
-"""How much a measure may fall without being called a loss."""
 
 Values = dict[str, Tensor]
 """``(sizes, queries)`` of each measure, float64 on the CPU; NaN where a query has nothing relevant."""
@@ -80,8 +74,7 @@ class HeldOut:
         """The blend that raises the objective most without lowering the head; the largest of equals."""
         before, found = self._values(reasoner, BLENDS)
         gains = [{name: float(torch.nanmean(after[name] - before[name])) for name in before} for after in found]
-        safe = [place for place, gain in enumerate(gains) if min(gain[name] for name in HEAD) >= -TOLERANCE]
-        return BLENDS[max(safe or range(len(BLENDS)), key=lambda place: gains[place][self.objective])]
+        return chosen_blend(dict(zip(BLENDS, gains, strict=True)), self.objective)
 
     def shortest(self, reasoner: SequenceRefiner) -> int:
         """Candidates from which on neither MAP nor P@10 falls, where that few are all there is (see TOLERANCE)."""
