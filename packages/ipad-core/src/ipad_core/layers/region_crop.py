@@ -86,7 +86,7 @@ def _crop(images: Tensor, boxes: Tensor, image_index: Tensor, size: int, factor:
     # Half precision would place the samples several pixels off: coordinates and interpolation are at least float32.
     dtype = torch.promote_types(images.dtype, torch.float32)
     fine = size * factor
-    grid = F.affine_grid(theta.to(dtype), [len(boxes), images.shape[1], fine, fine], align_corners=False)
+    grid = F.affine_grid(theta.to(dtype), [boxes.shape[0], images.shape[1], fine, fine], align_corners=False)
     sources = images[image_index].to(dtype)
     crops = F.grid_sample(sources, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return (F.avg_pool2d(crops, factor) if factor > 1 else crops).to(images.dtype)

@@ -282,7 +282,7 @@ class IPAD(AttributeEmbedder):
         self, normalized: Tensor, attribute_ids: Tensor, image_index: Tensor, boxes: Tensor | None
     ) -> EmbeddingOutput:
         if boxes is None:
-            boxes = normalized.new_tensor([[0.0, 0.0, 1.0, 1.0]]).expand(len(attribute_ids), -1)
+            boxes = normalized.new_tensor([[0.0, 0.0, 1.0, 1.0]]).expand(attribute_ids.shape[0], -1)
         semantic = self.semantic(crop_regions(normalized, boxes, image_index, self.crop_size), attribute_ids)
         return EmbeddingOutput(F.normalize(semantic, dim=1), boxes=boxes)
 
