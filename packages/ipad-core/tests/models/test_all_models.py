@@ -5,10 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import onnxruntime
 import pytest
 import torch
 
-from ipad_core import AttributeEmbedder, EmbeddingOutput, FeatureMaps, create_model, list_models
+from ipad_core import (
+    AttributeEmbedder,
+    EmbeddingOutput,
+    FeatureMaps,
+    create_model,
+    export_onnx,
+    export_program,
+    list_models,
+)
 
 ATTRIBUTES = 3
 IMAGES = torch.randint(0, 256, (4, 3, 48, 48), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
@@ -16,6 +25,8 @@ IMAGE_INDEX = torch.tensor([0, 0, 1, 2, 3, 3, 3])
 ATTRIBUTE_IDS = torch.tensor([0, 2, 1, 1, 0, 1, 2])
 
 every_model = pytest.mark.parametrize("name", list_models())
+# The tiny presets are these with other sizes.
+every_architecture = pytest.mark.parametrize("name", [name for name in list_models() if not name.endswith("_tiny")])
 every_trained_model = pytest.mark.parametrize("name", [name for name in list_models() if name != "lens"])
 
 
@@ -238,3 +249,50 @@ def test_half_precision_on_a_cpu(make, name, dtype):
         output = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)  # 48 px, resized to the trunk's 32
     assert output.embedding.dtype == torch.float32
     assert output.embedding.isfinite().all()
+
+
+# -- other runtimes ------------------------------------------------------------------------------------------------
+
+
+def questions(model, counts=((1, 1), (2, 2), (5, 5), (2, 5), (5, 1))):
+    """Images and entries in several numbers."""
+    generator = torch.Generator().manual_seed(3)
+    for images, entries in counts:
+        shape = (images, 3, model.detail_size, model.detail_size)
+        asked = torch.arange(entries)
+        yield torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8), asked % ATTRIBUTES, asked % images
+
+
+@every_architecture
+def test_compiled_whole(make, name):
+    model = make(name).eval()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        for question in questions(model, [(2, 3), (2, 5)]):
+            assert_same(compiled(*question), model(*question), exactly=False)
+
+
+@every_architecture
+def test_exported_with_any_number_of_images_and_entries(make, name):
+    model = make(name).train()
+    program = export_program(model).module()
+    assert model.training
+    model.eval()
+    with torch.no_grad():
+        for question in questions(model):
+            torch.testing.assert_close(program(*question)[0], model(*question).embedding, atol=1e-5, rtol=1e-4)
+
+
+@every_architecture
+def test_onnx_with_any_number_of_images_and_entries(make, name, tmp_path):
+    model = make(name).eval()
+    names = export_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == names
+    for question in questions(model):
+        given = zip(("images", "attribute_ids", "image_index"), (tensor.numpy() for tensor in question), strict=True)
+        answers = session.run(None, dict(given))
+        with torch.no_grad():
+            expected = tensors(model(*question))
+        for answer, key in zip(answers, names, strict=True):
+            torch.testing.assert_close(torch.from_numpy(answer), expected[key], atol=1e-4, rtol=1e-3, msg=key)

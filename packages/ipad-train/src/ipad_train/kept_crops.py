@@ -1,8 +1,8 @@
 """The crops of a second branch, kept: where IP-SP and the trunk of IP-SE are frozen, a crop's maps never change.
 
 Each entry (image, attribute) has its own crop. Its pixels are decoded, cut and run through the trunk once; a step then costs
-what is trained: the transformer and the attention on top. No mirror images are kept: on street photos they added nothing that we
-could measure, and they cost as much again.
+what is trained: the transformer and the attention on top. No mirror images are kept. On street photos they added nothing
+that we could measure, and they cost as much again.
 """
 
 from __future__ import annotations

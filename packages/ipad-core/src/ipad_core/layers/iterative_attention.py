@@ -179,7 +179,7 @@ class IterativeAttention(nn.Module):
         # Where most attributes of most images are asked for, every image answers all of them in matrix products over its
         # one map, and the entries are picked at the end: cheaper than a copy of the map for each entry.
         picked = None
-        if not carried and 2 * len(attribute_ids) >= num_images * self.num_attributes:
+        if not carried and (_is_exporting() or 2 * attribute_ids.shape[0] >= num_images * self.num_attributes):
             picked = (image_index, attribute_ids)
             p = self.attribute(torch.arange(self.num_attributes, device=tokens.device))
             p = p.flatten(0, 1).expand(num_images, -1, -1)  # (N, A*Q, c)
@@ -266,6 +266,11 @@ class IterativeAttention(nn.Module):
         if picked is None:
             return answers
         return answers.unflatten(1, (self.num_attributes, self.num_queries))[picked]
+
+
+def _is_exporting() -> bool:
+    """Whether a graph is made that must serve any number of entries."""
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
 
 
 def _square(length: int) -> tuple[int, int]:

@@ -300,7 +300,9 @@ class IPAD(AttributeEmbedder):
         self, images: Tensor | FeatureMaps, attribute_ids: Tensor, image_index: Tensor, boxes: Tensor | None
     ) -> EmbeddingOutput:
         if boxes is None:
-            boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=attribute_ids.device).expand(len(attribute_ids), -1)
+            boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=attribute_ids.device).expand(
+                attribute_ids.shape[0], -1
+            )
         semantic = self.semantic(self.crops(images, boxes, image_index), attribute_ids)
         return EmbeddingOutput(F.normalize(semantic, dim=1), boxes=boxes)
 

@@ -42,7 +42,9 @@ class RegionBranch(nn.Module):
     ) -> SpatialFeatures:
         feature_map = self.mix(feature_map)
         tokens = self.map_norm(feature_map.flatten(2).transpose(1, 2))  # (N, L, c)
-        attributes = self.attribute_norm(self.attribute.weight).expand(len(tokens), -1, -1)  # (N, A, .): all of them
+        attributes = self.attribute_norm(self.attribute.weight).expand(
+            tokens.shape[0], -1, -1
+        )  # (N, A, .): all of them
         activation = self.attention(self.attention.keys(tokens), attributes)
         maps = activation.to(torch.promote_types(activation.dtype, torch.float32)).softmax(dim=2)  # (N, A, L)
         entries = image_index, attribute_ids

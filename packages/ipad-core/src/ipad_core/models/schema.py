@@ -44,15 +44,17 @@ def attribute_numbers(asked: Any, words: Words | None, num_attributes: int, argu
         asked = torch.as_tensor(asked)
         if asked.ndim > 1 or asked.is_floating_point():
             raise ValueError(f"{argument} must be (B,), whole numbers, got {asked.dtype} {tuple(asked.shape)}")
-        asked = asked.reshape(-1).tolist()
-    elif isinstance(asked, (str, int)):
-        asked = [asked]
-    numbers = [_number(each, words, num_attributes, argument) for each in asked]
-    if not numbers:
+        numbers = asked.reshape(-1).cpu().long()
+    else:
+        several = [asked] if isinstance(asked, (str, int)) else asked
+        numbers = torch.tensor([_number(each, words, num_attributes, argument) for each in several], dtype=torch.long)
+    if not len(numbers):
         raise ValueError(f"{argument} is empty: there is nothing to embed")
-    if min(numbers) < 0 or max(numbers) >= num_attributes:
-        raise ValueError(f"{argument} must be within [0, {num_attributes}), got {min(numbers)} to {max(numbers)}")
-    return torch.tensor(numbers)
+    if int(numbers.min()) < 0 or int(numbers.max()) >= num_attributes:
+        raise ValueError(
+            f"{argument} must be within [0, {num_attributes}), got {int(numbers.min())} to {int(numbers.max())}"
+        )
+    return numbers
 
 
 def _number(asked: Any, words: Words | None, num_attributes: int, argument: str) -> int:
