@@ -134,6 +134,6 @@ def ipad_photos(**options: Any) -> IPAD:
         "semantic_trunk": {
             "name": "hybrid", "stage": "last", "options": {"embed_dim": 256, "depth": 0, "num_heads": 4},
         },
-        "crop_size": 160, "crop_threshold": 0.3, "crop_min_side": 0.25, "crop_margin": 0.15,
+        "crop_size": 160, "crop_threshold": 0.3, "crop_min_side": 0.25, "crop_margin": 0.15, "fusion": "concat",
     }  # fmt: skip
     return IPAD(**overlay_options(sizes, options))
