@@ -63,9 +63,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """What stands for the content of all shards."""
-        return sha256(
-            "".join(shard.sha256 for shards in self.shards.values() for shard in shards).encode()
-        ).hexdigest()
+        return sha256(repr(self.shards).encode()).hexdigest()
 
     def to_json(self) -> str:
         """Text of ``prepared.json``."""
