@@ -55,8 +55,9 @@ def keep_in_front(
     found, scores = (part.clone() for part in after.tensors())
     top = scores[rows, :1].clamp_min(0).to(scores.dtype)
     lifted = torch.where(near, top + 1 + cosine.to(scores.dtype), -torch.inf)
-    is_near = (found[rows][:, :, None] == indices.masked_fill(~near, -1)[:, None]).any(2)
-    kept = scores[rows].masked_fill(is_near, -torch.inf)
+    kept = scores[rows]
+    for column in indices.masked_fill(~near, -1).T:  # each is in front now, so no more where it was
+        kept = kept.masked_fill(found[rows] == column[:, None], -torch.inf)
     merged, order = torch.sort(torch.cat([lifted, kept], 1), dim=1, descending=True, stable=True)
     width = found.shape[1]
     scores[rows] = merged[:, :width]

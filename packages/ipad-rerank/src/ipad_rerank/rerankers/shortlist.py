@@ -71,7 +71,8 @@ class Shortlist:
         """The ranking with its head in the order of ``refine``'s scores; the tail stays.
 
         Args:
-            refine: Gives the scores.
+            refine: Gives the scores. A query that is a zero vector keeps its order, and zero candidates come last,
+                whatever they are.
             numbers: How many numbers it holds for each query; sets the batch where ``batch_size`` is None.
             batch_size: Queries at a time.
             most: Limit of the batch where ``batch_size`` is None.
@@ -81,7 +82,8 @@ class Shortlist:
         parts = list(batches(len(self.queries), numbers, self.dtype, self.device, batch_size, most))
         for rows in progress_over(parts, len(parts), "Re-ranking", progress):
             query, unit = self.batch(rows)
-            refined[rows] = refine(query, unit).masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
+            scores = refine(query, unit).masked_fill((query == 0).all(-1, keepdim=True), 0.0)
+            refined[rows] = scores.masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
         return splice(self.ranking, refined)
 
 
