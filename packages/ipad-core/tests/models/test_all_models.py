@@ -25,8 +25,8 @@ IMAGE_INDEX = torch.tensor([0, 0, 1, 2, 3, 3, 3])
 ATTRIBUTE_IDS = torch.tensor([0, 2, 1, 1, 0, 1, 2])
 
 every_model = pytest.mark.parametrize("name", list_models())
-# The tiny presets are these with other sizes.
-every_architecture = pytest.mark.parametrize("name", [name for name in list_models() if not name.endswith("_tiny")])
+PRESETS = ("_tiny", "_vitb16")  # architectures with other sizes
+every_architecture = pytest.mark.parametrize("name", [name for name in list_models() if not name.endswith(PRESETS)])
 every_trained_model = pytest.mark.parametrize("name", [name for name in list_models() if name != "lens"])
 
 
