@@ -6,11 +6,13 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ipad_core import AttributeEmbedder
+from ipad_data.render import SCHEMA
 from ipad_rerank import FeatureReasoning
 from ipad_train import finishing, training
 from ipad_train.chance import stuck_attributes
@@ -383,3 +385,16 @@ def test_a_run_killed_after_the_cluster_loss_started_resumes_with_it(small_confi
     assert read_metrics(_path(config.output_dir)) == expected
     one, other = (load_file(f"{run.output_dir}/stages/stage2/model.safetensors") for run in (straight, config))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_delivered_model_knows_its_words(finished):
+    """Names of attributes and values travel with every stage's model, so that it can be asked by name."""
+    run, _ = finished
+    for folder in ("best", "stages/stage0", "stages/stage2"):
+        assert AttributeEmbedder.from_pretrained(run / folder).schema == {
+            name: list(values) for name, values in SCHEMA.values.items()
+        }
+    photo = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
+    model = AttributeEmbedder.from_pretrained(run / "best")
+    by_name = model.encode(photo, attribute="collar_design").embedding
+    torch.testing.assert_close(by_name, model.encode(photo, attribute=2).embedding)

@@ -123,6 +123,7 @@ class Training:
         set_seed(seed * 1000 + rank)
         torch.manual_seed(seed)  # equal initial weights on every process
         model = make_model(self.config, name, self.data, self.dir)
+        model.schema = self.data.schema.values  # so that the trained model can be asked by name
         step = 0
         if resuming:
             model = type(model).from_pretrained(self.checkpoint / "model")
