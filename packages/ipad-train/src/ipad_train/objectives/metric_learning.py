@@ -70,7 +70,7 @@ class EntryTriplets(nn.Module):
             with torch.no_grad():
                 similarity = nn.functional.cosine_similarity
                 gap = similarity(anchors, positives) - similarity(anchors, negatives)
-                owner = batch["attribute_ids"][: len(gap)]
+                owner = batch["attribute_ids"][: len(gap) // times[0]].repeat(times[0])
                 ones = torch.ones_like(gap)
                 triplets = ones.new_zeros(self.num_attributes).index_add(0, owner, ones)
                 active = ones.new_zeros(self.num_attributes).index_add(0, owner, (gap < self.loss.margin).to(ones))
