@@ -72,7 +72,12 @@ def loop_attention(layer, tokens, attribute_id, grid):
                 step = layer.update.norm(torch.cat([gated, center]))
                 following = vector + layer.update.mlp(step)
             else:
-                following = {"gated": layer.gate_gain * gate * vector, "pooled": gated, "fixed": p0}[layer.query]
+                following = {
+                    "gated": layer.gate_gain * gate * vector,
+                    "pooled": gated,
+                    "residual": p0 + gated,
+                    "fixed": p0,
+                }[layer.query]
             results.append((following, gated))
         (p, gated), (p_back, gated_back) = results
     if layer.output == "pooled":
@@ -85,6 +90,7 @@ VARIANTS = {
     "scaled": {**READINGS["literal"], "carry": "scaled"},
     "literal, normalized keys": {**READINGS["literal"], "normalize_keys": True, "suppression": "none"},
     "pooled query": {**READINGS["default"], "query": "pooled", "carry": "none"},
+    "residual query": {**READINGS["default"], "query": "residual"},
     "default, sharpness 3": {**READINGS["default"], "sharpness": 3.0},
     "query as output": {**READINGS["default"], "output": "query"},
 }

@@ -45,7 +45,7 @@ READINGS: dict[str, dict[str, Any]] = {
 _CHOICES = {
     "carry": ("product", "literal", "scaled", "none"),
     "suppression": RULES,
-    "query": ("gated", "pooled", "fixed", "mlp_xy"),
+    "query": ("gated", "pooled", "residual", "fixed", "mlp_xy"),
     "output": ("pooled", "query"),
 }
 _Rounds = tuple[list[Tensor], Tensor, Tensor | None]  # maps, foreground, background
@@ -80,6 +80,7 @@ class IterativeAttention(nn.Module):
         suppression: Rule of Eq. 2, see :func:`suppress`.
         suppression_ratio: zeta, one number or one per iteration.
         query: p^i. ``gated``: gate_gain * alpha_c * p^{i-1} (Eq. 4). ``pooled``: alpha_c * pooled x^i (ASEN, ISLN).
+            ``residual``: p^0 + alpha_c * pooled x^i, so that the attribute does not fade from round to round.
             ``fixed``: p^0 in every round. ``mlp_xy``: p^{i-1} plus a small network of the gated features and the
             attention's center, see :class:`QueryUpdate`; not in the paper.
         gate_gain: Factor on the gate; 2 makes the gate's initial value of 0.5 neutral, 1 is the paper's.
@@ -258,7 +259,8 @@ class IterativeAttention(nn.Module):
         if self.query == "mlp_xy":
             following = p if self.update is None else self.update(p, gated, weights @ positions)
         else:
-            following = {"gated": self.gate_gain * gate * p, "pooled": gated, "fixed": p0}[self.query]
+            choices = {"gated": self.gate_gain * gate * p, "pooled": gated, "residual": p0 + gated, "fixed": p0}
+            following = choices[self.query]
         return following, gated if self.output == "pooled" else following
 
     def _pick(self, answers: Tensor, picked: tuple[Tensor, Tensor] | None) -> Tensor:

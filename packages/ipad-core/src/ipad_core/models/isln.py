@@ -19,9 +19,9 @@ from ipad_core.output import EmbeddingOutput
 class ISLN(AttributeEmbedder):
     """Trunk, iterated spatial and channel attention, linear embedding.
 
-    In words: the attribute asks the map, the gated features that it finds ask the map again, and so on; the last round's
-    gated features are embedded. Unlike IPAD the map of a round is not carried into the next, and there is neither
-    suppression nor a background nor a second branch.
+    In words: the attribute asks the map, the attribute and the gated features that it found ask the map again, and so on;
+    the last round's gated features are embedded. Unlike IPAD the map of a round is not carried into the next, and there is
+    neither suppression nor a background nor a second branch.
 
     Args:
         num_attributes: A.
@@ -32,8 +32,9 @@ class ISLN(AttributeEmbedder):
         iterations: Rounds.
 
     References:
-        Yan et al. 2022 (ISLN). It is known to us as the IPAD paper describes it; three rounds and p^i = alpha_c * pooled
-        features are our reading.
+        Yan et al. 2022 (ISLN). It is known to us as the IPAD paper describes it; three rounds and p^i = p^0 + alpha_c *
+        pooled x^i are our reading. Without p^0 what the network makes of the attribute shrinks with every round, to
+        1e-5 of the embedding before training.
     """
 
     architecture = "isln"
@@ -55,7 +56,7 @@ class ISLN(AttributeEmbedder):
         dim = self.trunk.num_features
         self.mix = PositionMix(dim) if position_channels else nn.Identity()
         self.attention = IterativeAttention(
-            num_attributes, dim, latent_dim, iterations, reduction, carry="none", query="pooled", gate_gain=1.0
+            num_attributes, dim, latent_dim, iterations, reduction, carry="none", query="residual", gate_gain=1.0
         )
         self.project = nn.Linear(dim, embed_dim)
 
