@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipad_rerank import FeatureReasoning, rank
-from ipad_rerank.rerankers import _sequence_refiner as module
+from ipad_rerank.rerankers.feature_reasoning import refiner as module
 
 PARTS = {
     "sort": ("sort_nodes",),
@@ -43,7 +43,8 @@ def straightforward(reasoner: FeatureReasoning, sequence: Tensor, gradient: str)
             spread, other_spread = (x.var(unbiased=False).clamp_min(1e-6).sqrt() for x in (row, other))
             distances = (1 - torch.stack([row.mean(), other.mean(), other[0]])).clamp_min(1e-3).log()
             z = (other[0] - other.mean()) / other_spread
-            density = torch.cat([distances, torch.stack([spread.log(), other_spread.log(), z])])
+            length = torch.tensor(n / reasoner.n_r).log()
+            density = torch.cat([distances, torch.stack([spread.log(), other_spread.log(), z, length])])
             delta = F.layer_norm(delta, (2 * n,)) * network.scale + network.shift
             hidden = F.relu(network.first(delta) + network.density(density))
             output = network.last(F.relu(network.hidden(hidden)))

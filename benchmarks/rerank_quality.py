@@ -6,18 +6,23 @@ CNN, others tune and fit the re-rankers, others are searched. ``--case instances
 instead, about eight per query: there is little for Feature Reasoning to read. ``--images`` takes a folder in the format of
 MNIST (train-images-idx3-ubyte and train-labels-idx1-ubyte, as they are or with .gz: Fashion-MNIST, KMNIST, ...): 2,000
 images train the CNN, 8,000 tune and fit, 5,000 are searched. With files (.safetensors, .npz, .parquet with embeddings and
-labels) their rows are used instead.
+labels) their rows are used instead. ``--texts`` takes files of texts with labels, such as those of Banking77 (CSV with
+columns text and category) and CLINC150 (JSON with lists of [text, intent]), and embeds them with the ``wordllama``
+package, which you install yourself.
 
     python benchmarks/rerank_quality.py
     python benchmarks/rerank_quality.py --images ~/data/FashionMNIST/raw
     python benchmarks/rerank_quality.py --case instances --seeds 1
     python benchmarks/rerank_quality.py my_embeddings.safetensors
+    python benchmarks/rerank_quality.py --texts banking77/train.csv banking77/test.csv
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import gzip
+import json
 import time
 from pathlib import Path
 
@@ -26,8 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ipad_rerank import EmbeddingSet, read_embeddings
-from ipad_rerank.compare import compare, split_roles
+from ipad_rerank import EmbeddingSet, compare, read_embeddings
+from ipad_rerank.selection import split_roles
 
 PEERS = ("alpha_query_expansion", "k_reciprocal", "diffusion")
 SIZE = 20
@@ -108,6 +113,34 @@ def idx_images(folder: Path, seed: int) -> tuple[EmbeddingSet, EmbeddingSet, Emb
     return data.select(slice(2000, 10_000)), data.select(slice(10_000, 11_000)), data.select(slice(11_000, None))
 
 
+def embedded_texts(files: list[Path]) -> EmbeddingSet:
+    """Rows of all files together, embedded with wordllama."""
+    from wordllama import WordLlama
+
+    pairs = [pair for file in files for pair in read_texts(file)]
+    texts, labels = zip(*pairs, strict=True)
+    vectors = WordLlama.load().embed(list(texts), norm=True)
+    return EmbeddingSet(np.asarray(vectors, np.float32), labels=np.array(labels))
+
+
+def read_texts(file: Path) -> list[tuple[str, str]]:
+    """(text, label) of a CSV file with a column of texts and one of labels, or of JSON lists of [text, label]."""
+    if file.suffix == ".json":
+        parts = json.loads(file.read_text(encoding="utf-8"))
+        parts = parts.values() if isinstance(parts, dict) else [parts]
+        return [(text, label) for part in parts for text, label in part if label != "oos"]
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    names = list(rows[0])
+    label = next((name for name in names if name in ("category", "intent", "label", "class")), None)
+    text = next((name for name in names if name in ("text", "sentence", "query", "utterance")), None)
+    if label is None or text is None:
+        raise SystemExit(
+            f"{file}: needs a column text and a column category, intent or label; it has {', '.join(names)}"
+        )
+    return [(row[text], row[label]) for row in rows]
+
+
 def train_network(images: Tensor, labels: Tensor, seed: int, epochs: int) -> nn.Module:
     """A small CNN, trained with the triplet loss."""
     torch.manual_seed(seed)
@@ -139,32 +172,45 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--case", choices=("classes", "instances"), default="classes")
     parser.add_argument("--images", type=Path, help="a folder in the format of MNIST")
+    parser.add_argument("--texts", type=Path, nargs="*", help="files of texts with labels")
+    parser.add_argument("--objective", default="map")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--n-r", type=int, default=500)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--peers", nargs="*", default=PEERS)
     arguments = parser.parse_args()
+    texts = None
     for source in arguments.files or [None]:
-        gains: dict[str, list[float]] = {}
+        gains: dict[tuple[str, str], list[float]] = {}
         for seed in range(arguments.seeds):
             start = time.process_time()
-            if arguments.images:
+            if arguments.texts:
+                texts = texts or embedded_texts(arguments.texts)
+                parts = split_roles(texts, seed)
+            elif arguments.images:
                 parts = idx_images(arguments.images, seed)
             elif source is None:
                 parts = digits(seed, arguments.case == "instances")
             else:
                 parts = split_roles(read_embeddings(source), seed)
-            table = compare(*parts, n_r=arguments.n_r, steps=arguments.steps, seed=seed, peers=tuple(arguments.peers))
+            options = {"n_r": arguments.n_r, "steps": arguments.steps, "seed": seed, "objective": arguments.objective}
+            table = compare(*parts, peers=tuple(arguments.peers), **options)
             sizes = ", ".join(f"{len(part):,}" for part in parts)
             cpu = time.process_time() - start
-            source_name = arguments.images or source or arguments.case
+            source_name = arguments.texts or arguments.images or source or arguments.case
             print(f"\n### {source_name}, seed {seed} (train, query, gallery: {sizes}; {cpu:.0f} CPU s)\n")
             print(table, flush=True)
             for row in table.rows:
-                gains.setdefault(_kind(row.name), []).append(row.map if row.name == "none" else row.gain)
-        print("\n| mean over seeds | MAP or gain | per seed |\n|---|---|---|")
-        for name, values in gains.items():
-            print(f"| {name} | {np.mean(values):+.2f} | {' '.join(f'{value:+.2f}' for value in values)} |")
+                for measure, gain in row.measures.items():
+                    value = gain.value if row.name == "none" else gain.gain
+                    gains.setdefault((_kind(row.name), measure), []).append(value)
+                for part in row.bins:
+                    gains.setdefault((_kind(row.name), f"{arguments.objective}, {part.relevant} relevant"), []).append(
+                        part.gain
+                    )
+        print("\n| mean over seeds | measure | value or gain | per seed |\n|---|---|---|---|")
+        for (name, measure), values in gains.items():
+            print(f"| {name} | {measure} | {np.mean(values):+.2f} | {' '.join(f'{value:+.2f}' for value in values)} |")
 
 
 if __name__ == "__main__":

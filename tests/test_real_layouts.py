@@ -12,7 +12,7 @@ import pytest
 from ipad_data import EntryTable, load
 
 ROOT = Path(__file__).parents[1]
-_spec = importlib.util.spec_from_file_location("real_trees", ROOT / "packages/ipad-data/tests/real/conftest.py")
+_spec = importlib.util.spec_from_file_location("real_trees", ROOT / "packages/ipad-data/tests/trees.py")
 _trees = importlib.util.module_from_spec(_spec)
 sys.modules[_spec.name] = _trees  # its dataclasses look themselves up
 _spec.loader.exec_module(_trees)

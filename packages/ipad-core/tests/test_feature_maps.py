@@ -47,7 +47,7 @@ def test_a_selection_keeps_images_and_maps_together(images):
 
 def test_a_second_branch_says_that_it_needs_the_images(images):
     model = create_model("ipad_tiny", num_attributes=2).eval()
-    kept = model.keep(images, with_images=False)
+    kept = FeatureMaps(model.stage_maps(images))
     assert model(kept, torch.zeros(5, dtype=torch.int64), branches="spatial").semantic is None
     with pytest.raises(ValueError, match="images must be kept with the maps"):
         model(kept, torch.zeros(5, dtype=torch.int64))

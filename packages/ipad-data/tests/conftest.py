@@ -8,6 +8,18 @@ from datasets import Dataset, Features
 from ipad_data import AttributeSchema, load
 from ipad_data.builders._base import make_row, row_features
 
+from .trees import (  # noqa: F401
+    asen,
+    ccp_tree,
+    darn_tree,
+    deepfashion_tree,
+    fashionai_raw,
+    jpeg,
+    lines,
+    published_fashionai,
+    small_fashionai,
+)
+
 datasets.disable_progress_bars()
 
 

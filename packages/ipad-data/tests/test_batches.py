@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,8 @@ from ipad_data import (
     plans,
 )
 from ipad_data.builders._base import make_row, row_features
+from ipad_data.prepare import prepare
+from ipad_data.prepared import load_prepared
 from ipad_data.render import render_image
 
 
@@ -165,3 +168,14 @@ def test_bytes_without_a_path_are_named_by_row(partly_broken):
 def test_arguments(rendered, options, message):
     with pytest.raises(ValueError, match=message):
         BatchDataset(rendered["train"], **{"detail_size": 8, **options})
+
+
+def test_a_column_cast_to_decoded_images_is_read_as_stored(partly_broken, tmp_path):
+    rows = partly_broken.select([0, 1])
+    plan = next(iter(EvaluationPlans(rows, 2, roles=["train"])))
+    expected = BatchDataset(rows, 8, on_error="skip")[plan]
+    cast = rows.cast_column("image", datasets.Image())
+    for found, wanted in zip(BatchDataset(cast, 8, on_error="skip")[plan].values(), expected.values(), strict=True):
+        torch.testing.assert_close(found, wanted)
+    prepare(datasets.DatasetDict(train=cast), tmp_path / "out", size=16, unreadable="skip")
+    assert not load_prepared(tmp_path / "out", "train").features["image"].decode

@@ -14,4 +14,4 @@ def test_first_python_block_runs(tmp_path, monkeypatch, capsys):
     exec(compile(block, str(README), "exec"), {})
     before, after = map(float, capsys.readouterr().out.split())
     assert after > before
-    assert (tmp_path / "reasoner" / "model.safetensors").is_file()
+    assert (tmp_path / "reasoner" / "config.json").is_file()

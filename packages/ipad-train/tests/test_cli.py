@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from click.testing import CliRunner
 
 from ipad_core import AttributeEmbedder
-from ipad_rerank.embeddings import read_embeddings
+from ipad_rerank import read_embeddings
 from ipad_train.cli import main
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data

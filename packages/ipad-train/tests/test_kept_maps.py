@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from ipad_core import FeatureMaps, create_model
 from ipad_data import BatchDataset, BatchPlan
 from ipad_train.data import load_data
-from ipad_train.kept_maps import KeptMaps, can_keep_maps, keep_maps
+from ipad_train.embed import embed_split
+from ipad_train.kept_crops import can_keep_crops, kept_inputs
+from ipad_train.kept_maps import KeptMaps, can_keep_maps, forget_maps, keep_maps
 from ipad_train.launch import make_accelerator
 from ipad_train.step_inputs import MapsOfImages
 from ipad_train.tracking import read_metrics
@@ -42,7 +45,7 @@ def test_maps_are_those_of_the_images_and_of_their_mirror_images(parts, tmp_path
     images = _images(data, config, rows)
     images[mirrored] = images[mirrored].flip(-1)
     with torch.no_grad():
-        expected = model.eval().keep(images).stages
+        expected = model.eval().stage_maps(images)
     for actual, wanted in zip(kept.read(torch.tensor(rows), mirrored), expected, strict=True):
         assert actual.dtype == torch.float16
         error = (actual.float() - wanted).abs().max() / wanted.abs().max()
@@ -119,9 +122,10 @@ def test_images_turn_as_their_maps_do(parts, tmp_path):
 def test_a_run_on_kept_maps_trains_both_stages_and_resumes_to_the_bit(small_config):
     overrides = [FROZEN, "stage0.steps=0"]
     whole = small_config(*overrides)
-    Training(whole, None, lambda line: None).run()
+    said: list[str] = []
+    Training(whole, None, said.append).run()
+    assert sum("kept the trunk's maps" in line for line in said) == 1
     folder = Path(whole.output_dir)
-    assert sorted(path.name.partition("-")[0] for path in (folder / "maps").iterdir()) == ["train", "validation"]
     losses = [row["loss"] for row in read_metrics(folder) if "loss" in row]
     assert len(losses) == 7
 
@@ -139,3 +143,47 @@ def test_a_run_on_kept_maps_trains_both_stages_and_resumes_to_the_bit(small_conf
         stopped.run()
     Training(halved, "auto", lambda line: None).run()
     assert [row["loss"] for row in read_metrics(Path(halved.output_dir)) if "loss" in row] == losses
+
+
+def test_embeddings_from_kept_maps_and_crops_are_those_from_the_images(parts):
+    config, data, model, accelerator = parts
+    config = dataclasses.replace(config, stage2=dataclasses.replace(config.stage2, spatial_learning_rate=0.0))
+    inputs = kept_inputs(model, data, "validation", config, accelerator)
+    assert set(inputs) == {"maps", "crops"}
+    split = data.splits["validation"]
+    expected = embed_split(model, split, config.data, accelerator)
+    actual = embed_split(model, split, config.data, accelerator, **inputs)
+    assert (actual.image_ids == expected.image_ids).all()
+    for branch in ("spatial", "semantic", "fused"):
+        a, b = (torch.from_numpy(getattr(entries, branch)) for entries in (actual, expected))
+        assert torch.nn.functional.cosine_similarity(a, b).min() > 0.99  # half precision in between
+
+
+def test_a_crop_that_was_not_kept_is_named(parts):
+    config, data, model, accelerator = parts
+    config = dataclasses.replace(config, stage2=dataclasses.replace(config.stage2, spatial_learning_rate=0.0))
+    crops = kept_inputs(model, data, "validation", config, accelerator)["crops"]
+    with pytest.raises(KeyError, match="row 900 has no crop of attribute 1"):
+        crops.read(torch.tensor([900]), torch.tensor([1]))
+
+
+def test_crops_are_kept_only_where_nothing_before_them_learns(parts):
+    config, _, model, _ = parts
+    for rate, kept in ((0.0, True), (None, False), (1e-4, False)):
+        stage2 = dataclasses.replace(config.stage2, spatial_learning_rate=rate)
+        assert can_keep_crops(model, dataclasses.replace(config, stage2=stage2)) == kept
+    one_branch = create_model("ipad_tiny", num_attributes=2, **{**config.model.options, "semantic": False})
+    assert not can_keep_crops(one_branch, config)
+
+
+def test_a_run_forgets_what_it_kept_for_itself_and_leaves_what_it_shares(small_config, tmp_path):
+    config = small_config(FROZEN, f"data.maps_dir={tmp_path / 'shared'}")
+    for folder in (tmp_path / "shared" / "train-1", tmp_path / "run" / "maps" / "train-crops-2"):
+        folder.mkdir(parents=True)
+    forget_maps(config)
+    assert (tmp_path / "shared" / "train-1").is_dir()
+    assert not (tmp_path / "run" / "maps").exists()
+    own = small_config(FROZEN)
+    (tmp_path / "run" / "maps" / "train-1").mkdir(parents=True)
+    forget_maps(own)
+    assert not (tmp_path / "run" / "maps").exists()

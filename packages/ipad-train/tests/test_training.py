@@ -7,12 +7,14 @@ import json
 import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ipad_core import AttributeEmbedder
 from ipad_data.prepare import prepare
+from ipad_data.render import SCHEMA
 from ipad_rerank import FeatureReasoning
 from ipad_train import finishing, training
 from ipad_train.chance import stuck_attributes
@@ -465,3 +467,16 @@ def test_a_signal_ends_a_run_that_is_being_finished(small_config, monkeypatch):
         signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
     assert Training(config, "auto", quiet).run()["delivered"] == "stage 0 alone"
+
+
+def test_the_delivered_model_knows_its_words(finished):
+    """Names of attributes and values travel with every stage's model, so that it can be asked by name."""
+    run, _ = finished
+    for folder in ("best", "stages/stage0", "stages/stage2"):
+        assert AttributeEmbedder.from_pretrained(run / folder).schema == {
+            name: list(values) for name, values in SCHEMA.values.items()
+        }
+    photo = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
+    model = AttributeEmbedder.from_pretrained(run / "best")
+    by_name = model.encode(photo, attribute="collar_design").embedding
+    torch.testing.assert_close(by_name, model.encode(photo, attribute=2).embedding)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ipad_core._registry import create_model, list_models, register_model
+from ipad_core.checkpoints import load_published
+from ipad_core.export import export_onnx, export_program
 from ipad_core.feature_maps import FeatureMaps
 from ipad_core.models import IPAD, AttributeEmbedder
 from ipad_core.output import EmbeddingOutput
@@ -16,6 +18,9 @@ __all__ = [
     "WeightsNotFoundError",
     "create_model",
     "describe_weights",
+    "export_onnx",
+    "export_program",
     "list_models",
+    "load_published",
     "register_model",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -28,3 +29,7 @@ class EmbeddingOutput:
     attention: Tensor | None = None
     attention_maps: Tensor | None = None
     boxes: Tensor | None = None
+
+
+if hasattr(torch.export, "register_dataclass"):  # from torch 2.5 on: torch.export may answer it
+    torch.export.register_dataclass(EmbeddingOutput, serialized_type_name="ipad_core.EmbeddingOutput")

@@ -22,7 +22,7 @@ def loop_suppress(activation, rule, ratio):
             elif (height >= ratio) if rule == "keep_peak" else (height <= ratio):
                 kept.append(value)
             else:
-                kept.append(0.0 if high > 0 else low)
+                kept.append(low if high <= 0 else min(0.0, value) if rule == "keep_peak" else 0.0)
         result.append(kept)
     return torch.tensor(result, dtype=activation.dtype)
 
@@ -33,6 +33,22 @@ def loop_suppress(activation, rule, ratio):
 def test_matches_loop(rule, ratio, shift):
     activation = torch.randn(4, 9, dtype=torch.float64) + shift
     torch.testing.assert_close(suppress(activation, rule, ratio), loop_suppress(activation, rule, ratio))
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0, -10.0])
+@pytest.mark.parametrize("ratio", [0.2, 0.5, 0.95])
+def test_keeping_the_peak_raises_nothing_above_what_it_keeps(ratio, shift):
+    activation = torch.randn(32, 25) + shift
+    kept = relative_height(activation) >= ratio
+    suppressed = suppress(activation, "keep_peak", ratio)
+    assert (suppressed <= activation).all()
+    lowest_kept = suppressed.masked_fill(~kept, torch.inf).amin(dim=1, keepdim=True)
+    assert (suppressed.masked_fill(kept, -torch.inf) <= lowest_kept).all()
+
+
+def test_a_negative_activation_is_not_lifted_to_zero():
+    suppressed = suppress(torch.tensor([[-10.0, -9.0, -0.3, 0.1]]), "keep_peak", 0.95)
+    assert suppressed.tolist() == [[-10.0, -9.0, pytest.approx(-0.3), pytest.approx(0.1)]]
 
 
 def test_hand_worked():
@@ -76,7 +92,7 @@ def test_gradcheck(rule):
 
 
 def test_hard_mask_gives_gradient_to_the_kept_only():
-    activation = torch.tensor([[0.0, 1.0, 10.0]], requires_grad=True)
+    activation = torch.tensor([[0.5, 1.0, 10.0]], requires_grad=True)
     suppress(activation, "keep_peak", 0.95).sum().backward()
     assert activation.grad.tolist() == [[0.0, 0.0, 1.0]]
 

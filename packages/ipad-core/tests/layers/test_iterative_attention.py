@@ -21,7 +21,7 @@ def suppressed(activation, rule, ratio):
         elif rule == "none" or (height >= ratio if rule == "keep_peak" else height <= ratio):
             result.append(a)
         else:
-            result.append(0.0 if high > 0 else low)
+            result.append(low if high <= 0 else min(0.0, a) if rule == "keep_peak" else 0.0)
     return result
 
 
@@ -85,7 +85,7 @@ VARIANTS = {
     "scaled": {**READINGS["literal"], "carry": "scaled"},
     "literal, normalized keys": {**READINGS["literal"], "normalize_keys": True, "suppression": "none"},
     "pooled query": {**READINGS["default"], "query": "pooled", "carry": "none"},
-    "default, temperature 3": {**READINGS["default"], "temperature": 3.0},
+    "default, sharpness 3": {**READINGS["default"], "sharpness": 3.0},
     "query as output": {**READINGS["default"], "output": "query"},
 }
 ENTRIES = torch.tensor([0, 2, 1, 1]), torch.tensor([1, 0, 1, 0])
@@ -200,7 +200,7 @@ def test_the_public_code_does_not_iterate():
 def test_the_default_sharpens_and_the_literal_map_flattens():
     tokens = 3 * torch.randn(8, 144, 8)
     ids, index = torch.zeros(8, dtype=torch.long), torch.arange(8)
-    peaks = make("default", dtype=torch.float32, temperature=3.0)(tokens, ids, index).maps.amax(dim=2).mean(dim=0)
+    peaks = make("default", dtype=torch.float32, sharpness=3.0)(tokens, ids, index).maps.amax(dim=2).mean(dim=0)
     assert peaks[0] < peaks[1] < peaks[2]
     options = {**READINGS["literal"], "suppression": "none"}
     literal = IterativeAttention(3, 8, latent_dim=4, **options)(tokens, ids, index).maps.amax(dim=2).mean(dim=0)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ipad_core.layers import attention_boxes, crop_regions
 
@@ -152,6 +153,30 @@ def test_each_entry_cuts_its_own_image():
     index = torch.tensor([2, 0, 2, 1])
     crops = crop_regions(images, torch.rand(4, 4).sort(dim=1)[0], index, 4)
     torch.testing.assert_close(crops.mean(dim=(1, 2, 3)), index.float())
+
+
+def test_no_pixel_of_another_image_is_seen():
+    images = torch.stack([torch.full((3, 16, 16), float(i)) for i in range(5)])
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.9, 0.1, 1.0], [0.9, 0.0, 1.0, 0.1]]).repeat(5, 1)
+    index = torch.arange(5).repeat_interleave(3)
+    crops = crop_regions(images, boxes, index, 8)
+    torch.testing.assert_close(crops, index.float().view(-1, 1, 1, 1).expand_as(crops))
+
+
+def test_memory_is_bounded_whatever_the_number_of_entries():
+    images, boxes = torch.rand(2, 3, 64, 64), torch.rand(20, 4).sort(dim=1)[0]
+    index, sizes = torch.arange(20) % 2, []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            sizes.append(result.numel() if isinstance(result, torch.Tensor) else 0)
+            return result
+
+    with Watch():
+        crop_regions(images, boxes, index, 16)
+    # Nothing larger than the pyramid of the images or the crops themselves: no image is copied for an entry.
+    assert max(sizes) <= max(2 * 3 * 64 * 64 * 4 / 3 + 2 * 3 * 8 * 8, 20 * 3 * 16 * 16)
 
 
 def test_gradient_reaches_the_images():

@@ -8,7 +8,7 @@ from ipad_core.layers import SpatialAttention
 
 
 def test_matches_loop_of_equation_1():
-    layer = SpatialAttention(5, 4, temperature=1.5).double()
+    layer = SpatialAttention(5, 4, sharpness=1.5).double()
     tokens, attribute = torch.randn(2, 6, 5, dtype=torch.float64), torch.randn(2, 5, dtype=torch.float64)
     expected = torch.zeros(2, 6, dtype=torch.float64)
     for b in range(2):
@@ -30,8 +30,8 @@ def test_hand_worked():
     torch.testing.assert_close(activation, torch.tensor([[expected, -expected]]))
 
 
-def test_bounded_by_temperature_times_root_of_width():
-    layer = SpatialAttention(3, 16, temperature=2.0)
+def test_bounded_by_sharpness_times_root_of_width():
+    layer = SpatialAttention(3, 16, sharpness=2.0)
     activation = layer(layer.keys(1e4 * torch.randn(2, 9, 3)), 1e4 * torch.randn(2, 3))
     assert (activation.abs() <= 2.0 * 4 + 1e-4).all()
 

@@ -118,3 +118,24 @@ def test_gradcheck():
     valid = torch.tensor([True, True, False, True, True, True])
     loss = ClusterCenterLoss(OWNERS, 0.5)
     assert torch.autograd.gradcheck(lambda e, c: loss(e, c, valid, torch.tensor([0, 1, 3, 4])), (embeddings, centers))
+
+
+def test_an_image_is_not_pushed_from_its_own_other_value():
+    centers, valid = torch.eye(3), torch.ones(3, dtype=torch.bool)
+    loss = ClusterCenterLoss(torch.tensor([0, 0, 0]), 0.2)
+    embeddings, value_ids, image_ids = torch.eye(3)[[0, 0]], torch.tensor([0, 1]), torch.tensor([7, 7])
+    # Entry 0 lies on its center: 0. Entry 1 lies on that of the image's other value: 0 + 0.2 to the third center.
+    assert loss(embeddings, centers, valid, value_ids, image_ids).item() == pytest.approx((0.0 + 0.2) / 2)
+    assert loss(embeddings, centers, valid, value_ids).item() == pytest.approx((0.0 + (1.2 + 0.2) / 2) / 2)
+    distinct = torch.tensor([7, 8])
+    assert torch.equal(
+        loss(embeddings, centers, valid, value_ids, distinct), loss(embeddings, centers, valid, value_ids)
+    )
+
+
+def test_the_sum_of_equation_19_is_three_times_the_mean_over_a_triplet_batch():
+    centers, valid = torch.randn(3, 4), torch.ones(3, dtype=torch.bool)
+    loss = ClusterCenterLoss(torch.tensor([0, 0, 0]), 0.2)
+    embeddings, value_ids = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    parts = [loss(embeddings[i : i + 2], centers, valid, value_ids[i : i + 2]) for i in (0, 2, 4)]
+    torch.testing.assert_close(sum(parts), 3 * loss(embeddings, centers, valid, value_ids))

@@ -111,3 +111,23 @@ def test_gradcheck():
     spatial, semantic, background, *ids = batch(4, 3)
     inputs = [t.clone().requires_grad_() for t in (spatial, semantic, background)]
     assert torch.autograd.gradcheck(lambda *t: ForegroundBackgroundLoss(0.5)(*t, *ids), inputs)
+
+
+def test_other_values_of_the_same_image_are_no_negatives():
+    spatial, semantic, background = torch.randn(3, 4, 5, dtype=torch.float64).unbind()
+    attributes, values, images = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 1, 2]), torch.tensor([5, 5, 6, 5])
+    loss = ForegroundBackgroundLoss(0.5, 2.0)
+    rows, columns, backs = (torch.nn.functional.normalize(t, dim=1) for t in (spatial, semantic, background))
+    expected = 0.0
+    for i in range(4):
+        positives = sum(float((rows[i] @ columns[j] / 0.5).exp()) for j in range(4) if values[j] == values[i])
+        others = sum(
+            float((rows[i] @ columns[j] / 0.5).exp())
+            for j in range(4)
+            if values[j] != values[i] and not (images[i] == images[j] and attributes[i] == attributes[j])
+        )
+        behind = sum(float((rows[i] @ backs[j] / 0.5).exp()) for j in range(4) if attributes[j] == attributes[i])
+        expected -= math.log(positives / (positives + others + 2 * behind)) / 4
+    actual = loss(spatial, semantic, background, attributes, values, images)
+    torch.testing.assert_close(actual, torch.tensor(expected, dtype=torch.float64))
+    assert actual < loss(spatial, semantic, background, attributes, values)

@@ -5,10 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import onnxruntime
 import pytest
 import torch
 
-from ipad_core import AttributeEmbedder, EmbeddingOutput, create_model, list_models
+from ipad_core import (
+    AttributeEmbedder,
+    EmbeddingOutput,
+    FeatureMaps,
+    create_model,
+    export_onnx,
+    export_program,
+    list_models,
+)
 
 ATTRIBUTES = 3
 IMAGES = torch.randint(0, 256, (4, 3, 48, 48), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
@@ -16,6 +25,8 @@ IMAGE_INDEX = torch.tensor([0, 0, 1, 2, 3, 3, 3])
 ATTRIBUTE_IDS = torch.tensor([0, 2, 1, 1, 0, 1, 2])
 
 every_model = pytest.mark.parametrize("name", list_models())
+PRESETS = ("_tiny", "_vitb16")  # architectures with other sizes
+every_architecture = pytest.mark.parametrize("name", [name for name in list_models() if not name.endswith(PRESETS)])
 every_trained_model = pytest.mark.parametrize("name", [name for name in list_models() if name != "lens"])
 
 
@@ -24,20 +35,25 @@ def make(small_trunk):
     """Function that builds a network at sizes that take milliseconds, whatever its own are."""
 
     def build(name, **options):
-        if name.startswith("ipad"):
-            vit = name != "ipad_tiny"
-            options = {
-                "embed_dim": 16, "latent_dim": 8, "crop_size": 32, "semantic_heads": 2,
-                "semantic_trunk": {
-                    "name": "vit_tiny_patch16_224" if vit else "hybrid",
-                    "options": {"embed_dim": 16, "depth": 1, "num_heads": 2},
-                },
-                **options,
-            }  # fmt: skip
-        elif name.startswith("attribute_classifier"):
-            options = {"num_values": [2, 3, 4], **options}
-        elif name != "lens":
-            options = {"embed_dim": 16, **options}
+        attention = {"embed_dim": 16, "latent_dim": 8}
+        crops = {"crop_size": 32}
+        vit = {"name": "vit_tiny_patch16_224", "options": {"embed_dim": 16, "depth": 1, "num_heads": 2}}
+        hybrid = {**vit, "name": "hybrid"}
+        tokens = {"semantic_heads": 2, "semantic_trunk": hybrid if name.endswith("tiny") else vit}
+        sizes = {
+            "ipad": {**attention, **crops, **tokens},
+            "rpf": {**attention, **crops, **tokens, "attribute_dim": 12},
+            "asen_pp": {**attention, **crops},
+            "asen": attention,
+            "attn_fashion": attention,
+            "isln": attention,
+            "haen": {**attention, "types": [0, 1, 0]},
+            "attribute_classifier": {"num_values": [2, 3, 4]},
+            "lens": {},
+            "triplet": {"embed_dim": 16},
+            "csn": {"embed_dim": 16},
+        }
+        options = {**next(own for start, own in sizes.items() if name.startswith(start)), **options}
         return create_model(name, num_attributes=ATTRIBUTES, **{**small_trunk, **options})
 
     return build
@@ -113,6 +129,17 @@ def test_trunk_runs_once_per_image(make, name):
     seen.clear()
     model.encode(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX, batch_size=3)
     assert seen == [3, 1]
+
+
+@every_model
+def test_a_kept_feature_map_saves_the_trunk(make, name):
+    model, seen = make(name).eval(), []
+    with torch.no_grad():
+        expected = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)
+        kept = FeatureMaps(model.stage_maps(IMAGES), IMAGES)
+        model.trunk.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+        assert_same(model(kept, ATTRIBUTE_IDS, IMAGE_INDEX), expected)
+    assert not seen
 
 
 @every_model
@@ -212,3 +239,60 @@ def test_rejects_shapes(make, name, images, ids, index, message):
 def test_encode_rejects_ids(make, name, ids, index, message):
     with pytest.raises(ValueError, match=message):
         make(name).encode(IMAGES, torch.tensor(ids, dtype=torch.long), torch.tensor(index, dtype=torch.long))
+
+
+@every_model
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_on_a_cpu(make, name, dtype):
+    model = make(name).to(dtype).eval()
+    with torch.no_grad():
+        output = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)  # 48 px, resized to the trunk's 32
+    assert output.embedding.dtype == torch.float32
+    assert output.embedding.isfinite().all()
+
+
+# -- other runtimes ------------------------------------------------------------------------------------------------
+
+
+def questions(model, counts=((1, 1), (2, 2), (5, 5), (2, 5), (5, 1))):
+    """Images and entries in several numbers."""
+    generator = torch.Generator().manual_seed(3)
+    for images, entries in counts:
+        shape = (images, 3, model.detail_size, model.detail_size)
+        asked = torch.arange(entries)
+        yield torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8), asked % ATTRIBUTES, asked % images
+
+
+@every_architecture
+def test_compiled_whole(make, name):
+    model = make(name).eval()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        for question in questions(model, [(2, 3), (2, 5)]):
+            assert_same(compiled(*question), model(*question), exactly=False)
+
+
+@every_architecture
+def test_exported_with_any_number_of_images_and_entries(make, name):
+    model = make(name).train()
+    program = export_program(model).module()
+    assert model.training
+    model.eval()
+    with torch.no_grad():
+        for question in questions(model):
+            torch.testing.assert_close(program(*question)[0], model(*question).embedding, atol=1e-5, rtol=1e-4)
+
+
+@every_architecture
+def test_onnx_with_any_number_of_images_and_entries(make, name, tmp_path):
+    model = make(name).eval()
+    names = export_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == names
+    for question in questions(model):
+        given = zip(("images", "attribute_ids", "image_index"), (tensor.numpy() for tensor in question), strict=True)
+        answers = session.run(None, dict(given))
+        with torch.no_grad():
+            expected = tensors(model(*question))
+        for answer, key in zip(answers, names, strict=True):
+            torch.testing.assert_close(torch.from_numpy(answer), expected[key], atol=1e-4, rtol=1e-3, msg=key)

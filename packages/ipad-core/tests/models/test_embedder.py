@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ipad_core import IPAD, AttributeEmbedder, create_model
+from ipad_core import IPAD, AttributeEmbedder, _registry, create_model, register_model
 from ipad_core.models import TripletNetwork
 
 SMALL_TRUNK = {"trunk": {"name": "resnet10t", "options": {"channels": [8, 8, 16, 16], "stem_width": 8}}}
@@ -188,3 +188,29 @@ def test_a_push_leaves_a_card_that_somebody_wrote(triplet, monkeypatch, has_card
     monkeypatch.setattr("ipad_core.models.embedder.HfApi", Api)
     assert triplet.push_to_hub("me/mine") == "https://huggingface.co/me/mine"
     assert uploaded == {"me/mine": {"config.json", "model.safetensors", *([] if has_card else ["README.md"])}}
+
+
+@pytest.fixture
+def flexible():
+    """A network whose constructor hands its options on; its name is free again afterwards."""
+
+    class Flexible(TripletNetwork):
+        architecture = "flexible"
+
+        def __init__(self, num_attributes, depth=1, **options):
+            super().__init__(num_attributes, **options)
+
+    register_model(Flexible)
+    yield Flexible
+    del _registry._BUILDERS["flexible"]
+
+
+def test_options_that_a_constructor_hands_on_come_back(flexible, small_trunk, tmp_path):
+    model = create_model("flexible", num_attributes=2, embed_dim=4, **small_trunk)
+    assert model.options["embed_dim"] == 4
+    assert model.options["depth"] == 1
+    assert "options" not in model.options
+    model.save_pretrained(tmp_path)
+    again = AttributeEmbedder.from_pretrained(tmp_path, depth=2)
+    assert type(again) is flexible
+    assert again.options == {**model.options, "depth": 2}

@@ -152,3 +152,14 @@ def test_fit_rejects(lens, labelled, change, message):
     given = [change.get(i, value) for i, value in enumerate(labelled)]
     with pytest.raises(ValueError, match=message):
         lens.fit(*given)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_fitted_lens_in_half_precision_and_under_autocast(lens, labelled, dtype):
+    lens.fit(*labelled)
+    features, index, attributes, _ = labelled
+    expected = lens.project(features, index, attributes)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(lens.project(features, index, attributes), expected)
+    half = lens.to(dtype).project(features, index, attributes)
+    assert (F.cosine_similarity(half, expected) > 0.98).float().mean() > 0.95

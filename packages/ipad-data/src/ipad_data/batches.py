@@ -12,6 +12,7 @@ from torch.utils import data
 
 from ipad_data.errors import ImageDecodeError
 from ipad_data.samplers.plan import BatchPlan
+from ipad_data.stored_images import with_stored_images
 from ipad_data.transforms.decode import FITS, Fit, decode_image
 
 ON_ERROR = ("raise", "skip")
@@ -54,7 +55,7 @@ class BatchDataset(data.Dataset):
             raise ValueError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
         if detail_size < 1:
             raise ValueError(f"detail_size must be at least 1, got {detail_size}")
-        self._columns = dataset.select_columns(["image", "image_id"]).with_format(None)
+        self._columns = with_stored_images(dataset.select_columns(["image", "image_id"]).with_format(None))
         self.detail_size, self.on_error, self.fit, self.with_images = detail_size, on_error, fit, with_images
 
     def __getitem__(self, plan: BatchPlan) -> dict[str, Tensor]:

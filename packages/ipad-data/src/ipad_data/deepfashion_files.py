@@ -29,6 +29,14 @@ FINE = (
 _SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 
 
+def coarse_beside(path: Path) -> str:
+    """Where Anno_coarse lies beside a file of Anno_fine, as the end of a message; empty where it does not."""
+    for folder in path.absolute().parents[:4]:
+        if (coarse := folder / "Anno_coarse").is_dir():
+            return f". {coarse} is here: name {folder} as the folder of the data"
+    return ""
+
+
 class ClothAttribute(NamedTuple):
     """One line of ``list_attr_cloth.txt``: the name may hold spaces; ``kind`` is an index into :data:`TYPES`."""
 
@@ -65,7 +73,7 @@ def read_attr_cloth(path: Path) -> list[ClothAttribute]:
     attributes = []
     rows = list(counted_rows(path))
     if len(rows) == 26 or "Anno_fine" in path.parts:
-        raise LabelFileError.at(path, 1, FINE)
+        raise LabelFileError.at(path, 1, FINE + coarse_beside(path))
     for number, line in rows:
         fields = line.rsplit(None, 1)
         if len(fields) != 2:
@@ -121,7 +129,7 @@ def read_attr_img(path: Path, schema: AttributeSchema, value_of_column: list[int
             labels.names.append(name)
             labels.value_ids.append(tuple(value_id for value_id, _ in positive))
             labels.attribute_ids.append(tuple(attribute_id for _, attribute_id in positive))
-    return labels
+    return labels._replace(unlabelled=len(seen) - len(labels.names))
 
 
 def _positions(texts: list[str], wanted: str) -> list[int]:

@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
+)
 
 
 class ImageTree:
@@ -21,19 +23,23 @@ class ImageTree:
         anchor: Name of the folder that the names count from, e.g. ``Images``; case does not matter.
 
     Attributes:
-        files: Relative POSIX path -> absolute path of every image file.
+        files: Relative POSIX path -> absolute path of every file with the suffix of an image. Files with another suffix, or
+            none, are found by name all the same.
         outside: Relative POSIX paths of links that leave the folder.
     """
 
     def __init__(self, folder: str | Path, anchor: str) -> None:
         self.folder = Path(folder)
         self.anchor = anchor.lower()
-        self.files: dict[str, str] = {}
         self.outside: set[str] = set()
         self._root = os.path.realpath(self.folder)
-        for relative, path in self._walk(self._root, "", {self._root}):
-            self.files[relative] = path
-        self._by_tail = {self._tail(relative): path for relative, path in sorted(self.files.items(), reverse=True)}
+        self._every = dict(self._walk(self._root, "", {self._root}))
+        self.files = {
+            relative: path
+            for relative, path in self._every.items()
+            if os.path.splitext(relative)[1].lower() in IMAGE_SUFFIXES
+        }
+        self._by_tail = {self._tail(relative): path for relative, path in sorted(self._every.items(), reverse=True)}
 
     def find(self, name: str, archive: str = "") -> str | None:
         """Absolute path of the image that a label file calls ``name``; ``None`` where there is none.
@@ -47,8 +53,8 @@ class ImageTree:
         """
         candidates = [f"{archive}/{name}", name] if archive else [name]
         for candidate in candidates:
-            if candidate in self.files:
-                return self.files[candidate]
+            if candidate in self._every:
+                return self._every[candidate]
         found = self._by_tail.get(self._tail(name))
         if found is None and self.outside:
             self._refuse_links(candidates)
@@ -67,11 +73,7 @@ class ImageTree:
                 )
 
     def _tail(self, relative: str) -> str:
-        parts = relative.split("/")
-        for position in range(len(parts) - 2, -1, -1):
-            if parts[position].lower() == self.anchor:
-                return "/".join(parts[position + 1 :])
-        return relative
+        return below_anchor(relative, self.anchor)
 
     def _walk(self, folder: str, prefix: str, visited: set[str]) -> Iterator[tuple[str, str]]:
         with os.scandir(folder) as listing:
@@ -87,5 +89,14 @@ class ImageTree:
                 real = os.path.realpath(entry.path)
                 if real not in visited:  # links may make a circle
                     yield from self._walk(entry.path, f"{relative}/", visited | {real})
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+            elif entry.is_file():
                 yield relative, entry.path
+
+
+def below_anchor(relative: str, anchor: str) -> str:
+    """Part of a relative path below its last folder called ``anchor``, whatever the case; the path where there is none."""
+    parts = relative.split("/")
+    for position in range(len(parts) - 2, -1, -1):
+        if parts[position].lower() == anchor.lower():
+            return "/".join(parts[position + 1 :])
+    return relative

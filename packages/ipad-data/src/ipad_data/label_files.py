@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
+from ipad_data.faults import Faults
 from ipad_data.label_text import filled_lines, numbered_lines, parse_int, safe_relative_path
-from ipad_data.roles import ROLES, SPLITS
+from ipad_data.roles import ROLES, SPLIT_NAMES, SPLITS
 from ipad_data.schema import AttributeSchema
 
 _FILE_SUFFIX = {"train": "train", "validation": "valid", "test": "test"}
+REPEATED = "lines repeat an image's attribute and value, which count once"
 _HOW = (
     "The split files are part of ASEN's release (github.com/Maryeon/asen, data/). Without them, "
     "load with protocol='random' from the raw annotations; `ipad-data doctor DIR` shows the expected tree."
@@ -49,11 +51,19 @@ class LabelledImage(NamedTuple):
 
 
 class RawLabels(NamedTuple):
-    """Labels before they are divided into splits, as parallel lists over images."""
+    """Labels before they are divided into splits, as parallel lists over images.
+
+    Attributes:
+        names: Relative path of each image.
+        attribute_ids: Attributes of each image's entries.
+        value_ids: Flat value ids, parallel to ``attribute_ids``.
+        unlabelled: How many images have no label and were left out.
+    """
 
     names: list[str]
     attribute_ids: list[tuple[int, ...]]
     value_ids: list[tuple[int, ...]]
+    unlabelled: int = 0
 
 
 class Entry(NamedTuple):
@@ -80,8 +90,16 @@ def read_filenames(path: Path) -> list[str]:
     return names
 
 
-def read_train_labels(path: Path, names: Sequence[str], schema: AttributeSchema) -> list[Entry]:
+def read_train_labels(
+    path: Path, names: Sequence[str], schema: AttributeSchema, faults: Faults | None = None
+) -> list[Entry]:
     """Entries of a ``label_train.txt``: one line an image, one or more (attribute, value) pairs on it.
+
+    Args:
+        path: The file.
+        names: Image paths by id.
+        schema: Attributes and values.
+        faults: Where a pair that comes twice is noted, to be taken once; an error when None.
 
     Raises:
         LabelFileError: a line that is no id and pairs, an id out of range, an image or a pair that comes twice.
@@ -100,13 +118,24 @@ def read_train_labels(path: Path, names: Sequence[str], schema: AttributeSchema)
         first_line[image_id] = number
         pairs = list(zip(fields[1::2], fields[2::2], strict=True))
         if len(set(pairs)) != len(pairs):
-            raise LabelFileError.at(path, number, f"an (attribute, value) pair comes twice: {line[:80]!r}")
+            if faults is None:
+                raise LabelFileError.at(path, number, f"an (attribute, value) pair comes twice: {line[:80]!r}")
+            faults.add(REPEATED, f"{path.name}:{number}")
+            pairs = list(dict.fromkeys(pairs))
         entries += [_entry(image_id, *pair, names, schema, path, number) for pair in pairs]
     return entries
 
 
-def read_entries(path: Path, names: Sequence[str], schema: AttributeSchema) -> list[Entry]:
+def read_entries(
+    path: Path, names: Sequence[str], schema: AttributeSchema, faults: Faults | None = None
+) -> list[Entry]:
     """Entries of a ``query_*.txt`` or ``candidate_*.txt``, in file order.
+
+    Args:
+        path: The file.
+        names: Image paths by id.
+        schema: Attributes and values.
+        faults: Where an entry that comes twice is noted, to be taken once; an error when None.
 
     Raises:
         LabelFileError: a line without exactly three integers, an id out of range, an entry that comes twice.
@@ -121,8 +150,10 @@ def read_entries(path: Path, names: Sequence[str], schema: AttributeSchema) -> l
         image_id, attribute_id, local = (parse_int(field, "each field", path, number) for field in fields)
         entry = _entry(image_id, attribute_id, local, names, schema, path, number)
         if entry in entries:
-            raise LabelFileError.at(path, number, f"{line!r} was on line {entries[entry]} already")
-        entries[entry] = number
+            if faults is None:
+                raise LabelFileError.at(path, number, f"{line!r} was on line {entries[entry]} already")
+            faults.add(REPEATED, f"{path.name}:{number}")
+        entries.setdefault(entry, number)
     return list(entries)
 
 
@@ -148,8 +179,14 @@ def split_file_paths(folder: Path, split: str) -> dict[str, Path]:
     return {**paths, "query": folder / f"query_{suffix}.txt", "gallery": folder / f"candidate_{suffix}.txt"}
 
 
-def read_split(folder: Path, split: str, schema: AttributeSchema) -> list[LabelledImage]:
+def read_split(folder: Path, split: str, schema: AttributeSchema, faults: Faults | None = None) -> list[LabelledImage]:
     """Images of one split that have at least one entry, in the order of their ids.
+
+    Args:
+        folder: Where its files are.
+        split: One of :data:`~ipad_data.roles.SPLITS`.
+        schema: Attributes and values.
+        faults: Where entries that come twice are noted; an error when None.
 
     Raises:
         DatasetFilesNotFoundError: one of the split's files is missing.
@@ -161,7 +198,7 @@ def read_split(folder: Path, split: str, schema: AttributeSchema) -> list[Labell
         raise DatasetFilesNotFoundError.explain(", ".join(path.name for path in missing), missing, _HOW)
     names = read_filenames(paths["filenames"])
     by_role = {
-        role: (read_train_labels if role == "train" else read_entries)(path, names, schema)
+        role: (read_train_labels if role == "train" else read_entries)(path, names, schema, faults)
         for role, path in paths.items()
         if role != "filenames"
     }
@@ -185,17 +222,36 @@ def available_splits(folder: Path) -> list[str]:
 
 
 def read_splits(
-    folder: str | Path, schema: AttributeSchema, splits: Sequence[str] | None = None
+    folder: str | Path,
+    schema: AttributeSchema,
+    splits: Sequence[str] | None = None,
+    faults: Faults | None = None,
 ) -> dict[str, list[LabelledImage]]:
     """All splits that a folder of split files holds, or the ones asked for.
 
+    Args:
+        folder: Where the files are.
+        schema: Attributes and values.
+        splits: Splits to read; those of which there is any file when None.
+        faults: Where entries that come twice are noted; an error when None.
+
     Raises:
-        DatasetFilesNotFoundError: no split at all, or a file of a split is missing.
+        DatasetFilesNotFoundError: no split at all, or a file of a split is missing or has another name.
         LabelFileError: a file breaks its format.
     """
     folder = Path(folder)
-    found = list(splits) if splits is not None else available_splits(folder)
+    found = list(splits) if splits is not None else _begun_splits(folder)
     if not found:
         looked = [split_file_paths(folder, split)["filenames"] for split in SPLITS]
         raise DatasetFilesNotFoundError.explain("split files", looked, _HOW)
-    return {split: read_split(folder, split, schema) for split in found}
+    return {split: read_split(folder, split, schema, faults) for split in found}
+
+
+def _begun_splits(folder: Path) -> list[str]:
+    """Splits of which the folder holds any file, also under a name that is nearly right."""
+    for alias, split in SPLIT_NAMES.items():
+        wrong, right = (folder / f"filenames_{suffix}.txt" for suffix in (alias, _FILE_SUFFIX[split]))
+        if wrong != right and wrong.is_file() and not right.is_file():
+            how = f"Rename {wrong.name} to {right.name}, and the files of queries and candidates likewise."
+            raise DatasetFilesNotFoundError.explain(right.name, [right], how)
+    return [split for split in SPLITS if any(path.is_file() for path in split_file_paths(folder, split).values())]

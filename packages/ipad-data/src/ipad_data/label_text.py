@@ -41,17 +41,31 @@ def filled_lines(path: Path) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in numbered_lines(path) if line)
 
 
+def read_text(path: Path) -> str:
+    """Content of a UTF-8 text file, without byte order mark.
+
+    Raises:
+        LabelFileError: not UTF-8, or a NUL character, as UTF-16 has where it is taken for UTF-8.
+    """
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise LabelFileError.at(path, line, "not UTF-8 text; save the file as UTF-8") from None
+    if "\0" in text:
+        line = content[: content.index(b"\0")].count(b"\n") + 1
+        raise LabelFileError.at(path, line, "a NUL character, as in UTF-16 text; save the file as UTF-8")
+    return text
+
+
 def read_json(path: Path) -> Any:
     """Content of a JSON file.
 
     Raises:
         LabelFileError: not UTF-8 text, or not JSON.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise LabelFileError.at(path, None, "not UTF-8 text; save the file as UTF-8") from None
-    return parse_json(text, path)
+    return parse_json(read_text(path), path)
 
 
 def parse_json(text: str, path: Path, line: int | None = None) -> Any:

@@ -7,26 +7,31 @@ the folder in place of the originals; the shards load memory-mapped or stream, f
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict
+from filelock import FileLock, Timeout
 
 from ipad_data.builders import DATASETS
 from ipad_data.errors import ImageDecodeError
 from ipad_data.image_check import map_in_processes
 from ipad_data.prepared import MANIFEST, Manifest
 from ipad_data.shards import StoredImage, write_shards
+from ipad_data.stored_images import with_stored_images
 from ipad_data.transforms.shrink import shrink_image
 
 UNREADABLE = ("raise", "skip")
 _SHARD_BYTES = 256 << 20
+_PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ def prepare(
     """Write a dataset as Parquet shards of small JPEGs with their labels.
 
     The shards are written into a folder beside ``out`` that is renamed into place when all is there, so no one ever
-    reads a half-written shard: after an error or a crash there is no ``out``.
+    reads a half-written shard: after an error or a crash there is no ``out``. What a killed run left is removed by the next
+    one that writes to the same place.
 
     Args:
         dataset: What ``ipad_data.load`` returns. Rows without an image keep none.
@@ -79,7 +85,7 @@ def prepare(
 
     Raises:
         ValueError: an argument out of its range.
-        FileExistsError: ``out`` holds something, from before or by now.
+        FileExistsError: ``out`` holds something, from before or by now, or another process is making it.
         ImageDecodeError: an image cannot be decoded and ``unreadable="raise"``.
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
@@ -98,10 +104,35 @@ def prepare(
     manifest = Manifest(name, None if options is None else dict(options), size, quality, {})
     shrinker = _Shrinker(size, quality, unreadable, workers, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial_out = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+    with _alone(out):
+        return _write(dataset, out, manifest, shrinker, shard_bytes)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other processes from preparing the same folder, and clean up after those that were killed at it."""
+    lock = FileLock(out.parent / f".{out.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FileExistsError(f"{out} is being made by another process") from None
+    try:
+        for leftover in out.parent.glob(f".{glob.escape(out.name)}{_PARTIAL}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _write(
+    dataset: DatasetDict, out: Path, manifest: Manifest, shrinker: _Shrinker, shard_bytes: int
+) -> PrepareReport:
+    partial_out = Path(tempfile.mkdtemp(prefix=f".{out.name}{_PARTIAL}", dir=out.parent))
     try:
         (partial_out / "data").mkdir()
         for split, rows in dataset.items():
+            rows = with_stored_images(rows)
             images = shrinker.shrink(split, rows)
             manifest.shards[split] = write_shards(partial_out, split, rows, images, shard_bytes)
         (partial_out / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")

@@ -6,21 +6,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import datasets
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
+from pyarrow.dataset import ParquetFragmentScanOptions
 
-from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
-from ipad_data.shards import Shard
+from ipad_data.errors import DatasetFilesNotFoundError, DataWarning, LabelFileError
+from ipad_data.shards import Shard, file_digest
 
 MANIFEST = "prepared.json"
-_FORMAT = 1
+_FORMAT = 2
+_READABLE = (1, _FORMAT)  # the first had no checksums
+_VERIFIED = "ipad_data_verified"
 _AGAIN = "Copy the folder again, or prepare it anew: `ipad-data prepare NAME DIR --out FOLDER`."
 
 
@@ -52,6 +60,11 @@ class Manifest:
         """Size of all shards."""
         return sum(shard.bytes for shards in self.shards.values() for shard in shards)
 
+    @property
+    def digest(self) -> str:
+        """What stands for the content of all shards."""
+        return sha256(repr(self.shards).encode()).hexdigest()
+
     def to_json(self) -> str:
         """Text of ``prepared.json``."""
         shards = {split: [shard._asdict() for shard in shards] for split, shards in self.shards.items()}
@@ -67,8 +80,8 @@ class Manifest:
         """
         try:
             fields = json.loads(text)
-            if fields.pop("format") != _FORMAT:
-                raise LabelFileError.at(path, None, f"format must be {_FORMAT}; prepare the folder anew")
+            if fields.pop("format") not in _READABLE:
+                raise LabelFileError.at(path, None, f"format must be at most {_FORMAT}; prepare the folder anew")
             shards = {split: [Shard(**shard) for shard in shards] for split, shards in fields.pop("shards").items()}
             return cls(**fields, shards=shards)
         except json.JSONDecodeError as error:
@@ -136,6 +149,38 @@ def find_shards(folder: str | PathLike[str], storage_options: Mapping[str, Any] 
     return files
 
 
+def verify_shards(folder: str | PathLike[str], memory: Path | None = None) -> None:
+    """Compare every shard of a local folder with its checksum. Warns where the folder has none, being of an older version.
+
+    Args:
+        folder: The prepared folder.
+        memory: Folder in which a shard that was found right is remembered, by its place, size and time of change; then it
+            is not read again. None: all are read.
+
+    Raises:
+        DatasetFilesNotFoundError: no prepared folder, or shards are missing or cut off.
+        LabelFileError: a shard is not what was written.
+    """
+    files, shards = find_shards(folder), read_manifest(folder).shards
+    if any(shard.sha256 is None for of_split in shards.values() for shard in of_split):
+        warnings.warn(f"{folder} has no checksums; prepare it anew to have damage noticed", DataWarning, stacklevel=3)
+        return
+    for split, paths in files.items():
+        for path, shard in zip(paths, shards[split], strict=True):
+            found = os.stat(path)
+            key = sha256(
+                f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0{shard.sha256}".encode(errors="surrogateescape")
+            )
+            mark = None if memory is None else memory / key.hexdigest()
+            if mark is not None and mark.is_file():
+                continue
+            if file_digest(path) != shard.sha256:
+                raise LabelFileError.at(path, None, f"not what was written: the checksum differs. {_AGAIN}")
+            if mark is not None:
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()
+
+
 def load_prepared(
     folder: str | PathLike[str],
     split: str | None = None,
@@ -148,7 +193,8 @@ def load_prepared(
 
     Args:
         folder: The folder, or the URL of its copy in an object storage that ``fsspec`` knows, e.g. ``s3://...``.
-        split: ``train``, ``validation`` or ``test``; all of them when None.
+        split: ``train``, ``validation`` or ``test``, or a slice as ``datasets`` writes it, e.g. ``train[:10%]``; all
+            splits when None. Streams have no slices.
         streaming: Read shard by shard without building a table. Shuffle before dividing over ranks.
         cache_dir: Where built tables are kept; the cache of ``datasets`` when None.
         num_proc: Processes that build the table; one when None.
@@ -156,20 +202,41 @@ def load_prepared(
 
     Raises:
         DatasetFilesNotFoundError: no prepared folder, or shards are missing or cut off.
+        LabelFileError: a shard of a local folder is not what was written.
+        OSError: a shard cannot be read, or a part of it is not what was written.
         ValueError: no such split.
     """
     files = find_shards(folder, storage_options)
-    if split is not None and split not in files:
-        raise ValueError(f"split must be one of {', '.join(files)}, got {split!r}")
-    return load_dataset(
-        "parquet",
-        data_files=files,
-        split=split,
-        streaming=streaming,
-        cache_dir=None if cache_dir is None else str(cache_dir),
-        num_proc=None if streaming else num_proc,
-        storage_options=None if storage_options is None else dict(storage_options),
-    )
+    check_split(split, files)
+    if "://" not in str(folder):
+        verify_shards(folder, Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / _VERIFIED)
+    try:
+        return load_dataset(
+            "parquet",
+            # datasets keys its cache on the files' names and times, which a folder put in place of another may share.
+            name=read_manifest(folder, storage_options).digest[:32],
+            data_files=files,
+            split=split,
+            streaming=streaming,
+            cache_dir=None if cache_dir is None else str(cache_dir),
+            num_proc=None if streaming else num_proc,
+            storage_options=None if storage_options is None else dict(storage_options),
+            fragment_scan_options=ParquetFragmentScanOptions(page_checksum_verification=True),
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, OSError):
+            raise OSError(f"{folder}: {error.__cause__}. {_AGAIN}") from error
+        raise
+
+
+def check_split(split: str | None, names: Iterable[str]) -> None:
+    """Raise ``ValueError`` unless ``split`` is None, or made of these names as ``datasets`` slices them: ``train[:10%]``."""
+    names = list(names)
+    parts = [] if split is None else [part.strip() for part in split.split("+")]
+    if unknown := [part for part in parts if part.partition("[")[0] not in names]:
+        raise ValueError(
+            f"split must be one of {', '.join(names)}, or slices of them such as '{names[0]}[:10%]'; got {unknown[0]!r}"
+        )
 
 
 def _open_folder(

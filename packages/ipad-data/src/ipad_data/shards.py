@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -18,11 +19,12 @@ StoredImage = dict[str, Any] | None
 
 
 class Shard(NamedTuple):
-    """A written shard: its path below the prepared folder, its rows and its size."""
+    """A written shard: its path below the prepared folder, its rows, its size and its SHA-256 (None: not known)."""
 
     file: str
     rows: int
     bytes: int
+    sha256: str | None = None
 
 
 def write_shards(
@@ -47,7 +49,7 @@ def write_shards(
         path = folder / "data" / f"{split}-{len(written):05d}.parquet"
         count = 0
         with path.open("wb") as file:
-            with pq.ParquetWriter(file, schema) as writer:
+            with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
                 for group in groups:
                     table = labels.select([number for number, _ in group]).to_list()
                     filled = [{**row, "image": image} for row, (_, image) in zip(table, group, strict=True)]
@@ -59,8 +61,14 @@ def write_shards(
     shards = []
     for number, (path, count) in enumerate(written):
         final = path.rename(path.with_name(f"{split}-{number:05d}-of-{len(written):05d}.parquet"))
-        shards.append(Shard(f"data/{final.name}", count, final.stat().st_size))
+        shards.append(Shard(f"data/{final.name}", count, final.stat().st_size, file_digest(final)))
     return shards
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _groups(images: Iterable[tuple[int, StoredImage]]) -> Iterator[list[tuple[int, StoredImage]]]:

@@ -9,7 +9,7 @@ from ipad_data.hashed_labels import HashedLabels
 from ipad_data.roles import GALLERY, QUERY, ROLES
 
 _QUERIES = 0.2
-_ASKED = 5  # images of a value from which on one of them should be a query
+_ASKED = 3  # images of a value from which on one of them should be a query
 
 
 def stable_roles(
@@ -22,7 +22,7 @@ def stable_roles(
     """Query or gallery for each image of a held-out split, 1:4, by a hash of its name: the lowest fifth become queries.
 
     A query for which the gallery has no image of any of its values becomes a gallery image. Where an attribute has no
-    query with a match, or a value of five images or more no query, one image changes its role, if that leaves no other
+    query with a match, or a value of three images or more no query, one image changes its role, if that leaves no other
     without.
 
     Args:

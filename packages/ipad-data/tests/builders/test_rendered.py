@@ -59,7 +59,7 @@ def test_several_processes_build_the_same(tmp_path):
         ({"num_test": 0}, "num_test must be at least 1, got 0"),
         ({"difficulty": "extreme"}, "difficulty must be one of"),
         ({"data_dir": "somewhere"}, "data_dir must be left out"),
-        ({"num_images": 10, "size": 32, "split": "dev"}, "split must be one of train, validation, test, got 'dev'"),
+        ({"num_images": 10, "size": 32, "split": "dev"}, "split must be one of train, validation, test, or slices"),
     ],
 )
 def test_bad_options(options, message):

@@ -133,6 +133,36 @@ def test_faulty_parquet_is_named(photos, records, write):
             load("table", photos)
 
 
+def test_an_unclosed_quote_is_named_where_it_begins(photos, records, write):
+    path = write(photos / "labels.csv", records)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for cell in ('images/p05.jpg,"red,false', '"images/p05.jpg,red,false'):
+        path.write_text("\n".join([*lines[:6], cell, *lines[7:]]), encoding="utf-8")
+        with pytest.raises(
+            LabelFileError, match=r"labels\.csv:7: not a CSV row, which begins here; is a quote not closed\?"
+        ):
+            load("table", photos)
+
+
+def test_rows_of_several_lines_are_named_by_their_first(photos, records, write):
+    path = write(photos / "labels.csv", records)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([*lines, '"images/\n\nx.jpg",red,true', "images/p00.jpg,red,true"]), encoding="utf-8")
+    with pytest.raises(LabelFileError, match=r"labels\.csv:35: image 'images/p00\.jpg' comes twice, first at .*:2"):
+        load("table", photos)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16"])
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])
+def test_utf_16_with_and_without_mark(photos, records, write, name, encoding):
+    path = write(photos / name, records)
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    with pytest.raises(
+        LabelFileError, match=rf"{name}:1: not .*UTF-8|{name}:1: a NUL character, as in UTF-16 text; save"
+    ):
+        load("table", photos)
+
+
 def test_every_format_can_be_prepared(photos, records, write, tmp_path, labels):
     write(photos / "metadata.jsonl", records)
     dataset = load("table", photos)

@@ -180,10 +180,55 @@ def test_broken_files_are_named(photo, tmp_path, name, message):
         decode_image(tmp_path / name, 32)
 
 
-def test_a_warning_sized_bomb_is_an_error_too(monkeypatch, photo):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # the photo has 2400: Pillow alone would only warn
-    with pytest.raises(ImageDecodeError, match="too many pixels"):
+def test_large_photos_pass_and_bombs_do_not(monkeypatch, photo):
+    """The photo has 2400 pixels: as many as a photo of 108 megapixels to Pillow's limit of 89, then twice that limit."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    assert_near(decode_image(saved(photo, "PNG"), 24), photo)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(
+        ImageDecodeError, match=r"photo: too many pixels .* smaller copy of it, or raise PIL\.Image\.MAX"
+    ):
         decode_image(saved(photo, "PNG"), 8, name="photo")
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0garbage!" * 9],
+)
+def test_exif_that_cannot_be_read_does_not_cost_the_photo(photo, tmp_path, exif):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(saved(photo, "JPEG", exif=exif, quality=95))
+    assert_near(decode_image(path, 20), photo)
+    assert image_size(path) == photo.size
+
+
+@pytest.mark.parametrize("value", [9, 0, (6, 6), b"6", "6"])
+def test_an_orientation_that_is_none_is_ignored(photo, monkeypatch, value):
+    monkeypatch.setattr(Image.Image, "getexif", lambda self: {0x0112: value})
+    assert_near(decode_image(saved(photo, "JPEG", quality=95), 20), photo)
+
+
+def test_orientation_behind_the_pixels_of_a_png(photo):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    data = saved(photo, "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + struct.unpack(">I", data[start : start + 4])[0]
+    moved = data[:start] + data[end:-12] + data[start:end] + data[-12:]
+    assert_near(decode_image(moved, 20), photo.rotate(180))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
+def test_a_color_that_a_png_calls_transparent_becomes_white(mode):
+    image = Image.new("RGB", (20, 20), (200, 0, 0))
+    image.paste((0, 0, 0), (0, 0, 10, 20))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L"), dtype=np.uint16) * 257)
+    else:
+        image = image.convert(mode)
+    decoded = decode_image(saved(image, "PNG", transparency=(0, 0, 0) if mode == "RGB" else 0), 20)
+    assert (decoded[:, :10] == 255).all()
+    assert (decoded[:, 10:, 0] < 255).all()
 
 
 def test_size_of_an_image_without_decoding_it(tmp_path):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ipad_rerank.embeddings import EmbeddingSet, read_embeddings, write_embeddings
-from ipad_rerank.fit import NoGainWarning
-from ipad_rerank.losses import FeatureReasoningLoss
+from ipad_rerank.files.embeddings import EmbeddingSet, read_embeddings, write_embeddings
 from ipad_rerank.metrics import (
     Evaluation,
     Interval,
@@ -20,36 +18,54 @@ from ipad_rerank.metrics import (
     retrieval_average_precision,
     retrieval_map,
 )
-from ipad_rerank.ranking import Ranking, rank
-from ipad_rerank.rerankers._density import UnfamiliarDensityWarning
 from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.database_augmentation import DatabaseAugmentation
 from ipad_rerank.rerankers.diffusion import GraphDiffusion
-from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
+from ipad_rerank.rerankers.feature_reasoning import (
+    FeatureReasoning,
+    FeatureReasoningLoss,
+    NoGainWarning,
+    UnfamiliarDensityWarning,
+)
+from ipad_rerank.rerankers.guard import Guard, LargerGalleryWarning
 from ipad_rerank.rerankers.k_reciprocal import KReciprocal, k_reciprocal
+from ipad_rerank.rerankers.plain import PlainReranker
+from ipad_rerank.rerankers.protocols import CandidateReranker, GalleryAugmenter, QueryExpander, Reranker
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQueryExpansion
-from ipad_rerank.tune import TunedResult, tune
+from ipad_rerank.rerankers.saving import load
+from ipad_rerank.search.cosine import rank
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.selection import TunedResult, compare, tune
 
 __all__ = [
     "AlphaQueryExpansion",
     "AverageQueryExpansion",
+    "CandidateReranker",
     "Chain",
     "DatabaseAugmentation",
     "EmbeddingSet",
     "Evaluation",
     "FeatureReasoning",
     "FeatureReasoningLoss",
+    "GalleryAugmenter",
     "GraphDiffusion",
+    "Guard",
     "Interval",
     "KReciprocal",
+    "LargerGalleryWarning",
     "NoGainWarning",
+    "PlainReranker",
+    "QueryExpander",
     "Ranking",
+    "Reranker",
     "TunedResult",
     "UnfamiliarDensityWarning",
     "average_precision",
+    "compare",
     "evaluate",
     "hit_rate_at_k",
     "k_reciprocal",
+    "load",
     "mean_average_precision",
     "ndcg_at_k",
     "oracle_mean_average_precision",

@@ -1,6 +1,6 @@
 import pytest
 
-from ipad_rerank.adapters._hits import require
+from ipad_rerank.adapters.hits import require
 
 
 def test_a_missing_engine_names_the_extra():

@@ -2,10 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from ipad_rerank import Chain, FeatureReasoning, UnfamiliarDensityWarning, rank
+from ipad_rerank import (
+    AverageQueryExpansion,
+    Chain,
+    DatabaseAugmentation,
+    FeatureReasoning,
+    Guard,
+    UnfamiliarDensityWarning,
+    rank,
+)
 from ipad_rerank.adapters import FaissSearch, Hit
-from ipad_rerank.rerankers._density import Density
-from ipad_rerank.rerankers.k_reciprocal import KReciprocal
+from ipad_rerank.rerankers.feature_reasoning.density import Density
+from ipad_rerank.rerankers.k_reciprocal.reranker import KReciprocal
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion
 
 faiss = pytest.importorskip("faiss")
@@ -54,10 +62,9 @@ def test_a_chain_knows_the_size_of_the_collection(vectors):
     torch.nn.init.normal_(reasoner.network.last.weight, generator=torch.Generator().manual_seed(0))
     chain = Chain(AlphaQueryExpansion(k=5), reasoner)
     search = FaissSearch(build("Flat", vectors))
-    expected = chain.rerank_candidates(vectors[:3], vectors[rank(vectors[:3], vectors, k=20).indices])
+    expected = chain.rerank(vectors[:3], vectors, rank(vectors[:3], vectors, k=20))
     found = search(vectors[:3], 20, chain)
-    for hits, columns, fetched in zip(found, expected.indices, rank(vectors[:3], vectors, k=20).indices, strict=True):
-        assert [hit.id for hit in hits] == fetched[columns].tolist()
+    assert [[hit.id for hit in hits] for hits in found] == expected.indices.tolist()
     reasoner.density = Density((1000, 4000), 0.5, (0.0, 1.0))
     with pytest.warns(UnfamiliarDensityWarning, match="the gallery has 300 rows"):
         search(vectors[:3], 20, chain)
@@ -110,3 +117,47 @@ def test_an_index_that_cannot_give_vectors_back(vectors):
     with pytest.raises(ValueError, match="pass them as vectors"):
         FaissSearch(index)(vectors[:2], 5, RERANKER)
     assert len(FaissSearch(index, vectors=vectors)(vectors[:2], 5, RERANKER)[0]) == 5
+
+
+def shaken(n_r: int = 10) -> FeatureReasoning:
+    reasoner = FeatureReasoning(n_r=n_r)
+    torch.nn.init.normal_(reasoner.network.last.weight, generator=torch.Generator().manual_seed(0))
+    return reasoner
+
+
+@pytest.mark.parametrize("ends_in", ["expansion", "reasoner"])
+def test_a_chain_that_searches_again_gives_what_it_gives_over_the_gallery(vectors, ends_in):
+    reasoner, expansion = shaken(), AverageQueryExpansion(k=5)
+    chain = Chain(reasoner, expansion, reasoner) if ends_in == "reasoner" else Chain(reasoner, expansion)
+    query = vectors[:5] + 0.1 * vectors[5:10]
+    found = FaissSearch(build("Flat", vectors))(query, 20, chain)
+    expected = chain.rerank(query, vectors, rank(query, vectors, k=20))
+    assert [[hit.id for hit in hits] for hits in found] == expected.indices.tolist()
+    fetched = rank(query, vectors, k=20).indices
+    assert any(set(row) != set(first) for row, first in zip(expected.indices, fetched, strict=True)), (
+        "it fetches others"
+    )
+
+
+def test_what_an_engine_cannot_serve(vectors):
+    search = FaissSearch(build("Flat", vectors))
+    with pytest.raises(TypeError, match="a step of it moves the whole collection"):
+        search(vectors[:2], 5, Chain(DatabaseAugmentation(k=2), shaken()))
+    with pytest.raises(TypeError, match="this chain searches again; use the chain inside it"):
+        search(vectors[:2], 5, Guard(Chain(shaken(), AverageQueryExpansion(k=2))))
+    assert len(search(vectors[:2], 5, Guard(shaken()))[0]) == 5
+    with pytest.raises(ValueError, match="payload has nothing for id"):
+        FaissSearch(build("Flat", vectors), payload={0: "a"})(vectors[:2], 5, RERANKER)
+
+
+def test_options_pass_through(vectors):
+    reasoner = shaken()
+    reasoner.density = Density((1000, 4000), 0.5, (0.0, 1.0))
+    search = FaissSearch(build("IVF8,Flat", vectors))
+    search(vectors[:3], 20, reasoner, on_unfamiliar="ignore", progress=False)  # warnings are errors here
+    with pytest.warns(UnfamiliarDensityWarning):
+        kept = search(vectors[:3], 5, reasoner, on_unfamiliar="fallback")
+    assert kept[0][0].id == 0
+    few = search(vectors[:3], 290, RERANKER)
+    all_cells = search(vectors[:3], 290, RERANKER, params=faiss.SearchParametersIVF(nprobe=8))
+    assert len(few[0]) < len(all_cells[0]) == 290

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from ipad_rerank import rank
-from ipad_rerank.rerankers._neighbors import gallery_neighbors
 from ipad_rerank.rerankers.database_augmentation import DatabaseAugmentation
+from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
 
 
 def unit(vectors):
@@ -12,7 +12,7 @@ def unit(vectors):
 
 
 def naive_augment(gallery, k, alpha):
-    """One gallery vector and one neighbour at a time."""
+    """One gallery vector and one neighbor at a time."""
     gallery, moved = unit(gallery), []
     for i, g in enumerate(gallery):
         cosine = gallery @ g
@@ -37,7 +37,7 @@ def test_matches_loop(data, k, alpha):
     expected = naive_augment(gallery, k, alpha)
     augmentation = DatabaseAugmentation(k, alpha)
     np.testing.assert_allclose(augmentation.augment(gallery), expected, atol=1e-12)
-    # Scores, not indices: mutual neighbours can end up on the same spot.
+    # Scores, not indices: mutual neighbors can end up on the same spot.
     found = augmentation.rerank(query, gallery, rank(query, gallery, k=15))
     np.testing.assert_allclose(found.scores, rank(query, expected, k=15).scores, atol=1e-12)
     whole = DatabaseAugmentation(k, alpha, restrict_to=40).rerank(query, gallery, rank(query, gallery))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ipad_core import AttributeEmbedder
-from ipad_rerank.embeddings import write_embeddings
+from ipad_rerank import write_embeddings
 from ipad_train.best_models import stage_folders
 from ipad_train.checkpoint import write_json
 from ipad_train.config_files import load_run_config

@@ -130,7 +130,7 @@ class LossConfig:
     temperature: float = 0.07  # [tau] of Eq. 15
     background_weight: float = 12.0  # [epsilon] of background negatives in Eq. 15
     semantic_weight: float = 0.1  # [lambda_1] of the semantic branch's triplet loss
-    contrast_weight: float = 0.04  # [lambda_2] of the foreground-background loss
+    contrast_weight: float = 0.04  # [lambda_2] of the foreground-background loss; 0 leaves the branches independent
     spatial_center_weight: float = 1.0  # [xi_1]
     semantic_center_weight: float = 1.0  # [xi_2]
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import datasets
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 import ipad_data
-from ipad_data import AttributeSchema, BatchDataset, BatchPlan, DenseSampler, EntryTable, TripletSampler
+from ipad_data import AttributeSchema, BatchDataset, DenseSampler, EndlessPlans, EntryTable, TripletSampler
 from ipad_train.config import DataConfig, RunConfig, StageConfig
 
 
@@ -31,9 +30,7 @@ class RunData:
     @property
     def value_attribute_ids(self) -> torch.Tensor:
         """``(V,)`` attribute id of every flat value id."""
-        return torch.repeat_interleave(
-            torch.arange(len(self.schema.attributes)), torch.tensor(self.schema.num_values, dtype=torch.int64)
-        )
+        return torch.from_numpy(self.schema.value_attribute_ids)
 
     @property
     def value_counts(self) -> torch.Tensor:
@@ -76,20 +73,6 @@ def make_sampler(data: RunData, stage: StageConfig, seed: int) -> DenseSampler |
     return DenseSampler(
         entries, stage.batch_size, seed=seed, entries_per_image=stage.entries_per_image, balance=stage.balance
     )
-
-
-class EndlessPlans(Sampler):
-    """Plans of one epoch after the other, from a step of a stage on; workers live for the whole stage."""
-
-    def __init__(self, sampler: DenseSampler | TripletSampler, start_step: int, rank: int, world_size: int) -> None:
-        self.sampler = sampler
-        self.start_step = start_step
-        self.rank, self.world_size = rank, world_size
-
-    def __iter__(self) -> Iterator[BatchPlan]:
-        for position in itertools.count(self.start_step):
-            epoch, step = divmod(position, self.sampler.steps_per_epoch)
-            yield self.sampler.plan(epoch, step, self.rank, self.world_size)
 
 
 def stage_batches(

@@ -17,6 +17,7 @@ from ipad_rerank.metrics import average_precision, retrieval_average_precision
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings, embed_split
+from ipad_train.kept_maps import kept_split
 from ipad_train.localization import localization, random_localization
 
 BRANCH_NAMES = {"spatial": "IP-SP", "semantic": "IP-SE", "fused": "fused"}
@@ -57,7 +58,8 @@ def evaluate_split(
         raise ValueError(f"split must be one of {', '.join(data.splits)}, got {split!r}")
     dataset = data.splits[split]
     if embedded is None:
-        embedded = embed_split(model, dataset, config.data, accelerator, description=f"embedding {split}")
+        maps = kept_split(model, data, split, config, accelerator)
+        embedded = embed_split(model, dataset, config.data, accelerator, description=f"embedding {split}", maps=maps)
     query, gallery = some_queries(embedded, max_queries), embedded.with_role("gallery")
     if not len(query.value_ids):
         raise ValueError(f"no query of the split {split!r} can be read, so there is nothing to evaluate")

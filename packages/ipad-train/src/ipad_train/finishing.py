@@ -18,8 +18,8 @@ from ipad_train.config import RunConfig
 from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.evaluate import choose_beta, evaluate_split, map_table, reasoned_row, with_beta
-from ipad_train.kept_crops import can_keep_crops, keep_crops
-from ipad_train.kept_maps import kept_split
+from ipad_train.kept_crops import kept_inputs
+from ipad_train.kept_maps import forget_maps
 from ipad_train.reranking import fit_reasoner
 from ipad_train.run_results import final_row, join_stages
 
@@ -64,6 +64,7 @@ def finish_run(
     results["warnings"] = [*(line.removeprefix("WARNING: ") for line in notes), *setbacks]
     if accelerator.is_main_process:
         write_json(run_dir / "validation.json", results)
+        forget_maps(config)
     announce(map_table(results, title="validation MAP, %"))
     if refused:
         announce(f"re-ranking is not used: it takes validation MAP from {highest:.2f} to {outcome['after']:.2f} %")
@@ -87,13 +88,8 @@ def embed_validation(
     ``max_queries`` limits those that choose it.
     """
     split = data.splits["validation"]
-    maps = kept_split(model, data, "validation", config, accelerator)
-    crops = None
-    if maps is not None and can_keep_crops(model, config):
-        crops = keep_crops(model, split, maps, config, accelerator, mirrored=False)
-    embedded = embed_split(
-        model, split, config.data, accelerator, description="embedding validation", maps=maps, crops=crops
-    )
+    kept = kept_inputs(model, data, "validation", config, accelerator)
+    embedded = embed_split(model, split, config.data, accelerator, description="embedding validation", **kept)
     if embedded.semantic is None:
         return embedded
     model.beta = choose_beta(model, embedded, max_queries)

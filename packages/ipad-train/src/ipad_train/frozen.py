@@ -32,6 +32,7 @@ def fitted_lens(
     """The lens fitted on the training split and saved in ``folder``, or the one that is there already."""
     if (folder / "config.json").is_file():
         return AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
+    lens.schema = data.schema.values
     lens.fit(*_training_features(lens, config, data, accelerator))
     if accelerator.is_main_process:
         folder.parent.mkdir(parents=True, exist_ok=True)

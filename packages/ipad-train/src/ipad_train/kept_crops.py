@@ -1,13 +1,15 @@
 """The crops of a second branch, kept: where IP-SP and the trunk of IP-SE are frozen, a crop's maps never change.
 
 Each entry (image, attribute) has its own crop. Its pixels are decoded, cut and run through the trunk once; a step then costs
-what is trained: the transformer and the attention on top.
+what is trained: the transformer and the attention on top. No mirror images are kept. On street photos they added nothing
+that we could measure, and they cost as much again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -18,8 +20,17 @@ from ipad_core import IPAD, AttributeEmbedder, FeatureMaps
 from ipad_data import EntryTable
 from ipad_data.samplers.plan import plan_from_rows
 from ipad_train.config import RunConfig
-from ipad_train.data import evaluation_batches
-from ipad_train.kept_maps import KeptMaps, can_keep_maps, digest_of, fast_precision, share_of, write_maps
+from ipad_train.data import RunData, evaluation_batches
+from ipad_train.kept_maps import (
+    KeptMaps,
+    can_keep_maps,
+    digest_of,
+    fast_precision,
+    keep_maps,
+    maps_dir,
+    share_of,
+    write_maps,
+)
 
 _BATCH = 32  # images
 _KEYS = "keys.npy"
@@ -37,15 +48,12 @@ class KeptCrops:
         self.maps = KeptMaps(folder)
         self._keys, self._num_attributes = np.load(folder / _KEYS), num_attributes
 
-    def read(
-        self, rows: torch.Tensor, attribute_ids: torch.Tensor, mirrored: torch.Tensor | None = None
-    ) -> list[torch.Tensor]:
+    def read(self, rows: torch.Tensor, attribute_ids: torch.Tensor) -> list[torch.Tensor]:
         """Float16 maps ``(B, C, h, w)`` of each stage.
 
         Args:
             rows: ``(B,)`` row of each entry's image.
             attribute_ids: ``(B,)``.
-            mirrored: ``(B,)`` bool, whether the image is mirrored; none is when None.
 
         Raises:
             KeyError: an entry that the split does not have.
@@ -55,7 +63,7 @@ class KeptCrops:
         if len(absent := np.nonzero(self._keys[index] != wanted)[0]):
             row, attribute = divmod(int(wanted[absent[0]]), self._num_attributes)
             raise KeyError(f"row {row} has no crop of attribute {attribute} in {self.maps.folder}")
-        return self.maps.read(torch.from_numpy(index), mirrored)
+        return self.maps.read(torch.from_numpy(index))
 
 
 def can_keep_crops(model: AttributeEmbedder, config: RunConfig) -> bool:
@@ -65,6 +73,22 @@ def can_keep_crops(model: AttributeEmbedder, config: RunConfig) -> bool:
     return config.stage2.spatial_learning_rate == 0 and model.semantic.tokens.trunk.is_frozen
 
 
+def kept_inputs(
+    model: AttributeEmbedder, data: RunData, split: str, config: RunConfig, accelerator: Accelerator
+) -> dict[str, Any]:
+    """Maps and crops of a split that training goes through again and again, as arguments of ``embed_split``.
+
+    The maps of the training split hold mirror images as well, so that they are the ones that training reads.
+    """
+    if not can_keep_maps(model, config.data):
+        return {}
+    dataset, mirrored = data.splits[split], split == "train"
+    maps = keep_maps(model, dataset, config.data, maps_dir(config), accelerator, mirrored)
+    if not can_keep_crops(model, config):
+        return {"maps": maps}
+    return {"maps": maps, "crops": keep_crops(model, dataset, maps, config, accelerator)}
+
+
 @torch.no_grad()
 def keep_crops(
     model: IPAD,
@@ -72,7 +96,6 @@ def keep_crops(
     maps: KeptMaps,
     config: RunConfig,
     accelerator: Accelerator,
-    mirrored: bool,
     announce: Callable[[str], None] = lambda line: None,
 ) -> KeptCrops:
     """Make the crops of all entries of a split, or find those of an equal IP-SP.
@@ -80,13 +103,12 @@ def keep_crops(
     Args:
         model: Its IP-SP says where to cut, its IP-SE's trunk makes the maps.
         dataset: The split.
-        maps: Of the same split, with mirror images where ``mirrored``.
+        maps: Of the same split.
         config: Of the run, in whose folder they are kept.
-        mirrored: Keep those of the mirror images, too.
         announce: Receives a line where something is made.
     """
     num_attributes = model.options["num_attributes"]
-    facts = [model.crop, model.crop_size, maps.folder.name, mirrored, digest_of(model.semantic.tokens.trunk, "")]
+    facts = [model.crop, model.crop_size, maps.folder.name, digest_of(model.semantic.tokens.trunk, "")]
     folder = Path(config.output_dir) / "maps" / f"{dataset.split}-crops-{digest_of(model.spatial, facts)}"
     accelerator.wait_for_everyone()
     if folder.is_dir():
@@ -109,11 +131,8 @@ def keep_crops(
 
     def crops(batch: dict[str, torch.Tensor], mirror: bool) -> list[torch.Tensor]:
         device = accelerator.device
-        pixels = batch["images"].to(device)
-        turned = torch.full((len(pixels),), mirror) if mirrored else None
-        kept = FeatureMaps(
-            [stage.to(device) for stage in maps.read(batch["rows"], turned)], pixels.flip(-1) if mirror else pixels
-        )
+        stages = [stage.to(device) for stage in maps.read(batch["rows"])]
+        kept = FeatureMaps(stages, batch["images"].to(device))
         index, ids = batch["image_index"].to(device), batch["attribute_ids"].to(device)
         spatial = model.spatial(model.feature_map(kept), ids, index, background=False)
         cut = model.crops(kept, model.boxes(spatial.maps), index)
@@ -121,7 +140,7 @@ def keep_crops(
             return model.semantic.keep(cut)
 
     model.eval()
-    write_maps(folder, len(keys), batches(), len(plans), crops, mirrored, accelerator, "crops", {_KEYS: keys})
+    write_maps(folder, len(keys), batches(), len(plans), crops, False, accelerator, "crops", {_KEYS: keys})
     kept = KeptCrops(folder, num_attributes)
     announce(f"kept {len(keys)} crops of {dataset.split}: {kept.maps.nbytes / 2**20:.0f} MiB in {folder}")
     return kept

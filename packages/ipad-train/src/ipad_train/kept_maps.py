@@ -77,6 +77,15 @@ def maps_dir(config: RunConfig) -> Path:
     return Path(config.data.maps_dir or Path(config.output_dir) / "maps")
 
 
+def forget_maps(config: RunConfig) -> None:
+    """Delete what a run kept for itself: its crops, and its maps where no other run was told to share them."""
+    own = Path(config.output_dir) / "maps"
+    for folder in own.glob("*" if config.data.maps_dir is None else "*-crops-*"):
+        shutil.rmtree(folder)
+    if own.is_dir() and not any(own.iterdir()):
+        own.rmdir()
+
+
 def can_keep_maps(model: AttributeEmbedder, config: DataConfig) -> bool:
     """Whether a training may read its trunk's maps from files.
 
@@ -145,7 +154,7 @@ def _make(
     def maps(batch: dict[str, torch.Tensor], mirror: bool) -> list[torch.Tensor]:
         images = batch["images"].to(accelerator.device)
         with fast_precision(accelerator):
-            return model.keep(images.flip(-1) if mirror else images, with_images=False).stages
+            return model.stage_maps(images.flip(-1) if mirror else images)
 
     def batches() -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
         images = BatchDataset(dataset, config.detail_size)

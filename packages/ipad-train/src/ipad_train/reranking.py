@@ -13,6 +13,7 @@ from ipad_rerank import FeatureReasoning
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings, embed_split
+from ipad_train.kept_crops import kept_inputs
 
 
 def fit_reasoner(
@@ -33,7 +34,7 @@ def fit_reasoner(
     if split == "train" or embedded is None:
         embedded = embed_split(
             model, data.splits[split], config.data, accelerator, roles=roles,
-            description=f"embedding {split} for re-ranking",
+            description=f"embedding {split} for re-ranking", **kept_inputs(model, data, split, config, accelerator),
         )  # fmt: skip
     count = len(embedded.value_ids)
     if count > config.rerank.max_embeddings:

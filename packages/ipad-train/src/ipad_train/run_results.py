@@ -14,6 +14,7 @@ from ipad_train.config import RunConfig
 from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.evaluate import evaluate_split, reasoned_row
+from ipad_train.kept_maps import kept_split
 from ipad_train.reranking import was_refused
 
 
@@ -43,7 +44,10 @@ def evaluate_stages(
     evaluated = {}
     for name, folder in folders.items():
         model = AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
-        embedded = embed_split(model, data.splits[split], config.data, accelerator, description=f"embedding {split}")
+        maps = kept_split(model, data, split, config, accelerator)
+        embedded = embed_split(
+            model, data.splits[split], config.data, accelerator, description=f"embedding {split}", maps=maps
+        )
         evaluated[name] = evaluate_split(
             model, data, split, config, accelerator, embedded=embedded, keep_precisions=keep_precisions
         )

@@ -37,8 +37,8 @@ class MapsOfImages:
 
     Args:
         maps: Of the training split, with mirror images.
-        flip: Probability of a mirror image, per image.
-        crops: Kept crops of the split, with mirror images, for a second branch that reads nothing else.
+        flip: Probability of a mirror image, per image; with ``crops`` nothing is mirrored.
+        crops: Kept crops of the split, for a second branch that reads nothing else.
     """
 
     maps: KeptMaps
@@ -52,13 +52,13 @@ class MapsOfImages:
         """
         device = batch["image_index"].device
         rows, index = batch["rows"].cpu(), batch["image_index"].cpu()
-        mirrored = torch.rand(len(rows), generator=generator) < self.flip
+        mirrored = torch.rand(len(rows), generator=generator) < (0.0 if self.crops is not None else self.flip)
         stages = [stage.to(device, non_blocking=True) for stage in self.maps.read(rows, mirrored)]
         images = batch.get("images")
         if images is not None:
             images = torch.where(mirrored.to(device)[:, None, None, None], images.flip(-1), images)
         prepared = {**batch, "images": FeatureMaps(stages, images)}
         if self.crops is not None:
-            cut = self.crops.read(rows[index], batch["attribute_ids"].cpu(), mirrored[index])
+            cut = self.crops.read(rows[index], batch["attribute_ids"].cpu())
             prepared["crops"] = [stage.to(device, non_blocking=True).float() for stage in cut]
         return prepared

@@ -147,6 +147,7 @@ class Training:
         set_seed(seed * 1000 + rank)
         torch.manual_seed(seed)  # equal initial weights on every process
         model = make_model(self.config, name, self.data, self.dir)
+        model.schema = self.data.schema.values  # so that the trained model can be asked by name
         step = 0
         if resuming:
             model = type(model).from_pretrained(self.checkpoint / "model")
@@ -186,7 +187,7 @@ class Training:
             crops = None
             if name == "stage2" and can_keep_crops(model, self.config):
                 train = self.data.splits["train"]
-                crops = keep_crops(model, train, maps, self.config, self.accelerator, True, self.announce)
+                crops = keep_crops(model, train, maps, self.config, self.accelerator, self.announce)
             return MapsOfImages(maps, data.flip, crops), name == "stage2" and crops is None
         views = None
         if data.anchor_views and stage.sampler == "triplet":

@@ -47,7 +47,7 @@ class HybridTokens(nn.Module):
         stem: Makes the map.
         image_size: Side of the input, px.
         embed_dim: Width of the tokens.
-        depth: Number of transformer blocks.
+        depth: Number of transformer blocks; with 0 the attribute reads the stem's cells themselves.
         num_heads: Heads of each block.
         mlp_ratio: Hidden width of each block's MLP over ``embed_dim``.
 
@@ -87,7 +87,7 @@ def build_tokens(
 
     Args:
         semantic_trunk: A timm ViT, as for :func:`build_trunk`; or ``hybrid`` with ``options`` of :class:`HybridTokens`,
-            whose stem is built as the trunk is and starts from the same weights.
+            whose stem is built as the trunk is and starts from the same weights; ``stage`` lets it read other stages.
         crop_size: Side of the crops, px.
         trunk: The trunk of the first branch.
         mapping: What it was built from.
@@ -99,9 +99,14 @@ def build_tokens(
     wanted = trunk_mapping(semantic_trunk, "semantic_trunk")
     if wanted.get("name") != "hybrid":
         return ViTTokens(build_trunk({"name": "vit_base_patch16_224", **wanted}, crop_size))
-    others = [key for key, value in wanted.items() if key not in ("name", "options") and value]
+    others = [key for key, value in wanted.items() if key not in ("name", "options", "stage") and value]
     if others:
-        raise TypeError(f"a hybrid takes {others[0]!r} of its stem from the trunk; semantic_trunk is name and options")
+        raise TypeError(
+            f"a hybrid takes {others[0]!r} of its stem from the trunk; semantic_trunk is name, stage and options"
+        )
+    if wanted.get("stage") is not None:  # another cut of the network, which reads its weights itself
+        stem = build_trunk({**trunk_mapping(mapping), "stage": wanted["stage"]}, crop_size)
+        return HybridTokens(stem, crop_size, **(wanted.get("options") or {}))
     stem = build_trunk(without_weights({"trunk": mapping})["trunk"], crop_size)
     if trunk.started_from["source"] != "random":
         stem.take_over(trunk)

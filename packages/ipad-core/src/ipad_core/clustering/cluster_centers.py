@@ -11,8 +11,10 @@ from ipad_core.clustering.feature_queue import FeatureQueue
 class ClusterCenters(nn.Module):
     """Means of the queues, recomputed on :meth:`refresh`; part of the saved state.
 
-    ``C(a, v) = mean of the features queued for {a, v}``. The paper divides by n_q; while a queue is not full we divide by
-    what it holds, and values without any feature are marked invalid.
+    ``C(a, v) = mean of the features queued for {a, v}``. Deviations from Eq. 11: the paper divides by n_q; while a queue is
+    not full we divide by what it holds, and values without any feature are marked invalid. The features are queued as
+    they come (ipad-train queues unit-length ones, which the text leaves open); the center itself is not normalized, and
+    the loss takes its cosine.
 
     Args:
         num_values: V.

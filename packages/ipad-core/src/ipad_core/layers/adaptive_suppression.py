@@ -17,9 +17,11 @@ def suppress(activation: Tensor, rule: str, ratio: float) -> Tensor:
     with ``ratio * max A``, which keeps nothing where every activation is negative; on the range something always stays.
 
     - ``none``: the map as it is.
-    - ``keep_peak``: Eq. 2. Positions with R < ratio have their activation set to zero, as the paper zeroes alpha_s there;
-      to the map's minimum where even the maximum is negative, since zero would then be the peak.
-    - ``erase_peak``: the authors' public code, which masks R > ratio instead, so the peak goes.
+    - ``keep_peak``: Eq. 2. Positions with R < ratio have their activation set to zero, as the paper zeroes alpha_s there.
+      A negative one stays as it is, since zero would lift it, above kept ones in places; where even the maximum is
+      negative it falls to the map's minimum.
+    - ``erase_peak``: the authors' public code, which masks R > ratio instead, so the peak goes: to zero, or to the minimum
+      where the maximum is negative.
     - ``soft``: a differentiable form of keep_peak: ``A + log sigmoid((R - ratio) / 0.1)``, R without gradient.
 
     Args:
@@ -40,7 +42,8 @@ def suppress(activation: Tensor, rule: str, ratio: float) -> Tensor:
     masked = height < ratio if rule == "keep_peak" else height > ratio
     detached = activation.detach()
     low, high = detached.amin(dim=-1, keepdim=True), detached.amax(dim=-1, keepdim=True)
-    return torch.where(masked, torch.where(high > 0, 0.0, low), activation)
+    floor = torch.where(high > 0, activation.clamp(max=0.0) if rule == "keep_peak" else 0.0, low)
+    return torch.where(masked, floor, activation)
 
 
 def relative_height(maps: Tensor) -> Tensor:

@@ -28,5 +28,10 @@ class ChannelAttention(nn.Module):
         self.excite = nn.Linear(max(1, dim // reduction), dim)
 
     def forward(self, pooled: Tensor, attribute: Tensor) -> Tensor:
-        joined = torch.cat([pooled, self.attribute(attribute).relu()], dim=-1)
-        return self.excite(self.squeeze(joined).relu()).sigmoid()
+        return gate_channels(self.squeeze, self.excite, pooled, self.attribute(attribute).relu())
+
+
+def gate_channels(squeeze: nn.Linear, excite: nn.Linear, pooled: Tensor, context: Tensor) -> Tensor:
+    """``sigmoid(W_2 relu(W_1 [pooled ; context]))``; a context without the leading dimensions serves all of them."""
+    joined = torch.cat([pooled, context.expand(*pooled.shape[:-1], -1)], dim=-1)
+    return excite(squeeze(joined).relu()).sigmoid()

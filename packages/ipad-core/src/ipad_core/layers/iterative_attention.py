@@ -69,7 +69,7 @@ class IterativeAttention(nn.Module):
         latent_dim: c'.
         iterations: Paper symbol Iter.
         reduction: r of the channel attention.
-        temperature: Gain on the activations; 1 is the paper's.
+        sharpness: Gain on the activations; 1 is the paper's. (The losses' ``temperature`` divides; hence another name.)
         num_queries: Parallel queries per attribute, whose features are concatenated; the paper has one.
         carry: How Eq. 3 reaches the next round. ``product``: the map of round i is the softmax of its activations
             times the map of round i-1, renormalized, so the last map is the cumulative one. ``literal``: x^i = alpha *
@@ -85,6 +85,8 @@ class IterativeAttention(nn.Module):
         gate_gain: Factor on the gate; 2 makes the gate's initial value of 0.5 neutral, 1 is the paper's.
         output: What the branch reads. ``pooled``: alpha_c * pooled x^Iter. ``query``: p^Iter as the paper writes it,
             which keeps image content only in the gates.
+        spatial: False leaves the spatial attention out: every round takes the plain mean of the map.
+        channel: False leaves the channel attention out: its gates are 1, and ``gated`` keeps the query.
 
     Shape:
         tokens ``(N, L, c)``, row by row of a map of height and width ``grid``; attribute_ids, image_index ``(B,)``.
@@ -92,7 +94,7 @@ class IterativeAttention(nn.Module):
 
     Raises:
         ValueError: an unknown choice, fewer iterations or queries than one, a ratio outside [0, 1], fewer ratios than
-            iterations, an output that the image does not reach.
+            iterations, an output that the image does not reach, or neither attention.
 
     References:
         Wan et al. 2025, Eq. 1 to 4. The background has the weights ``(1 - alpha) / (L - 1)`` of the foreground's maps
@@ -106,7 +108,7 @@ class IterativeAttention(nn.Module):
         latent_dim: int = 512,
         iterations: int = 3,
         reduction: int = 2,
-        temperature: float = 1.0,
+        sharpness: float = 1.0,
         num_queries: int = 1,
         carry: str = "product",
         normalize_keys: bool = True,
@@ -115,14 +117,19 @@ class IterativeAttention(nn.Module):
         query: str = "gated",
         gate_gain: float = 2.0,
         output: str = "pooled",
+        spatial: bool = True,
+        channel: bool = True,
     ) -> None:
         super().__init__()
         chosen = {"carry": carry, "suppression": suppression, "query": query, "output": output}
         for name, value in chosen.items():
             if value not in _CHOICES[name]:
                 raise ValueError(f"{name} must be one of {', '.join(_CHOICES[name])}, got {value!r}")
-        if query == "fixed" and output == "query":
-            raise ValueError("output='query' with query='fixed' would answer the attribute, whatever the image shows")
+        if output == "query" and (query == "fixed" or (query == "gated" and not channel)):
+            told = f"output='query' with query={query!r}" + ("" if channel else " and channel=False")
+            raise ValueError(f"{told} would answer the attribute, whatever the image shows")
+        if not spatial and not channel:
+            raise ValueError("spatial and channel are both false: nothing would ask for the attribute")
         if iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {iterations}")
         if num_queries < 1:
@@ -141,10 +148,10 @@ class IterativeAttention(nn.Module):
         self.attribute = AttributeEmbedding(num_attributes, dim, num_queries)
         self.map_norm = nn.LayerNorm(dim) if normalize_keys else nn.Identity()
         self.query_norms = nn.ModuleList(
-            nn.LayerNorm(dim) if normalize_keys else nn.Identity() for _ in range(iterations - 1)
+            nn.LayerNorm(dim) if normalize_keys and spatial else nn.Identity() for _ in range(iterations - 1)
         )
-        self.spatial = SpatialAttention(dim, latent_dim, temperature)
-        self.channel = ChannelAttention(dim, latent_dim, reduction)
+        self.spatial = SpatialAttention(dim, latent_dim, sharpness) if spatial else None
+        self.channel = ChannelAttention(dim, latent_dim, reduction) if channel else None
         moves = query == "mlp_xy" and (iterations > 1 or output == "query")  # else no round would read what it wrote
         self.update = QueryUpdate(dim) if moves else None
 
@@ -162,7 +169,7 @@ class IterativeAttention(nn.Module):
         grid: tuple[int, int] | None = None,
     ) -> Attended:
         tokens = self.map_norm(tokens)
-        keys = self.spatial.keys(tokens)  # (N, L, c'); once per image, whatever its attributes
+        keys = self._keys(tokens)  # (N, L, c'); once per image, whatever its attributes
         num_images, length = tokens.shape[:2]
         dtype = torch.promote_types(tokens.dtype, torch.float32)
         positions = (
@@ -172,7 +179,7 @@ class IterativeAttention(nn.Module):
         # Where most attributes of most images are asked for, every image answers all of them in matrix products over its
         # one map, and the entries are picked at the end: cheaper than a copy of the map for each entry.
         picked = None
-        if not carried and 2 * len(attribute_ids) >= num_images * self.num_attributes:
+        if not carried and (_is_exporting() or 2 * attribute_ids.shape[0] >= num_images * self.num_attributes):
             picked = (image_index, attribute_ids)
             p = self.attribute(torch.arange(self.num_attributes, device=tokens.device))
             p = p.flatten(0, 1).expand(num_images, -1, -1)  # (N, A*Q, c)
@@ -219,7 +226,7 @@ class IterativeAttention(nn.Module):
         p0, p_back = p, p
         maps, out, out_back = [], None, None
         for i in range(self.iterations):
-            alpha = self._activation(self.spatial.keys(x) if i else keys, p, i).softmax(dim=2)
+            alpha = self._activation(self._keys(x) if i else keys, p, i).softmax(dim=2)
             maps.append(alpha)
             behind = (1 - alpha) / others
             x = scale * alpha.to(x.dtype).unsqueeze(3) * x
@@ -229,8 +236,15 @@ class IterativeAttention(nn.Module):
                 p_back, out_back = self._next_query(p_back, p0, x_back.sum(dim=2), behind, positions)
         return maps, out, out_back
 
+    def _keys(self, x: Tensor) -> Tensor:
+        return x if self.spatial is None else self.spatial.keys(x)
+
     def _activation(self, keys: Tensor, p: Tensor, i: int) -> Tensor:
         """Eq. 1 and 2 of round i, ``(G, K, L)``, at least float32."""
+        if self.spatial is None:
+            return torch.zeros(
+                *p.shape[:2], keys.shape[-2], dtype=torch.promote_types(p.dtype, torch.float32), device=p.device
+            )
         activation = self.spatial(keys, self.query_norms[i - 1](p) if i else p)
         activation = activation.to(torch.promote_types(activation.dtype, torch.float32))
         return suppress(activation, self.suppression, self.suppression_ratio[i])
@@ -239,8 +253,8 @@ class IterativeAttention(nn.Module):
         self, p: Tensor, p0: Tensor, pooled: Tensor, weights: Tensor, positions: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """p^i, and what the branch would read after this round."""
-        gate = self.channel(pooled, p)
-        gated = gate * pooled
+        gate = 1 / self.gate_gain if self.channel is None else self.channel(pooled, p)
+        gated = pooled if self.channel is None else gate * pooled
         if self.query == "mlp_xy":
             following = p if self.update is None else self.update(p, gated, weights @ positions)
         else:
@@ -252,6 +266,11 @@ class IterativeAttention(nn.Module):
         if picked is None:
             return answers
         return answers.unflatten(1, (self.num_attributes, self.num_queries))[picked]
+
+
+def _is_exporting() -> bool:
+    """Whether a graph is made that must serve any number of entries."""
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
 
 
 def _square(length: int) -> tuple[int, int]:

@@ -29,7 +29,7 @@ class PositionMix(nn.Module):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         positions = position_channels(*feature_map.shape[2:], like=feature_map)
-        return self.mix(torch.cat([feature_map, positions.expand(len(feature_map), -1, -1, -1)], dim=1))
+        return self.mix(torch.cat([feature_map, positions.expand(feature_map.shape[0], -1, -1, -1)], dim=1))
 
 
 def position_channels(height: int, width: int, like: Tensor) -> Tensor:

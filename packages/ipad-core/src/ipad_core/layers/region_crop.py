@@ -72,7 +72,7 @@ def crop_regions(images: Tensor, boxes: Tensor, image_index: Tensor, size: int) 
     height, width = images.shape[2:]
     levels = max(0, math.ceil(math.log2(max(height, width) / size))) + 1
     sizes = [(-(-height // 2**level), -(-width // 2**level)) for level in range(levels)]
-    pyramid = [images.flatten(2)] + [F.interpolate(images, size=shape, mode="area").flatten(2) for shape in sizes[1:]]
+    pyramid = [images.flatten(2)] + [_halved(images, level).flatten(2) for level in range(1, levels)]
     pixels = torch.cat(pyramid, dim=2).transpose(1, 2).flatten(0, 1)  # (N * L, C): all levels of an image in a row
     starts = [0, *itertools.accumulate(rows * columns for rows, columns in sizes)]
     table = torch.tensor(
@@ -105,3 +105,8 @@ def crop_regions(images: Tensor, boxes: Tensor, image_index: Tensor, size: int) 
 
     crops = torch.lerp(line(top), line(bottom), down[:, :, None, None])
     return crops.permute(0, 3, 1, 2).to(images.dtype)
+
+
+def _halved(images: Tensor, times: int) -> Tensor:
+    """Images averaged over squares of 2^times pixels; what is left over at the borders is averaged as it is."""
+    return F.avg_pool2d(images, 2**times, ceil_mode=True, count_include_pad=False)

@@ -11,20 +11,21 @@ from torch import Tensor, nn
 class SpatialAttention(nn.Module):
     """Activation of every position for an attribute, in a shared latent space.
 
-    ``A(n) = temperature / sqrt(c') * sum_c' tanh(W_x x_n + b_x) * tanh(W_p p + b_p)``: Eq. 1 summed over c' and divided
+    ``A(n) = sharpness / sqrt(c') * sum_c' tanh(W_x x_n + b_x) * tanh(W_p p + b_p)``: Eq. 1 summed over c' and divided
     by sqrt(c'), before the softmax of Eq. 3. One W_x and one W_p serve all iterations.
 
     Args:
         dim: c, of the map and of the attribute vector.
         latent_dim: c'.
-        temperature: Gain on the activations; 1 is the paper's formula.
+        sharpness: Gain on the activations; 1 is the paper's formula.
+        attribute_dim: Width of the attribute vector where it is not c.
     """
 
-    def __init__(self, dim: int, latent_dim: int, temperature: float = 1.0) -> None:
+    def __init__(self, dim: int, latent_dim: int, sharpness: float = 1.0, attribute_dim: int | None = None) -> None:
         super().__init__()
         self.map_projection = nn.Linear(dim, latent_dim)
-        self.attribute_projection = nn.Linear(dim, latent_dim)
-        self.gain = temperature / math.sqrt(latent_dim)
+        self.attribute_projection = nn.Linear(attribute_dim or dim, latent_dim)
+        self.gain = sharpness / math.sqrt(latent_dim)
 
     def keys(self, tokens: Tensor) -> Tensor:
         """``(N, L, c)`` positions to ``(N, L, c')`` keys."""

@@ -20,13 +20,16 @@ class ClusterCenterLoss(nn.Module):
 
     Shape:
         embeddings ``(B, D)``, need not be unit length; centers ``(V, D)``; valid ``(V,)`` bool; value_ids ``(B,)``;
-        returns a float32 scalar, zero where every entry is left out.
+        image_ids ``(B,)`` where an image may have several values of one attribute: then the centers of the values that the
+        batch lists for it push none of its entries. Returns a float32 scalar, zero where every entry is left out.
 
     Raises:
         ValueError: margin outside [0, 2]; shapes that do not fit.
 
     References:
-        Wan et al. 2025, Eq. 16. Deviation: the paper says cosine distance, its sign is that of a similarity.
+        Wan et al. 2025, Eq. 16. Deviations: the paper says cosine distance, its sign is that of a similarity. Eq. 19 adds up
+        the means of anchors, positives and negatives; the mean over all entries together, which this is, is a third of
+        that sum where the three are as many. To have the sum, add three calls.
     """
 
     def __init__(self, value_attribute_ids: Tensor, margin: float = 0.2) -> None:
@@ -36,7 +39,14 @@ class ClusterCenterLoss(nn.Module):
         self.margin = margin
         self.register_buffer("value_attribute_ids", value_attribute_ids, persistent=False)
 
-    def forward(self, embeddings: Tensor, centers: Tensor, valid: Tensor, value_ids: Tensor) -> Tensor:
+    def forward(
+        self,
+        embeddings: Tensor,
+        centers: Tensor,
+        valid: Tensor,
+        value_ids: Tensor,
+        image_ids: Tensor | None = None,
+    ) -> Tensor:
         num_values = len(self.value_attribute_ids)
         if embeddings.ndim != 2 or centers.shape != (num_values, embeddings.shape[1]) or valid.shape != (num_values,):
             raise ValueError(
@@ -53,6 +63,10 @@ class ClusterCenterLoss(nn.Module):
             every = torch.arange(num_values, device=value_ids.device)
             same_attribute = self.value_attribute_ids == self.value_attribute_ids[value_ids][:, None]
             negative = same_attribute & valid & (every != value_ids[:, None]) & valid[value_ids][:, None]
+            if image_ids is not None:
+                same_image = (image_ids[:, None] == image_ids).to(dtype)
+                has_value = same_image @ F.one_hot(value_ids, num_values).to(dtype) > 0  # (B, V) values of its image
+                negative = negative & ~has_value
             terms = F.relu(self.margin - positive + similarity) * negative
             count = negative.sum(dim=1)
             per_entry = terms.sum(dim=1) / count.clamp(min=1)

@@ -21,15 +21,17 @@ class ForegroundBackgroundLoss(nn.Module):
         background_weight: epsilon.
 
     Shape:
-        spatial, semantic, background ``(B, d)``, need not be unit length; attribute_ids, flat value_ids ``(B,)``; returns
-        a float32 scalar.
+        spatial, semantic, background ``(B, d)``, need not be unit length; attribute_ids, flat value_ids ``(B,)``; image_ids
+        ``(B,)`` where an image may have several values of one attribute: then its entries are no negatives of each other.
+        Returns a float32 scalar.
 
     Raises:
         ValueError: temperature not positive, background_weight negative, shapes that differ.
 
     References:
         Wan et al. 2025, Eq. 15. The text leaves Omega undefined; as in RPF (Dong et al. 2023) it is the sum over the
-        samples of the batch with another {attribute, value}. The entry's own pair is part of Psi, not counted twice.
+        samples of the batch with another {attribute, value}. The entry's own pair is part of Psi, not counted twice. The
+        backgrounds b are those of all entries of the attribute, the entry's own among them, as in RPF's release.
     """
 
     def __init__(self, temperature: float = 0.07, background_weight: float = 12.0) -> None:
@@ -41,7 +43,13 @@ class ForegroundBackgroundLoss(nn.Module):
         self.temperature, self.background_weight = temperature, background_weight
 
     def forward(
-        self, spatial: Tensor, semantic: Tensor, background: Tensor, attribute_ids: Tensor, value_ids: Tensor
+        self,
+        spatial: Tensor,
+        semantic: Tensor,
+        background: Tensor,
+        attribute_ids: Tensor,
+        value_ids: Tensor,
+        image_ids: Tensor | None = None,
     ) -> Tensor:
         if spatial.ndim != 2 or not spatial.shape == semantic.shape == background.shape:
             raise ValueError(
@@ -59,9 +67,12 @@ class ForegroundBackgroundLoss(nn.Module):
             pairs = rows @ columns.T / self.temperature  # (B, B)
             same_value = value_ids[:, None] == value_ids
             numerator = pairs.masked_fill(~same_value, float("-inf")).logsumexp(dim=1)
+            same_attribute = attribute_ids[:, None] == attribute_ids
+            if image_ids is not None:  # an image's other values of the attribute are no reason to push it away
+                own = (image_ids[:, None] == image_ids) & same_attribute & ~same_value
+                pairs = pairs.masked_fill(own, float("-inf"))
             columns_all = [pairs]
             if self.background_weight > 0:
-                same_attribute = attribute_ids[:, None] == attribute_ids
                 contrast = rows @ backs.T / self.temperature + math.log(self.background_weight)
                 columns_all.append(contrast.masked_fill(~same_attribute, float("-inf")))
             denominator = torch.cat(columns_all, dim=1).logsumexp(dim=1)

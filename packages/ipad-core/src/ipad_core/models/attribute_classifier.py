@@ -63,7 +63,10 @@ class AttributeClassifier(AttributeEmbedder):
         return self.read_out(self.reduce(feature_map).relu().flatten(1))
 
     def forward(
-        self, images: Tensor | FeatureMaps, attribute_ids: Tensor, image_index: Tensor | None = None
+        self,
+        images: Tensor | FeatureMaps,
+        attribute_ids: Tensor,
+        image_index: Tensor | None = None,
     ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
         own = (self.value_attribute_ids[None] == attribute_ids[:, None]).float()  # (B, V)

@@ -37,7 +37,11 @@ class ConditionalSimilarityNetwork(TripletNetwork):
         self.mask = ConditionMask(num_attributes, embed_dim)
 
     def forward(
-        self, images: Tensor | FeatureMaps, attribute_ids: Tensor, image_index: Tensor | None = None
+        self,
+        images: Tensor | FeatureMaps,
+        attribute_ids: Tensor,
+        image_index: Tensor | None = None,
     ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
-        return EmbeddingOutput(F.normalize(self.mask(self.pooled(images)[image_index], attribute_ids), dim=1))
+        pooled = self.pooled(images)[image_index]
+        return EmbeddingOutput(F.normalize(self.mask(pooled, attribute_ids), dim=1))

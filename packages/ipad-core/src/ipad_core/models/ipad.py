@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -71,8 +72,7 @@ class SemanticBranch(nn.Module):
         super().__init__()
         self.tokens = tokens
         self.attention = attention
-        self.register_buffer("scale", trunk.std / tokens.trunk.std, persistent=False)
-        self.register_buffer("shift", (trunk.mean - tokens.trunk.mean) / tokens.trunk.std, persistent=False)
+        register_crop_statistics(self, trunk, tokens.trunk)
 
     def keep(self, crops: Tensor) -> list[Tensor]:
         """The maps of the stages of the transformer's trunk; a frozen one never answers other ones for these crops."""
@@ -82,6 +82,12 @@ class SemanticBranch(nn.Module):
         """Embed crops, or what :meth:`keep` made of them."""
         inputs = crops * self.scale + self.shift if isinstance(crops, Tensor) else crops
         return self.attention(self.tokens(inputs), attribute_ids).float()
+
+
+def register_crop_statistics(branch: nn.Module, trunk: Trunk, own: Trunk) -> None:
+    """Buffers ``scale`` and ``shift`` that take images normalized for ``trunk`` to the statistics of ``own``."""
+    branch.register_buffer("scale", trunk.std / own.std, persistent=False)
+    branch.register_buffer("shift", (trunk.mean - own.mean) / own.std, persistent=False)
 
 
 @register_model
@@ -101,6 +107,7 @@ class IPAD(AttributeEmbedder):
             see ``READINGS``.
         attention: Options of :class:`IterativeAttention` over those of the reading.
         semantic: Whether there is a second branch. Without it the embedding is IP-SP's.
+        spatial: Whether there is a first branch. Without it IP-SE sees whole images, and its embedding is the answer.
         semantic_trunk: A timm ViT, described as ``trunk`` is; or ``hybrid``: a copy of the trunk as stem and a small
             transformer on its map, with ``embed_dim, depth, num_heads, mlp_ratio`` of :class:`HybridTokens` as ``options``.
         semantic_heads: Heads of the attribute cross-attention.
@@ -141,39 +148,58 @@ class IPAD(AttributeEmbedder):
         crop_margin: float = 0.0,
         fusion: str = "sum",
         beta: float = 0.4,
+        spatial: bool = True,
     ) -> None:
         super().__init__()
         if reading not in READINGS:
             raise ValueError(f"reading must be one of {', '.join(READINGS)}, got {reading!r}")
-        if fusion not in FUSIONS:
-            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
-        _share("crop_threshold", crop_threshold)
-        _share("crop_min_side", crop_min_side)
-        if crop_margin < 0:
-            raise ValueError(f"crop_margin must not be negative, got {crop_margin}")
-        self.image_size, self.crop_size = image_size, crop_size
-        self.crop = {"threshold": crop_threshold, "min_side": crop_min_side, "margin": crop_margin}
-        self.fusion = fusion
-        self._beta = _share("beta", beta)
+        self.set_fusion(image_size, crop_size, crop_threshold, crop_min_side, crop_margin, fusion, beta)
         built = build_trunk(trunk, image_size)
-        iterative = IterativeAttention(
-            num_attributes, built.num_features, latent_dim, iterations, reduction,
-            **{**READINGS[reading], **(attention or {})},
-        )  # fmt: skip
-        self.spatial = SpatialBranch(built, iterative, embed_dim, position_channels)
+        if not (spatial or semantic):
+            raise ValueError("spatial and semantic are both false: there would be no branch")
+        self.spatial: SpatialBranch | None = None
+        if spatial:
+            iterative = IterativeAttention(
+                num_attributes, built.num_features, latent_dim, iterations, reduction,
+                **{**READINGS[reading], **(attention or {})},
+            )  # fmt: skip
+            self.spatial = SpatialBranch(built, iterative, embed_dim, position_channels)
         self.semantic: SemanticBranch | None = None
         if semantic:
             tokens = build_tokens(semantic_trunk, crop_size, built, trunk)
             cross = AttributeCrossAttention(num_attributes, tokens.num_features, embed_dim, semantic_heads)
-            self.semantic = SemanticBranch(tokens, cross, built)
+            self.semantic = SemanticBranch(tokens, cross, built if spatial else tokens.trunk)
+
+    def set_fusion(
+        self,
+        image_size: int,
+        crop_size: int,
+        threshold: float,
+        min_side: float,
+        margin: float,
+        fusion: str,
+        beta: float,
+    ) -> None:
+        """How the crops are cut and the branches fused; networks with other branches call it as well."""
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+        _share("crop_threshold", threshold)
+        _share("crop_min_side", min_side)
+        if margin < 0:
+            raise ValueError(f"crop_margin must not be negative, got {margin}")
+        self.image_size, self.crop_size = image_size, crop_size
+        self.crop = {"threshold": threshold, "min_side": min_side, "margin": margin}
+        self.fusion = fusion
+        self._beta = _share("beta", beta)
 
     @property
     def trunk(self) -> Trunk:
-        """The trunk of IP-SP."""
-        return self.spatial.trunk
+        """The trunk of IP-SP; without that branch, of IP-SE."""
+        return self.semantic.tokens.trunk if self.spatial is None else self.spatial.trunk
 
     def trunks(self) -> dict[str, Trunk]:
-        semantic = {} if self.semantic is None else {"semantic": self.semantic.tokens.trunk}
+        alone = self.spatial is None or self.semantic is None
+        semantic = {} if alone else {"semantic": self.semantic.tokens.trunk}
         return {**super().trunks(), **semantic}
 
     @property
@@ -194,17 +220,25 @@ class IPAD(AttributeEmbedder):
 
         Raises:
             ValueError: there is no second branch, or ``stage1`` has another IP-SP.
+
+        A stem that reads other stages than the trunk keeps the weights that it started from.
         """
-        if self.semantic is None:
-            raise ValueError("this model has no second branch; create it with semantic=True")
+        self.take_over_spatial(stage1)
+        stem = self.semantic.tokens.trunk
+        if isinstance(self.semantic.tokens, HybridTokens) and stem.stage == self.trunk.stage:
+            stem.take_over(self.trunk)
+
+    def take_over_spatial(self, stage1: IPAD | None) -> None:
+        """IP-SP of a stage-1 model, where there is one; an error where there is no second branch to train."""
+        if self.semantic is None or self.spatial is None:
+            lacking = "first" if self.spatial is None else "second"
+            raise ValueError(f"this model has no {lacking} branch; create it with spatial=True and semantic=True")
         if stage1 is not None:
             try:
                 self.spatial.load_state_dict(stage1.spatial.state_dict())
             except RuntimeError as error:
                 raise ValueError(f"the stage-1 model has another IP-SP: {error}") from None
             self.trunk.started_from = dict(stage1.trunk.started_from)
-        if isinstance(self.semantic.tokens, HybridTokens):
-            self.semantic.tokens.trunk.take_over(self.trunk)
 
     def forward(
         self,
@@ -229,7 +263,10 @@ class IPAD(AttributeEmbedder):
         if branches not in ("both", "spatial"):
             raise ValueError(f"branches must be 'both' or 'spatial', got {branches!r}")
         image_index = check_entries(images, attribute_ids, image_index)
-        spatial = self.spatial(self.feature_map(images), attribute_ids, image_index, background)
+        if self.spatial is None:
+            return self._semantic_alone(images, attribute_ids, image_index, boxes)
+        feature_map = self.feature_map(images)
+        spatial = self.spatial(feature_map, attribute_ids, image_index, background)
         attention = self.location(spatial.maps)
         semantic = None
         if branches == "both" and self.semantic is not None:
@@ -258,6 +295,16 @@ class IPAD(AttributeEmbedder):
                 raise ValueError("images must be kept with the maps: the second branch cuts its crops from them")
             images = images.images
         return crop_regions(self.normalized(images), boxes, image_index, self.crop_size)
+
+    def _semantic_alone(
+        self, images: Tensor | FeatureMaps, attribute_ids: Tensor, image_index: Tensor, boxes: Tensor | None
+    ) -> EmbeddingOutput:
+        if boxes is None:
+            boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=attribute_ids.device).expand(
+                attribute_ids.shape[0], -1
+            )
+        semantic = self.semantic(self.crops(images, boxes, image_index), attribute_ids)
+        return EmbeddingOutput(F.normalize(semantic, dim=1), boxes=boxes)
 
     def boxes(self, maps: Tensor) -> Tensor:
         """``(B, 4)`` crops of ``(B, iterations, h, w)`` maps, see :meth:`location`."""

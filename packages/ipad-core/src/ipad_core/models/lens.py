@@ -85,12 +85,17 @@ class Lens(AttributeEmbedder):
 
     def pooled(self, images: Tensor) -> Tensor:
         """``(N, C)`` pooled features of each image, as :meth:`fit` takes them."""
-        feature_map = self.trunk(self.trunk_input(self.normalized(images)))
+        feature_map = self.feature_map(images)
         if self.grid == (1, 1):
             return feature_map.mean(dim=(2, 3)).float()
         return F.adaptive_avg_pool2d(feature_map.float(), self.grid).flatten(1)
 
-    def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor | None = None) -> EmbeddingOutput:
+    def forward(
+        self,
+        images: Tensor,
+        attribute_ids: Tensor,
+        image_index: Tensor | None = None,
+    ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
         return EmbeddingOutput(self.project(self.pooled(images), image_index, attribute_ids))
 
@@ -98,8 +103,10 @@ class Lens(AttributeEmbedder):
         """``(B, D)`` unit-length embeddings of entries over ``(N, C)`` pooled features."""
         if not self.is_fitted:
             return F.normalize(features, dim=1)[image_index]
-        standard = (features - self.mean) / self.std
-        seen = standard @ self.projection.transpose(0, 1).flatten(1)  # (N, A * D): no entry copies a projection
+        with torch.autocast(features.device.type, enabled=False):  # the logits need the precision
+            standard = (features - self.mean) / self.std
+            projections = self.projection.to(standard.dtype).transpose(0, 1).flatten(1)
+            seen = standard @ projections  # (N, A * D): no entry copies a projection
         seen = seen.unflatten(1, self.bias.shape)[image_index, attribute_ids] + self.bias[attribute_ids]
         return F.normalize(torch.where(self.is_posterior[attribute_ids][:, None], seen.softmax(dim=1), seen), dim=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ipad_core.weights import WeightsRecord
 
@@ -12,7 +13,7 @@ pipeline_tag: image-feature-extraction
 tags:
 - {architecture}
 - fashion-retrieval
-- attribute-aware{bases}
+- attribute-aware{bases}{facts}
 ---
 
 # {architecture} for {attributes}
@@ -23,9 +24,10 @@ Embeddings of an image for an attribute, by the network `{architecture}` of ipad
 from ipad_core import AttributeEmbedder
 
 model = AttributeEmbedder.from_pretrained("...")  # this folder or repository
-output = model.encode(images, attribute_ids)  # (N, 3, H, W) uint8 images, one id within [0, {count}) each
+output = model.encode("photo.jpg", attributes="all")  # or attribute={example}; also tensors, arrays, lists
+print(output.embedding.shape)  # a row for each of {attributes}
 ```
-
+{sections}
 ## What training started from
 
 | part | network | weights | trained since in | SHA-256 of the file | licence of the weights |
@@ -34,14 +36,34 @@ output = model.encode(images, attribute_ids)  # (N, 3, H, W) uint8 images, one i
 """
 
 
-def model_card(architecture: str, num_attributes: int, weights: Mapping[str, WeightsRecord]) -> str:
+FACTS = ("license", "dataset", "dataset_terms", "metrics", "metrics_command")
+
+
+def model_card(
+    architecture: str,
+    num_attributes: int,
+    weights: Mapping[str, WeightsRecord],
+    schema: Mapping[str, list[str]] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> str:
     """Markdown with a YAML head that the hub understands.
 
     Args:
         architecture: Registered name of the network.
         num_attributes: A.
         weights: Part of the network -> the record of the weights that it started from.
+        schema: Attribute name -> value names.
+        about: Facts, each of ``FACTS`` or none: ``license`` of the weights (SPDX, small letters), ``dataset`` and
+            ``dataset_terms`` that it was trained on and under, ``metrics`` as name -> number, and the ``metrics_command``
+            that measures them.
+
+    Raises:
+        ValueError: a fact that is not one of ``FACTS``.
     """
+    about = dict(about or {})
+    for fact in about:
+        if fact not in FACTS:
+            raise ValueError(f"about must hold only {', '.join(FACTS)}, got {fact!r}")
     sources = [record.get("source") or "unknown" for record in weights.values()]
     bases = sorted({source.removeprefix("hub ") for source in sources if source.startswith("hub ")})
     rows = []
@@ -52,7 +74,24 @@ def model_card(architecture: str, num_attributes: int, weights: Mapping[str, Wei
     return _CARD.format(
         architecture=architecture,
         attributes=f"{num_attributes} attribute{'s' * (num_attributes != 1)}",
-        count=num_attributes,
+        example=repr(next(iter(schema))) if schema else "0",
         bases="".join(["\nbase_model:", *(f"\n- {base}" for base in bases)]) if bases else "",
+        facts=f"\nlicense: {about['license']}" if "license" in about else "",
+        sections=_sections(schema, about),
         rows="\n".join(rows),
     )
+
+
+def _sections(schema: Mapping[str, list[str]] | None, about: Mapping[str, Any]) -> str:
+    parts = []
+    if schema:
+        lines = [f"| {name} | {', '.join(values)} |" for name, values in schema.items()]
+        parts.append("\n".join(["## Attributes", "", "| attribute | values |", "|---|---|", *lines]))
+    if "metrics" in about:
+        lines = [f"| {name} | {value} |" for name, value in about["metrics"].items()]
+        command = f"Measured with `{about['metrics_command']}`.\n\n" if "metrics_command" in about else ""
+        parts.append("\n".join(["## Measured", "", f"{command}| measure | value |", "|---|---|", *lines]))
+    if "dataset" in about or "dataset_terms" in about:
+        told = [f"Trained on {about['dataset']}." if "dataset" in about else "", about.get("dataset_terms", "")]
+        parts.append("## Data\n\n" + " ".join(filter(None, told)))
+    return "".join(f"\n{part}\n" for part in parts)

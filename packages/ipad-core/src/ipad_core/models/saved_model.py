@@ -11,8 +11,8 @@ from huggingface_hub import snapshot_download
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
 
-def find_folder(source: str | Path) -> Path:
-    """The folder, or the local copy of a hub repository ``owner/name``.
+def find_folder(source: str | Path, revision: str | None = None, token: str | None = None) -> Path:
+    """The folder, or the local copy of a hub repository ``owner/name`` at a revision.
 
     Raises:
         FileNotFoundError: neither, or it lacks one of the two files.
@@ -20,7 +20,9 @@ def find_folder(source: str | Path) -> Path:
     folder = Path(source)
     if not folder.is_dir() and folder.parts and len(folder.parts) == 2 and not folder.is_absolute():
         try:
-            folder = Path(snapshot_download(str(source), allow_patterns=[CONFIG, WEIGHTS]))
+            folder = Path(
+                snapshot_download(str(source), revision=revision, token=token, allow_patterns=[CONFIG, WEIGHTS])
+            )
         except (OSError, ValueError) as error:
             raise FileNotFoundError(
                 f"{source} is no folder, and could not be read as a repository of the Hugging Face hub: {error}"
@@ -32,7 +34,7 @@ def find_folder(source: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """``architecture``, ``options`` and ``weights`` (empty where they were not recorded).
+    """``architecture``, ``options``; ``weights``, ``schema`` and ``about``, empty or None where they were not recorded.
 
     Raises:
         ValueError: the file does not describe a model.
@@ -42,8 +44,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         name, options = config["architecture"], dict(config["options"])
         weights = {part: dict(record) for part, record in config.get("weights", {}).items()}
+        schema, about = config.get("schema"), dict(config.get("about", {}))
         if not isinstance(name, str):
             raise TypeError(f"architecture is {name!r}")
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} does not describe a model: {error!r}") from None
-    return {"architecture": name, "options": options, "weights": weights}
+    return {"architecture": name, "options": options, "weights": weights, "schema": schema, "about": about}

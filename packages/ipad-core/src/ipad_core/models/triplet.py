@@ -46,7 +46,10 @@ class TripletNetwork(AttributeEmbedder):
         self.project = nn.Linear(self.trunk.num_features, embed_dim)
 
     def forward(
-        self, images: Tensor | FeatureMaps, attribute_ids: Tensor, image_index: Tensor | None = None
+        self,
+        images: Tensor | FeatureMaps,
+        attribute_ids: Tensor,
+        image_index: Tensor | None = None,
     ) -> EmbeddingOutput:
         image_index = check_entries(images, attribute_ids, image_index)
         return EmbeddingOutput(F.normalize(self.pooled(images)[image_index], dim=1))

@@ -11,11 +11,22 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from datasets import BuilderConfig, ClassLabel, Features, GeneratorBasedBuilder, Image, List, Value, Version
+from datasets import (
+    BuilderConfig,
+    ClassLabel,
+    DatasetInfo,
+    Features,
+    GeneratorBasedBuilder,
+    Image,
+    List,
+    Value,
+    Version,
+)
 
 from ipad_data.roles import ROLES
 from ipad_data.schema import AttributeSchema
@@ -61,8 +72,11 @@ def list_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def content_digest(annotation_files: Iterable[Path], image_folders: Iterable[Path]) -> str:
-    """Digest of the content of annotation files and of the names of the files in image folders."""
+def content_digest(annotation_files: Iterable[Path], image_folders: Iterable[Path], stamps: bool = False) -> str:
+    """Digest of the content of annotation files and of the names of the files in image folders.
+
+    With ``stamps``, also of the sizes of these files and the times when they were changed.
+    """
     digest = hashlib.sha256()
     for path in sorted(annotation_files):
         digest.update(f"file {path.name}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
@@ -71,7 +85,12 @@ def content_digest(annotation_files: Iterable[Path], image_folders: Iterable[Pat
                 digest.update(block)
     for folder in image_folders:
         digest.update(f"folder {folder}\0".encode(errors="surrogateescape"))
-        digest.update("\0".join(list_files(folder)).encode(errors="surrogateescape"))
+        names = list_files(folder)
+        digest.update("\0".join(names).encode(errors="surrogateescape"))
+        for name in names if stamps else ():
+            with suppress(OSError):  # a link to nowhere
+                found = os.stat(folder / name)
+                digest.update(f"\0{name} {found.st_size} {found.st_mtime_ns}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
 
@@ -106,17 +125,28 @@ class AttributeDatasetBuilder(GeneratorBasedBuilder):
     Args:
         cache_dir: Where built tables go; by default the cache of ``datasets``.
         options: Fields of the configuration class.
+
+    Attributes:
+        CITATION, LICENSE, HOMEPAGE: What ``dataset.info`` says; empty where it is not known.
     """
 
+    CITATION: ClassVar[str] = ""
+    LICENSE: ClassVar[str] = ""
+    HOMEPAGE: ClassVar[str] = ""
     BUILDER_CONFIG_CLASS = AttributeDatasetConfig
     VERSION = Version("1.0.0")
 
     def __init__(self, cache_dir: str | None = None, **options: Any) -> None:
         config = self.BUILDER_CONFIG_CLASS(version=self.VERSION, **options)
-        digest = content_digest(self.annotation_files(config), self.image_folders(config))
+        digest = content_digest(self.annotation_files(config), self.image_folders(config), self.reads_images(config))
         if config.data_dir is not None:
             options["data_dir"] = config.data_dir
         super().__init__(cache_dir=cache_dir, hash=digest, **options)
+
+    def describe(self, description: str, features: Features) -> DatasetInfo:
+        """What is known of the dataset."""
+        about = {"citation": self.CITATION, "license": self.LICENSE, "homepage": self.HOMEPAGE}
+        return DatasetInfo(description=description, features=features, **about)
 
     @classmethod
     def annotation_files(cls, config: AttributeDatasetConfig) -> Sequence[Path]:
@@ -131,3 +161,8 @@ class AttributeDatasetBuilder(GeneratorBasedBuilder):
     def image_folders(cls, config: AttributeDatasetConfig) -> Sequence[Path]:
         """Existing folders whose listing decides the table."""
         return ()
+
+    @classmethod
+    def reads_images(cls, config: AttributeDatasetConfig) -> bool:
+        """Whether the content of images decides the table, so that a replaced image must be seen."""
+        return False

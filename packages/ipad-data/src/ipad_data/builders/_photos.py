@@ -89,7 +89,7 @@ class PhotoBuilder(AttributeDatasetBuilder):
 
     def _info(self) -> DatasetInfo:
         features = row_features(self.schema, self.has_boxes, self.HAS_SUBJECT)
-        return DatasetInfo(description=type(self).__doc__, features=features)
+        return self.describe(type(self).__doc__, features)
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
         labelled = self.labelled(self.found_images())

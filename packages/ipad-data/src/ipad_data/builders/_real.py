@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any, ClassVar, NamedTuple, Self
 from datasets import DatasetInfo, SplitGenerator
 
 from ipad_data.builders._base import AttributeDatasetBuilder, row_features
-from ipad_data.builders._real_config import RealConfig, find_split_folder
-from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
+from ipad_data.builders._published import read_published
+from ipad_data.builders._real_config import RealConfig, SplitFolder, find_split_folder
+from ipad_data.errors import DatasetFilesNotFoundError, DataWarning, LabelFileError
+from ipad_data.faults import Faults
 from ipad_data.image_tree import ImageTree
-from ipad_data.label_files import LabelledImage, RawLabels, read_splits
+from ipad_data.label_files import LabelledImage, RawLabels, split_file_paths
 from ipad_data.meta_file import read_meta
 from ipad_data.schema import AttributeSchema
+from ipad_data.split_checks import check_files, check_splits
 from ipad_data.splits import random_splits, unanswered_note
 
 _logger = logging.getLogger(__name__)
@@ -42,12 +46,16 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
         ANCHOR: Folder that image names count from (see :class:`~ipad_data.image_tree.ImageTree`).
         SCHEMA: Attributes and values where no file tells them.
         HOW_TO_GET: What to do when files are missing.
+        EXCLUSIVE: Whether an image has one value of an attribute at most.
+        KNOWN_COUNTS: About how many images each published split has, where that is known.
     """
 
     TITLE: ClassVar[str]
     ANCHOR: ClassVar[str]
     SCHEMA: ClassVar[AttributeSchema]
     HOW_TO_GET: ClassVar[str]
+    EXCLUSIVE: ClassVar[bool] = False
+    KNOWN_COUNTS: ClassVar[Mapping[str, int]] = {}
 
     @classmethod
     def without_cache(cls, config: RealConfig) -> Self:
@@ -69,6 +77,11 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
     def raw_schema(cls, config: RealConfig) -> AttributeSchema:
         """Schema of the raw annotations."""
         return cls.SCHEMA
+
+    @staticmethod
+    def attribute_of_path(name: str) -> str | None:
+        """Attribute that an image's path names; None where paths name none."""
+        return None
 
     def adapt_splits(self, splits: dict[str, list[LabelledImage]]) -> dict[str, list[LabelledImage]]:
         """Last change of the splits before their images are looked up."""
@@ -101,29 +114,48 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
         return read_meta(found.meta, cls.TITLE, names=cls.SCHEMA) if found and found.meta else cls.SCHEMA
 
     def _info(self) -> DatasetInfo:
-        return DatasetInfo(
-            description=f"{self.TITLE}, {self.config.protocol} splits", features=row_features(self.schema)
-        )
+        return self.describe(f"{self.TITLE}, {self.config.protocol} splits", row_features(self.schema))
 
     def splits(self) -> dict[str, list[LabelledImage]]:
         """Labelled images of every split, by the labels alone: the same whatever images are there.
 
         Raises:
             DatasetFilesNotFoundError: annotation files are missing.
-            LabelFileError: an annotation file breaks its format.
+            LabelFileError: an annotation file breaks its format, or the labels contradict themselves.
         """
-        if self.config.protocol == "published":
-            found = find_split_folder(self.config.folder, self.TITLE)
+        faults = Faults(self.config.faults)
+        found = self._split_folder() if self.config.protocol == "published" else None
+        if found is None:
+            raw = self.read_raw()
+            if raw.unlabelled:
+                count = len(raw.names) + raw.unlabelled
+                note = f"{raw.unlabelled} of {count} images have no label and are left out"
+                warnings.warn(f"{self.config.folder}: {note}", DataWarning, stacklevel=2)
+            splits = self.divide(raw)
+        else:
+            own = self.schema.attributes == self.SCHEMA.attributes  # else these are other labels in the same layout
+            splits = read_published(found, self.TITLE, self.schema, faults, self.KNOWN_COUNTS if own else {})
+
+        def place(split: str, image: LabelledImage) -> str:
             if found is None:
-                looked = [self.config.folder / "filenames_train.txt", self.config.folder / self.TITLE]
-                raise DatasetFilesNotFoundError.explain(
-                    f"split files of {self.TITLE}",
-                    looked,
-                    "ASEN gives them out (github.com/Maryeon/asen, meta_data.tar.gz). From raw labels alone, load with "
-                    f"protocol='random'. {self.HOW_TO_GET}",
-                )
-            return self.adapt_splits(read_splits(found.folder, self.schema))
-        return self.adapt_splits(self.divide(self.read_raw()))
+                return f"{image.name} of {split}"
+            return f"{split_file_paths(found.folder, split)['filenames'].name}:{image.image_id + 1} {image.name}"
+
+        check_splits(splits, self.schema, faults, self.EXCLUSIVE, self.attribute_of_path, place)
+        faults.settle(str(found.folder if found else self.config.folder))
+        return self.adapt_splits(splits)
+
+    def _split_folder(self) -> SplitFolder:
+        found = find_split_folder(self.config.folder, self.TITLE)
+        if found is None:
+            looked = [self.config.folder / "filenames_train.txt", self.config.folder / self.TITLE]
+            raise DatasetFilesNotFoundError.explain(
+                f"split files of {self.TITLE}",
+                looked,
+                "ASEN gives them out (github.com/Maryeon/asen, meta_data.tar.gz). From raw labels alone, load with "
+                f"protocol='random'. {self.HOW_TO_GET}",
+            )
+        return found
 
     def divide(self, raw: RawLabels) -> dict[str, list[LabelledImage]]:
         """Random splits of raw labels."""
@@ -135,7 +167,7 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
         """Path of each image (``None`` where missing), and how many are there, for each split.
 
         Raises:
-            LabelFileError: a name leads through a link out of the folder.
+            LabelFileError: a name leads through a link out of the folder, or a file has two names and labels.
         """
         tree = ImageTree(self.config.image_folder, self.ANCHOR)
         paths: dict[str, list[str | None]] = {}
@@ -144,6 +176,9 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
                 paths[split] = [tree.find(image.name) for image in images]
             except ValueError as error:
                 raise LabelFileError(str(error)) from None
+        faults = Faults(self.config.faults)
+        check_files(splits, paths, faults)
+        faults.settle(str(self.config.image_folder))
         return paths, {split: _coverage(images, paths[split]) for split, images in splits.items()}
 
     def coverage(self) -> dict[str, SplitCoverage]:

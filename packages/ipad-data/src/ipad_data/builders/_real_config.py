@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ipad_data.builders._base import AttributeDatasetConfig
+from ipad_data.faults import FAULTS
 from ipad_data.label_files import available_splits, split_file_paths
 
 MISSING_IMAGES = ("raise", "skip", "label_only")
@@ -24,6 +25,9 @@ class RealConfig(AttributeDatasetConfig):
         missing_images: ``raise`` stops where labelled images are missing; ``skip`` leaves out their rows and says so;
             ``label_only`` keeps their rows without an image. Image ids never change.
         images_dir: Where the images are, if not below ``data_dir``.
+        faults: ``raise`` stops where the labels contradict themselves: an image in two splits, or query and candidate at
+            once, two values of an attribute that can have one, a path that names another attribute, a repeated entry.
+            ``warn`` says so and goes on with them as they are.
 
     Raises:
         ValueError: an option outside its choices.
@@ -35,6 +39,7 @@ class RealConfig(AttributeDatasetConfig):
     seed: int = 0
     missing_images: str = "raise"
     images_dir: str | None = None
+    faults: str = "raise"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,6 +49,8 @@ class RealConfig(AttributeDatasetConfig):
             raise ValueError(f"protocol must be one of {', '.join(self.protocols)}, got {self.protocol!r}")
         if self.missing_images not in MISSING_IMAGES:
             raise ValueError(f"missing_images must be one of {', '.join(MISSING_IMAGES)}, got {self.missing_images!r}")
+        if self.faults not in FAULTS:
+            raise ValueError(f"faults must be one of {', '.join(FAULTS)}, got {self.faults!r}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
 

@@ -30,9 +30,17 @@ class CCP(PhotoBuilder):
     """
 
     BUILDER_CONFIG_CLASS = PhotoConfig
-    VERSION = Version("1.0.0")
+    VERSION = Version("1.1.0")
     HAS_SUBJECT: ClassVar[bool] = True
     PHOTOS: ClassVar[str] = PHOTOS
+    HOMEPAGE: ClassVar[str] = "https://github.com/bearpaw/clothing-co-parsing"
+    LICENSE: ClassVar[str] = "Apache-2.0"
+    CITATION: ClassVar[str] = """@inproceedings{yang2014clothing,
+  title = {Clothing Co-Parsing by Joint Image Segmentation and Labeling},
+  author = {Yang, Wei and Luo, Ping and Lin, Liang},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  year = {2014},
+}"""
     HOW_TO_MEND: ClassVar[str] = f"Mend what is said above, or get the dataset again: {HOW_TO_GET}"
 
     schema: AttributeSchema = SCHEMA

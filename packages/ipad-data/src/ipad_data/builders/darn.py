@@ -68,7 +68,7 @@ def read_attribute_list(path: Path, schema: AttributeSchema = SCHEMA) -> RawLabe
             labels.names.append(name)
             labels.attribute_ids.append(tuple(attribute_id for attribute_id, _ in pairs))
             labels.value_ids.append(tuple(value_id for _, value_id in pairs))
-    return labels
+    return labels._replace(unlabelled=len(first_line) - len(labels.names))
 
 
 class UrlList(NamedTuple):
@@ -119,10 +119,21 @@ class DARN(RealDatasetBuilder):
     """Builder of DARN."""
 
     BUILDER_CONFIG_CLASS = DARNConfig
-    VERSION = Version("1.1.0")  # raise it when the parser changes
+    VERSION = Version("1.2.0")  # raise it when the parser changes
     TITLE = "DARN"
+    HOMEPAGE = "https://github.com/Maryeon/asen"
+    LICENSE = (
+        "None comes with the list of links; the photos belong to their shops. Research only, do not pass them on."
+    )
+    CITATION = """@inproceedings{huang2015cross,
+  title = {Cross-Domain Image Retrieval with a Dual Attribute-Aware Ranking Network},
+  author = {Huang, Junshi and Feris, Rogerio S. and Chen, Qiang and Yan, Shuicheng},
+  booktitle = {IEEE International Conference on Computer Vision},
+  year = {2015},
+}"""
     ANCHOR = "pic"
     SCHEMA = SCHEMA
+    EXCLUSIVE = True
     HOW_TO_GET = (
         "DARN is a list of links (github.com/Maryeon/asen names one, darn_url.txt); many are dead, so load "
         "the images you could get with missing_images='skip'."

@@ -19,6 +19,7 @@ from ipad_data.deepfashion_files import (
     FINE,
     SCHEMA,
     cloth_schema,
+    coarse_beside,
     read_attr_cloth,
     read_attr_img,
     read_boxes,
@@ -54,8 +55,16 @@ class DeepFashion(RealDatasetBuilder):
     """Builder of DeepFashion."""
 
     BUILDER_CONFIG_CLASS = DeepFashionConfig
-    VERSION = Version("1.1.0")  # raise it when the parser changes
+    VERSION = Version("1.2.0")  # raise it when the parser changes
     TITLE = "DeepFashion"
+    HOMEPAGE = "http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html"
+    LICENSE = "The agreement with MMLAB: non-commercial research only."
+    CITATION = """@inproceedings{liu2016deepfashion,
+  title = {DeepFashion: Powering Robust Clothes Recognition and Retrieval with Rich Annotations},
+  author = {Liu, Ziwei and Luo, Ping and Qiu, Shi and Wang, Xiaogang and Tang, Xiaoou},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  year = {2016},
+}"""
     ANCHOR = "img"
     SCHEMA = SCHEMA
     HOW_TO_GET = (
@@ -80,7 +89,9 @@ class DeepFashion(RealDatasetBuilder):
             return path
         places = ("Anno_fine", "*/Anno_fine")
         if fine := [path for place in places for path in config.folder.glob(f"{place}/{name}")]:
-            raise DatasetFilesNotFoundError.explain(f"{name} of Anno_coarse", fine[:1], f"Found instead: {FINE}.")
+            raise DatasetFilesNotFoundError.explain(
+                f"{name} of Anno_coarse", fine[:1], f"Found instead: {FINE}{coarse_beside(fine[0])}."
+            )
         looked = [config.folder / folder / name for folder in (*_ANNOTATION_FOLDERS[:3], "Eval")]
         raise DatasetFilesNotFoundError.explain(name, looked, cls.HOW_TO_GET)
 
@@ -88,6 +99,11 @@ class DeepFashion(RealDatasetBuilder):
     def raw_files(cls, config: DeepFashionConfig) -> list[Path]:
         names = ("list_attr_cloth.txt", "list_attr_img.txt", "list_eval_partition.txt", "list_bbox.txt")
         return [path for name in names if (path := cls.find_file(config, name)) is not None]
+
+    @classmethod
+    def reads_images(cls, config: DeepFashionConfig) -> bool:
+        """Crops are stored in the table."""
+        return config.crop
 
     @classmethod
     def raw_schema(cls, config: DeepFashionConfig) -> AttributeSchema:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from datasets import Version
 
@@ -20,6 +20,7 @@ from ipad_data.label_text import filled_lines, safe_relative_path
 from ipad_data.roles import TRAIN
 from ipad_data.schema import AttributeSchema
 
+_FOLDER_OF_ATTRIBUTE = "_labels"
 MAYBE = ("ignore", "drop", "also")
 SCHEMA = AttributeSchema(
     {
@@ -82,7 +83,7 @@ def read_label_csv(path: Path, schema: AttributeSchema = SCHEMA) -> list[RawRow]
 
 def _parse_letters(name: str, attribute: str, letters: str, schema: AttributeSchema, path: Path, line: int) -> RawRow:
     try:
-        attribute_id = schema.attribute_id(attribute.removesuffix("_labels"))
+        attribute_id = schema.attribute_id(attribute.removesuffix(_FOLDER_OF_ATTRIBUTE))
     except ValueError as error:
         raise LabelFileError.at(path, line, str(error)) from None
     expected = schema.num_values[attribute_id]
@@ -126,10 +127,20 @@ class FashionAI(RealDatasetBuilder):
     """Builder of FashionAI."""
 
     BUILDER_CONFIG_CLASS = FashionAIConfig
-    VERSION = Version("1.1.0")  # raise it when the parser changes
+    VERSION = Version("1.2.0")  # raise it when the parser changes
     TITLE = "FashionAI"
+    HOMEPAGE = "https://tianchi.aliyun.com/markets/tianchi/FashionAI"
+    LICENSE = "The terms accepted on Tianchi; they do not let you pass the data on."
+    CITATION = """@inproceedings{zou2019fashionai,
+  title = {FashionAI: A Hierarchical Dataset for Fashion Understanding},
+  author = {Zou, Xingxing and Kong, Xiangheng and Wong, Waikeung and Wang, Congde and Liu, Yuguang and Cao, Yang},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition Workshops},
+  year = {2019},
+}"""
     ANCHOR = "Images"
     SCHEMA = SCHEMA
+    EXCLUSIVE = True
+    KNOWN_COUNTS: ClassVar[dict[str, int]] = {"train": 144_000, "validation": 18_000, "test": 18_000}
     HOW_TO_GET = (
         "Apply for the FashionAI attribute data on Tianchi (tianchi.aliyun.com/markets/tianchi/FashionAI) and unpack "
         "fashionAI_attributes_train1.zip and train2.zip below this folder."
@@ -175,6 +186,12 @@ class FashionAI(RealDatasetBuilder):
                         f"{row.name!r} is {row.letters!r} here but {other.letters!r} in another archive",
                     )
         return rows
+
+    @staticmethod
+    def attribute_of_path(name: str) -> str | None:
+        """Attribute whose folder, ``<attribute>_labels``, an image lies in; None where it lies in no such folder."""
+        folders = [part for part in name.split("/")[:-1] if part.endswith(_FOLDER_OF_ATTRIBUTE)]
+        return folders[-1].removesuffix(_FOLDER_OF_ATTRIBUTE) if folders else None
 
     def adapt_splits(self, splits: dict[str, list[LabelledImage]]) -> dict[str, list[LabelledImage]]:
         if self.config.maybe == "ignore" or "train" not in splits:

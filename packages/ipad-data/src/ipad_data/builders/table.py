@@ -51,6 +51,11 @@ class Table(PhotoBuilder):
         others = [folder for folder in config.photo_folders() if not folder.resolve().is_relative_to(root)]
         return [config.folder, *others]
 
+    @classmethod
+    def reads_images(cls, config: TableConfig) -> bool:
+        """The sizes of photos turn boxes in pixels into shares; in folders, photos of one content are one."""
+        return config.box_format == "pixels" or not config.find_tables()
+
     @cached_property
     def table(self) -> LabelTable:
         """The table as read; where it also gives the schema, without the attributes that have fewer than two values.

@@ -52,6 +52,7 @@ class ProtocolReport:
     coverage: dict[str, SplitCoverage] = field(default_factory=dict)
     attributes: dict[str, list[AttributeCount]] = field(default_factory=dict)
     problem: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -101,7 +102,7 @@ class Diagnosis:
 
 
 def _protocol_lines(report: ProtocolReport) -> list[str]:
-    lines = []
+    lines = [f"  note: {note}" for note in report.notes]
     for split, coverage in report.coverage.items():
         lines.append(f"  {split}: {coverage}")
         lines += [f"    missing: {few(coverage.missing, 2)}"] * bool(coverage.missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 
 from ipad_data.builders._photos import PhotoBuilder
@@ -21,9 +22,8 @@ def examine_photos(diagnosis: Diagnosis, read_images: bool, workers: int | None,
     diagnosis.protocols = [report]
     photos = diagnosis.folder / builder_class.PHOTOS
     tree = ImageTree(photos if photos.is_dir() else diagnosis.folder, "images")
-    diagnosis.images, diagnosis.outside = len(tree.files), sorted(tree.outside)
-    if read_images:
-        diagnosis.unreadable = unreadable_images(sorted(tree.files.values()), workers, progress)
+    diagnosis.outside = sorted(tree.outside)
+    named: set[str] = set()
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -33,6 +33,10 @@ def examine_photos(diagnosis: Diagnosis, read_images: bool, workers: int | None,
             diagnosis.notes.append(f"{len(unnamed)} image files are not in the table: {few(unnamed)}")
     except (ValueError, OSError, ImportError) as error:
         report.problem = str(error)
+    images = set(tree.files.values()) | named
+    diagnosis.images = len(images)
+    if read_images:
+        diagnosis.unreadable = unreadable_images(sorted(images), workers, progress)
     diagnosis.advice = _advice(diagnosis, report, builder_class)
 
 
@@ -74,6 +78,7 @@ def _advice(diagnosis: Diagnosis, report: ProtocolReport, builder_class: type[Ph
         steps.append("Unreadable images: replace them, or delete them and load with missing='skip'.")
     name, folder = diagnosis.dataset, str(diagnosis.folder)
     steps.append(f"ipad_data.load({name!r}, {folder!r}{option})")
-    train = f"accelerate launch -m ipad_train --config photos data.dir={folder}"
-    steps.append(train + f" data.name={name}" * (name != "table") + " data.options={missing: skip}" * bool(option))
+    train = ["accelerate", "launch", "-m", "ipad_train", "--config", "photos", f"data.dir={folder}"]
+    train += [f"data.name={name}"] * (name != "table") + ["data.options={missing: skip}"] * bool(option)
+    steps.append(shlex.join(train))
     return steps

@@ -10,18 +10,20 @@ from datasets import Features
 from ipad_data.builders._real import SplitCoverage
 from ipad_data.doctor.diagnosis import Diagnosis, ProtocolReport, count_values
 from ipad_data.label_files import LabelledImage
-from ipad_data.prepared import find_shards, read_manifest
+from ipad_data.prepared import find_shards, read_manifest, verify_shards
 from ipad_data.schema import AttributeSchema
 
 _COLUMNS = ["image_id", "attribute_ids", "value_ids", "roles"]
 
 
 def examine_prepared(diagnosis: Diagnosis, read_images: bool, workers: int | None, progress: bool) -> None:
-    """Fill in the diagnosis of a prepared folder. Its images were decoded when it was made, and are not read."""
+    """Fill in the diagnosis of a prepared folder. Its images were decoded when it was made; now checksums are compared."""
     report = ProtocolReport("prepared", "Shards")
     diagnosis.protocols = [report]
     try:
         manifest, files = read_manifest(diagnosis.folder), find_shards(diagnosis.folder)
+        if read_images:
+            verify_shards(diagnosis.folder)
         for split, paths in files.items():
             schema = AttributeSchema.from_features(Features.from_arrow_schema(pq.read_schema(paths[0])))
             report.attributes[split] = count_values(_images(paths), schema, split == "train")

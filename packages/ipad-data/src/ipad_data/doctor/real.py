@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import shlex
+import warnings
+from pathlib import Path, PurePosixPath
 
 from ipad_data.builders._real import RealDatasetBuilder
 from ipad_data.builders._real_config import RealConfig, find_split_folder
@@ -11,18 +14,23 @@ from ipad_data.builders.fashionai import FashionAI
 from ipad_data.dataset_trees import REAL_BUILDERS
 from ipad_data.doctor.diagnosis import Diagnosis, ProtocolReport, count_values
 from ipad_data.image_check import unreadable_images
-from ipad_data.image_tree import ImageTree
+from ipad_data.image_tree import ImageTree, below_anchor
+from ipad_data.tables.photo_search import nearest_folder
 
 
 def examine_real(diagnosis: Diagnosis, read_images: bool, workers: int | None, progress: bool) -> None:
     """Fill in the diagnosis of a real dataset or of a rendered export, which has the layout of FashionAI."""
     builder_class, folder = REAL_BUILDERS.get(diagnosis.dataset, FashionAI), diagnosis.folder
     tree = ImageTree(folder, builder_class.ANCHOR)
-    diagnosis.images, diagnosis.outside = len(tree.files), sorted(tree.outside)
-    protocols = _readable_protocols(builder_class, folder)
-    diagnosis.protocols = [_examine_protocol(builder_class, folder, protocol) for protocol in protocols]
+    diagnosis.outside = sorted(tree.outside)
+    images = set(tree.files.values())
+    for protocol in _readable_protocols(builder_class, folder):
+        report, found = _examine_protocol(builder_class, folder, protocol)
+        diagnosis.protocols.append(report)
+        images |= found
+    diagnosis.images = len(images)
     if read_images:
-        diagnosis.unreadable = unreadable_images(sorted(tree.files.values()), workers, progress)
+        diagnosis.unreadable = unreadable_images(sorted(images), workers, progress)
     if builder_class is DARN:
         diagnosis.notes = _url_notes(folder)
     diagnosis.advice = _advice(diagnosis, builder_class)
@@ -37,19 +45,26 @@ def _readable_protocols(builder_class: type[RealDatasetBuilder], folder: Path) -
     return chosen or list(config.protocols)
 
 
-def _examine_protocol(builder_class: type[RealDatasetBuilder], folder: Path, protocol: str) -> ProtocolReport:
-    report = ProtocolReport(protocol, f"Protocol {protocol}")
+def _examine_protocol(
+    builder_class: type[RealDatasetBuilder], folder: Path, protocol: str
+) -> tuple[ProtocolReport, set[str]]:
+    """What the protocol finds, and the paths of the images that it would load."""
+    report, found = ProtocolReport(protocol, f"Protocol {protocol}"), set()
     try:
         config: RealConfig = builder_class.BUILDER_CONFIG_CLASS(data_dir=str(folder), protocol=protocol)
         reader = builder_class.without_cache(config)
-        splits = reader.splits()
-        report.coverage = reader.locate_images(splits)[1]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            splits = reader.splits()
+            paths, report.coverage = reader.locate_images(splits)
+        found = {path for of_split in paths.values() for path in of_split if path is not None}
+        report.notes = [str(warning.message) for warning in caught]
         report.attributes = {
             split: count_values(images, reader.schema, split == "train") for split, images in splits.items()
         }
     except (ValueError, OSError) as error:
         report.problem = str(error)
-    return report
+    return report, found
 
 
 def _url_notes(folder: Path) -> list[str]:
@@ -65,21 +80,51 @@ def _url_notes(folder: Path) -> list[str]:
 
 
 def _advice(diagnosis: Diagnosis, builder_class: type[RealDatasetBuilder]) -> list[str]:
-    good = [report for report in diagnosis.protocols if report.problem is None]
-    if not good:
+    name = diagnosis.dataset if diagnosis.dataset in REAL_BUILDERS else "fashionai"
+    good = next((report for report in diagnosis.protocols if report.problem is None), None)
+    missing = [name for coverage in good.coverage.values() for name in coverage.missing] if good else []
+    elsewhere = _target_of(diagnosis)
+    if elsewhere is None and missing:
+        elsewhere = _beside(diagnosis.folder, builder_class.ANCHOR, missing)
+    if good is None and elsewhere is None:
         return ["No protocol can be read; the reasons are above.", builder_class.HOW_TO_GET]
-    steps, options = [], ""
-    any_image = any(coverage.found for coverage in good[0].coverage.values())
-    if any(coverage.missing for coverage in good[0].coverage.values()):
-        options = ", missing_images='skip'" if any_image else ", missing_images='label_only'"
+    steps, options = [], {}
+    any_image = good is not None and any(coverage.found for coverage in good.coverage.values())
+    if elsewhere is not None and not any_image:
+        steps.append(
+            f"Images are in {elsewhere}: images_dir names that folder; links out of the data folder are refused."
+        )
+        options["images_dir"], any_image = elsewhere, True
+    elif missing:
         steps.append(f"Images are missing. {builder_class.HOW_TO_GET}")
+        options["missing_images"] = "skip" if any_image else "label_only"
     if diagnosis.unreadable:
         steps.append("Unreadable images: fetch them again, or delete them and load with missing_images='skip'.")
-    if good[0].protocol != "published":
-        options += f", protocol={good[0].protocol!r}"
-    name = diagnosis.dataset if diagnosis.dataset in REAL_BUILDERS else "fashionai"
-    steps.append(f"ipad_data.load({name!r}, {str(diagnosis.folder)!r}{options})")
+    if good is not None and good.protocol != "published":
+        options["protocol"] = good.protocol
+    given = "".join(f", {option}={value!r}" for option, value in options.items())
+    steps.append(f"ipad_data.load({name!r}, {str(diagnosis.folder)!r}{given})")
     if any_image:
-        prepare = f"ipad-data prepare {name} {diagnosis.folder} --out OUT --size 512"
-        steps.append(prepare + "".join(f" -o {option}" for option in options.replace("'", "").split(", ")[1:]))
+        prepare = ["ipad-data", "prepare", name, str(diagnosis.folder), "--out", "OUT", "--size", "512"]
+        steps.append(shlex.join(prepare + [part for item in options.items() for part in ("-o", "=".join(item))]))
     return steps
+
+
+def _target_of(diagnosis: Diagnosis) -> str | None:
+    """The folder that holds what all links to folders outside lead to; None without such links, or where it is the root."""
+    targets = [os.path.realpath(diagnosis.folder / link) for link in diagnosis.outside]
+    folders = [target for target in targets if os.path.isdir(target)]
+    common = os.path.commonpath(folders) if folders else os.sep
+    return None if os.path.dirname(common) == common else common
+
+
+def _beside(folder: Path, anchor: str, names: list[str]) -> str | None:
+    """The folder in or beside a data folder that images count from, by the nearest file that has the name of one."""
+    found = nearest_folder(folder.absolute().parent, names)
+    if found is None:
+        return None
+    place, name = found
+    parents = PurePosixPath(below_anchor(name, anchor)).parent.parts
+    if place.parts[len(place.parts) - len(parents) :] != parents:
+        return None
+    return str(Path(*place.parts[: len(place.parts) - len(parents)]))

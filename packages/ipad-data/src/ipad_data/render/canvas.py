@@ -67,8 +67,12 @@ class Canvas:
             self.pen.polygon(pixels, fill=fill)
             return
         xs, ys = zip(*pixels, strict=True)
-        box = (max(0, int(min(xs))), max(0, int(min(ys))), min(self.side, int(max(xs)) + 2),
-               min(self.side, int(max(ys)) + 2))  # fmt: skip
+        box = (
+            max(0, int(min(xs))),
+            max(0, int(min(ys))),
+            min(self.side, int(max(xs)) + 2),
+            min(self.side, int(max(ys)) + 2),
+        )
         if box[0] >= box[2] or box[1] >= box[3]:
             return
         mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
@@ -91,8 +95,12 @@ class Canvas:
         norm = math.hypot(dx, dy) or 1.0
         nx, ny = -dy / norm, dx / norm
         a, b = half_widths
-        corners = [(start[0] + nx * a, start[1] + ny * a), (end[0] + nx * b, end[1] + ny * b),
-                   (end[0] - nx * b, end[1] - ny * b), (start[0] - nx * a, start[1] - ny * a)]  # fmt: skip
+        corners = [
+            (start[0] + nx * a, start[1] + ny * a),
+            (end[0] + nx * b, end[1] + ny * b),
+            (end[0] - nx * b, end[1] - ny * b),
+            (start[0] - nx * a, start[1] - ny * a),
+        ]
         self.polygon(corners, fill)
 
 

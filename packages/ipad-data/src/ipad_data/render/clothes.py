@@ -58,8 +58,17 @@ def draw_bottom(canvas: Canvas, figure: Figure, garment: Garment, palette: Palet
         canvas.polygon([(-waist, WAIST_Y), (-hip, HIP_Y), *bottom, (hip, HIP_Y), (waist, WAIST_Y)], fill)
         canvas.line(bottom, hem, 0.014)
         return
-    canvas.polygon([(-waist, WAIST_Y), (-hip, HIP_Y), (-0.012, HIP_Y + 0.045), (0.012, HIP_Y + 0.045), (hip, HIP_Y),
-                    (waist, WAIST_Y)], fill)  # fmt: skip
+    canvas.polygon(
+        [
+            (-waist, WAIST_Y),
+            (-hip, HIP_Y),
+            (-0.012, HIP_Y + 0.045),
+            (0.012, HIP_Y + 0.045),
+            (hip, HIP_Y),
+            (waist, WAIST_Y),
+        ],
+        fill,
+    )
     upper, lower = (half + 0.012 for half in LEG_HALVES)
     for side in (-1, 1):
         end = figure.along_leg(side, garment.leg_share)
@@ -76,9 +85,14 @@ def _torso(figure: Figure, off_shoulder: bool) -> list[Point]:
 
 
 def _draw_sleeve(
-    canvas: Canvas, figure: Figure, arm: tuple[Point, Point, Point], share: float, palette: Palette, fill: Fill,
+    canvas: Canvas,
+    figure: Figure,
+    arm: tuple[Point, Point, Point],
+    share: float,
+    palette: Palette,
+    fill: Fill,
     off_shoulder: bool,
-) -> None:  # fmt: skip
+) -> None:
     if share <= 0:
         return
     joints = figure.along_arm(arm, share)
@@ -134,8 +148,10 @@ def _front_double_row(canvas: Canvas, top: float, palette: Palette) -> None:
 def _front_zip(canvas: Canvas, top: float, palette: Palette) -> None:
     canvas.line([(0, top), (0, HIP_Y - 0.012)], palette.fastening, 0.020)
     canvas.line([(0, top), (0, HIP_Y - 0.012)], contrasting(palette.fastening), 0.006)
-    canvas.polygon([(-0.015, top + 0.01), (0.015, top + 0.01), (0.012, top + 0.055), (-0.012, top + 0.055)],
-                   contrasting(palette.fastening))  # fmt: skip
+    canvas.polygon(
+        [(-0.015, top + 0.01), (0.015, top + 0.01), (0.012, top + 0.055), (-0.012, top + 0.055)],
+        contrasting(palette.fastening),
+    )
 
 
 def _front_wrap(canvas: Canvas, top: float, palette: Palette) -> None:

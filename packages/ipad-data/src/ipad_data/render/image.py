@@ -67,8 +67,9 @@ def render_image(index: int, seed: int = 0, size: int = 128, difficulty: str | f
 
 def _regions(figure: Figure, placement: Placement) -> dict[str, list[list[float]]]:
     b = figure.breadth
-    arms = [[(x + dx, y + dy) for x, y in arm for dx in (-0.035, 0.035) for dy in (-0.035, 0.035)]
-            for arm in figure.arms]  # fmt: skip
+    arms = [
+        [(x + dx, y + dy) for x, y in arm for dx in (-0.035, 0.035) for dy in (-0.035, 0.035)] for arm in figure.arms
+    ]
     legs = _corners(0.2 * b, WAIST_Y + 0.06, FOOT_Y + 0.02)
     return {
         "sleeve_length": [placement.box(points) for points in arms],

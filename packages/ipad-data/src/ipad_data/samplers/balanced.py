@@ -30,9 +30,14 @@ class BalancedSampler:
     """
 
     def __init__(
-        self, labels: EntryTable, attributes_per_batch: int, values_per_attribute: int, images_per_value: int,
-        steps_per_epoch: int, seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        labels: EntryTable,
+        attributes_per_batch: int,
+        values_per_attribute: int,
+        images_per_value: int,
+        steps_per_epoch: int,
+        seed: int = 0,
+    ) -> None:
         check_positive(
             attributes_per_batch=attributes_per_batch,
             values_per_attribute=values_per_attribute,

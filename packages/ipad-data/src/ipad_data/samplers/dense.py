@@ -44,9 +44,14 @@ class DenseSampler:
     """
 
     def __init__(
-        self, labels: EntryTable, batch_size: int, seed: int = 0, drop_last: bool = True,
-        entries_per_image: int | None = None, balance: float = 0.0,
-    ) -> None:  # fmt: skip
+        self,
+        labels: EntryTable,
+        batch_size: int,
+        seed: int = 0,
+        drop_last: bool = True,
+        entries_per_image: int | None = None,
+        balance: float = 0.0,
+    ) -> None:
         check_positive(batch_size=batch_size)
         if not 0 <= balance <= 1:
             raise ValueError(f"balance must be within [0, 1], got {balance}")

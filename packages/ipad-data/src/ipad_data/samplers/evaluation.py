@@ -28,9 +28,13 @@ class EvaluationPlans(Sampler[BatchPlan]):
     """
 
     def __init__(
-        self, dataset: Dataset, batch_size: int, roles: Sequence[str] = ("query", "gallery"), rank: int = 0,
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        roles: Sequence[str] = ("query", "gallery"),
+        rank: int = 0,
         world_size: int = 1,
-    ) -> None:  # fmt: skip
+    ) -> None:
         check_positive(batch_size=batch_size)
         check_rank(rank, world_size)
         if isinstance(roles, str) or not set(roles) <= set(ROLES):

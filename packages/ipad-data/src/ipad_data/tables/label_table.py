@@ -86,8 +86,10 @@ class LabelTable:
         seen = self.values_seen()
         left_out = {attribute: "".join(names) for attribute, names in seen.items() if len(names) < 2}
         if len(left_out) == len(seen):
-            found = ", ".join(f"{attribute!r} has {value!r}" if value else f"{attribute!r} has none"
-                              for attribute, value in left_out.items())  # fmt: skip
+            found = ", ".join(
+                f"{attribute!r} has {value!r}" if value else f"{attribute!r} has none"
+                for attribute, value in left_out.items()
+            )
             raise LabelFileError.at(self.path, None, f"no attribute has two values to tell apart: {found}")
         kept = tuple(attribute for attribute in self.attributes if attribute not in left_out)
         rows = [

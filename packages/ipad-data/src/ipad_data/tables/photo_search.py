@@ -60,11 +60,22 @@ def where_else(root: Path, names: Sequence[str]) -> str:
         root: The data folder; a bounded number of folders in it is searched, nearest first.
         names: Names as the table has them.
     """
+    if (found := nearest_folder(root, names)) is None:
+        return f"No file below {root} has one of these names; images=... names another folder that they count from."
+    folder, name = found
+    return _advice(root, folder, name, PurePosixPath(name.replace("\\", "/")).name)
+
+
+def nearest_folder(root: Path, names: Sequence[str]) -> tuple[Path, str] | None:
+    """The nearest folder at or below ``root`` that has a file of one of these names, and that name; None without one.
+
+    A bounded number of folders is searched, for a bounded number of names.
+    """
     wanted = {PurePosixPath(name.replace("\\", "/")).name: name for name in names[:_NAMES_SEARCHED]}
     for folder in _nearest_folders(root):
         if hits := sorted(wanted.keys() & _files(folder)):
-            return _advice(root, folder, wanted[hits[0]], hits[0])
-    return f"No file below {root} has one of these names; images=... names another folder that they count from."
+            return folder, wanted[hits[0]]
+    return None
 
 
 def _advice(root: Path, folder: Path, name: str, file_name: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ipad_data.errors import LabelFileError
-from ipad_data.label_text import filled_lines, parse_json
+from ipad_data.label_text import filled_lines, parse_json, read_text
 
 _DELIMITERS = (",", ";", "\t")
 
@@ -68,18 +68,18 @@ def _read_csv(path: Path) -> TableFile:
 
 
 def _numbered_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise LabelFileError.at(path, line, "not UTF-8 text; save the file as UTF-8") from None
+    """Fields of each row with the line that it begins on."""
+    text = read_text(path)
     header = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count), strict=True)
+    start = 1
     try:
         for fields in reader:
-            yield reader.line_num, [field.strip() for field in fields]
+            yield start, [field.strip() for field in fields]
+            start = reader.line_num + 1
     except csv.Error as error:
-        raise LabelFileError.at(path, reader.line_num, f"not a CSV line: {error}") from None
+        hint = ", which begins here; is a quote not closed?" if reader.line_num > start else ""
+        raise LabelFileError.at(path, start, f"not a CSV row{hint or ':'} {error}") from None
 
 
 def _read_jsonl(path: Path) -> TableFile:

@@ -72,9 +72,11 @@ def _label(folder: Path, paths: Sequence[str], label_name: str) -> list[_Labelle
     if splits and len(splits) < len(tops):
         other = next(top for top in tops if top not in splits)
         raise LabelFileError.at(
-            folder, None, f"the folder {splits[0]!r} stands for a split and {other!r} beside it does not; "
+            folder,
+            None,
+            f"the folder {splits[0]!r} stands for a split and {other!r} beside it does not; "
             "put all images below train, validation and test, or none",
-        )  # fmt: skip
+        )
     labelled, examples = [], {}
     for path in paths:
         *folders, _ = path.split("/")
@@ -86,9 +88,11 @@ def _label(folder: Path, paths: Sequence[str], label_name: str) -> list[_Labelle
         seen = ", ".join(f"{path!r}" for _, path in sorted(examples.items()))
         below = " below train, validation and test" if splits else ""
         raise LabelFileError.at(
-            folder, None, f"expected all images in VALUE/ or all in ATTRIBUTE/VALUE/{below}, got e.g. {seen}; "
+            folder,
+            None,
+            f"expected all images in VALUE/ or all in ATTRIBUTE/VALUE/{below}, got e.g. {seen}; "
             "move them, or write a table of labels",
-        )  # fmt: skip
+        )
     return labelled
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch.nn import functional as F
 
 from ipad_data.errors import ImageDecodeError
@@ -22,6 +22,15 @@ Fit = Literal["squash", "letterbox"]
 FITS = ("squash", "letterbox")
 _WHITE = (255, 255, 255)
 _ON_THEIR_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # what undoes an EXIF orientation
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
@@ -29,8 +38,8 @@ def decode_image(source: str | Path | bytes, size: int, fit: Fit = "squash", nam
     """Decode an image file and resize it to a square.
 
     Large JPEGs are decoded at an eighth, quarter or half of their size where that is still no smaller than the target.
-    EXIF orientation is applied; transparency is laid over white; of an animation the first frame is taken; 16-bit
-    grey is scaled to 8 bits; CMYK and palettes become RGB.
+    EXIF orientation is applied, where the EXIF can be read; transparency is laid over white; of an animation the first
+    frame is taken; 16-bit grey is scaled to 8 bits; CMYK and palettes become RGB.
 
     Args:
         source: Path, or the bytes of the file.
@@ -42,8 +51,8 @@ def decode_image(source: str | Path | bytes, size: int, fit: Fit = "squash", nam
         ``(size, size, 3)`` uint8.
 
     Raises:
-        ImageDecodeError: missing, empty, truncated or no image, or so many pixels that Pillow takes it for a
-            decompression bomb (``PIL.Image.MAX_IMAGE_PIXELS``).
+        ImageDecodeError: missing, empty, truncated or no image, or more than 178,956,970 pixels, twice
+            ``PIL.Image.MAX_IMAGE_PIXELS``, which may be a decompression bomb. Photos of 108 megapixels pass.
     """
     image = open_image(source, size, name)
     if fit == "squash":
@@ -80,8 +89,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     with _opened(path, None) as image:
         width, height = image.size
-        turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_THEIR_SIDE
-        return (height, width) if turned else (width, height)
+        return (height, width) if _orientation(image) in _ON_THEIR_SIDE else (width, height)
 
 
 @contextmanager
@@ -90,12 +98,14 @@ def _opened(source: str | Path | bytes, name: str | None) -> Iterator[Image.Imag
     name = name or (str(source) if not isinstance(source, bytes) else "image")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, about odd metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of Pillow, about odd metadata and about photos of up to 179 megapixels
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
                 yield image
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ImageDecodeError(f"{name}: too many pixels to be decoded safely: {error}") from None
+    except Image.DecompressionBombError as error:
+        raise ImageDecodeError(
+            f"{name}: too many pixels to be decoded safely: {error}. Make a smaller copy of it, or raise "
+            "PIL.Image.MAX_IMAGE_PIXELS before loading"
+        ) from None
     except UnidentifiedImageError:
         raise ImageDecodeError(f"{name}: not an image file, it begins with {_first_bytes(source)}") from None
     except FileNotFoundError:
@@ -107,9 +117,9 @@ def _opened(source: str | Path | bytes, name: str | None) -> Iterator[Image.Imag
 def _to_rgb(image: Image.Image, size: int | None) -> Image.Image:
     if size is not None:
         image.draft("RGB", (size, size))
-    oriented = ImageOps.exif_transpose(image)
-    if oriented.mode == "RGB":
-        return oriented
+    image.load()  # EXIF may come after the pixels
+    turn = _TURNS.get(_orientation(image))
+    oriented = image if turn is None else image.transpose(turn)
     if oriented.mode.startswith("I") or oriented.mode == "F":
         return _deep_gray_to_rgb(oriented)
     if "A" in oriented.getbands() or "transparency" in oriented.info:
@@ -117,16 +127,29 @@ def _to_rgb(image: Image.Image, size: int | None) -> Image.Image:
         flat = Image.new("RGB", layer.size, _WHITE)
         flat.paste(layer, mask=layer.getchannel("A"))
         return flat
-    return oriented.convert("RGB")
+    return oriented.convert("RGB")  # a copy: the file is closed now
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 where there is none, or none that can be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (*_BROKEN, TypeError, OverflowError):
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _deep_gray_to_rgb(image: Image.Image) -> Image.Image:
-    """Gray of more than 8 bits: integers count up to 65535, floats up to 1 (or to 255 where they exceed 1)."""
+    """Gray of more than 8 bits: integers count up to 65535, floats up to 1 (or to 255 where they exceed 1).
+
+    A level that a PNG calls transparent becomes white.
+    """
     values = np.asarray(image, dtype=np.float64)
     if image.mode == "F":
         values = values * (255.0 if np.nanmax(values, initial=0.0) <= 1.0 else 1.0)
     else:
-        values = values / 257.0
+        transparent = image.info.get("transparency")
+        values = np.where(values == transparent, 255.0, values / 257.0)
     return Image.fromarray(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8)).convert("RGB")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ipad_rerank.adapters._hits import Hit
 from ipad_rerank.adapters.faiss import FaissSearch
+from ipad_rerank.adapters.hits import Hit
 from ipad_rerank.adapters.milvus import MilvusSearch
 
 __all__ = ["FaissSearch", "Hit", "MilvusSearch"]

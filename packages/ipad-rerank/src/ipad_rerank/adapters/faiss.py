@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ipad_rerank._arrays import positive_int
-from ipad_rerank.adapters._hits import Hit, as_queries, reorder, require
-from ipad_rerank.rerankers._protocol import CandidateReranker
+from ipad_rerank.adapters.hits import Fetched, Hit, as_queries, require, reranked
+from ipad_rerank.rerankers.protocols import CandidateReranker
+from ipad_rerank.search.vectors import ArrayLike, positive_int
 
 
 class FaissSearch:
@@ -39,29 +39,47 @@ class FaissSearch:
             raise TypeError(f"index must be a faiss.Index, got {type(index).__name__}")
         self.index, self.payload, self.vectors = index, payload, vectors
 
-    def __call__(self, query: Any, k: int, reranker: CandidateReranker, limit: int | None = None) -> list[list[Hit]]:
+    def __call__(
+        self,
+        query: ArrayLike,
+        k: int,
+        reranker: CandidateReranker,
+        limit: int | None = None,
+        on_unfamiliar: str = "warn",
+        progress: bool | None = None,
+        params: Any = None,
+    ) -> list[list[Hit]]:
         """Per query its hits, best first; fewer than k where the index finds fewer.
+
+        A chain with query expansion searches the index again with the queries that it moved.
 
         Args:
             query: ``(Q, D)`` numpy array, torch tensor or lists.
             k: How many to fetch and re-rank.
             reranker: Anything with ``rerank_candidates``.
             limit: How many to return; None returns all k.
+            on_unfamiliar: "warn", "fallback" or "ignore", see ``FeatureReasoning.rerank``.
+            progress: Show a bar; by default on a terminal.
+            params: A ``faiss.SearchParameters``, such as ``faiss.SearchParametersIVF(nprobe=16)``.
 
         Raises:
             ValueError: another dimension, k below 1, an index that cannot give its vectors back.
+            TypeError: a re-ranker that an engine cannot serve.
         """
         queries = as_queries(query, self.index.d)
         k = min(positive_int(k, "k"), max(int(self.index.ntotal), 1))
         limit = None if limit is None else positive_int(limit, "limit")
-        ids, vectors = self._fetch(queries, k)
-        hits = [[Hit(int(i), 0.0, self._payload(int(i))) for i in row if i >= 0] for row in ids]
-        return reorder(reranker, queries, vectors, hits, limit, int(self.index.ntotal) or None)
 
-    def _fetch(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        def fetch(asked: np.ndarray) -> Fetched:
+            ids, vectors = self._fetch(asked, k, params)
+            return Fetched([[Hit(int(i), 0.0, self._payload(int(i))) for i in row if i >= 0] for row in ids], vectors)
+
+        return reranked(reranker, queries, fetch, int(self.index.ntotal) or None, limit, on_unfamiliar, progress)
+
+    def _fetch(self, queries: np.ndarray, k: int, params: Any) -> tuple[np.ndarray, np.ndarray]:
         """``ids (Q, k)``, -1 where there is none, and ``vectors (Q, k, D)``, 0 there."""
         if self.vectors is not None:
-            ids = self.index.search(queries, k)[1]
+            ids = self.index.search(queries, k, params=params)[1]
             vectors = np.zeros((*ids.shape, self.index.d), dtype=np.float32)
             found = ids >= 0
             vectors[found] = self.vectors(ids[found]) if callable(self.vectors) else self.vectors[ids[found]]
@@ -72,14 +90,17 @@ class FaissSearch:
             id_map = self._faiss.vector_to_array(index.id_map)
             index = self._faiss.downcast_index(index.index)
         try:
-            _, ids, vectors = index.search_and_reconstruct(queries, k)
+            _, ids, vectors = index.search_and_reconstruct(queries, k, params=params)
         except RuntimeError as error:
             raise ValueError(
-                f"index of type {type(index).__name__} cannot give its vectors back; pass them as vectors=..."
+                f"index of type {type(index).__name__} cannot give its vectors back; pass them as vectors=... ({error})"
             ) from error
         missing = ids < 0
         vectors[missing] = 0
         return (ids if id_map is None else np.where(missing, -1, id_map[ids])), vectors
 
     def _payload(self, item: int) -> Any:
-        return None if self.payload is None else self.payload[item]
+        try:
+            return None if self.payload is None else self.payload[item]
+        except (KeyError, IndexError) as error:
+            raise ValueError(f"payload has nothing for id {item}, which the index returned") from error

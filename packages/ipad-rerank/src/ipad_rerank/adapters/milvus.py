@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ipad_rerank._arrays import Vectors, positive_int
-from ipad_rerank.adapters._hits import Hit, as_queries, reorder, require
-from ipad_rerank.rerankers._protocol import CandidateReranker
+from ipad_rerank.adapters.hits import Fetched, Hit, as_queries, require, reranked
+from ipad_rerank.rerankers.protocols import CandidateReranker
+from ipad_rerank.search.vectors import ArrayLike, Vectors, positive_int
 
 _ANSWER_BYTES = 16 << 20  # vectors asked for in one call
 _INSERT_BYTES = 8 << 20
@@ -49,14 +49,18 @@ class MilvusSearch:
 
     def __call__(
         self,
-        query: Any,
+        query: ArrayLike,
         k: int,
         reranker: CandidateReranker,
         limit: int | None = None,
         payload_fields: Sequence[str] = ("*",),
+        on_unfamiliar: str = "warn",
+        progress: bool | None = None,
         **options: Any,
     ) -> list[list[Hit]]:
         """Per query its hits, best first; fewer than k where the collection has fewer.
+
+        A chain with query expansion searches the collection again with the queries that it moved.
 
         Args:
             query: ``(Q, D)`` numpy array, torch tensor or lists.
@@ -64,15 +68,36 @@ class MilvusSearch:
             reranker: Anything with ``rerank_candidates``.
             limit: How many to return; None returns all k.
             payload_fields: Stored fields to return with each hit; all but the vector by default.
+            on_unfamiliar: "warn", "fallback" or "ignore", see ``FeatureReasoning.rerank``.
+            progress: Show a bar; by default on a terminal.
             **options: For ``MilvusClient.search``: ``filter``, ``search_params``, ``partition_names``, ...
 
         Raises:
-            ValueError: no such collection, no or several float vector fields, another dimension, k below 1.
+            ValueError: no such collection, no or several float vector fields, another dimension, k below 1,
+                a payload field that no hit has.
+            TypeError: a re-ranker that an engine cannot serve.
         """
         vector, key, dim = self._describe()
         queries = as_queries(query, dim)
         k = positive_int(k, "k")
         limit = None if limit is None else positive_int(limit, "limit")
+        size = int(self.client.get_collection_stats(self.collection)["row_count"]) or None
+
+        def fetch(asked: np.ndarray) -> Fetched:
+            return self._fetch(asked, k, vector, key, payload_fields, options)
+
+        return reranked(reranker, queries, fetch, size, limit, on_unfamiliar, progress)
+
+    def _fetch(
+        self,
+        queries: np.ndarray,
+        k: int,
+        vector: str,
+        key: str,
+        payload_fields: Sequence[str],
+        options: Mapping[str, Any],
+    ) -> Fetched:
+        dim = queries.shape[1]
         vectors = np.zeros((len(queries), k, dim), dtype=np.float32)
         hits: list[list[Hit]] = []
         step = max(1, _ANSWER_BYTES // (4 * dim * k))
@@ -89,10 +114,16 @@ class MilvusSearch:
                 for column, found in enumerate(answer):
                     vectors[len(hits), column] = found["entity"][vector]
                 hits.append([_hit(found, vector, key) for found in answer])
-        size = int(self.client.get_collection_stats(self.collection)["row_count"]) or None
-        return reorder(reranker, queries, vectors, hits, limit, size)
+        present = {name for row in hits for hit in row for name in hit.payload} | {key}
+        absent = [name for name in payload_fields if name != "*" and name not in present]
+        if absent and any(hits):
+            raise ValueError(f"payload_fields: no hit has {', '.join(absent)}; there are {', '.join(self._fields())}")
+        return Fetched(hits, vectors)
 
-    def add(self, vectors: Any, ids: Sequence[Any], payload: Sequence[Mapping[str, Any]] | None = None) -> None:
+    def _fields(self) -> list[str]:
+        return sorted(field["name"] for field in self.client.describe_collection(self.collection)["fields"])
+
+    def add(self, vectors: ArrayLike, ids: Sequence[Any], payload: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Store vectors ``(N, D)`` with ids (whole numbers or strings) and fields; makes the collection if missing.
 
         A collection made here compares by cosine, calls its fields "id" and "vector" and takes any further fields.

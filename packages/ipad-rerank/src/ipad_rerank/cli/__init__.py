@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from ipad_rerank.cli._options import OneLineErrors
 from ipad_rerank.cli.compare import compare
 from ipad_rerank.cli.evaluate import evaluate
 from ipad_rerank.cli.fit import fit
+from ipad_rerank.cli.options import OneLineErrors
 from ipad_rerank.cli.rerank import rerank
 
 EXAMPLE = """\b

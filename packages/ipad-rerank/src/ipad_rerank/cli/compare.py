@@ -8,18 +8,19 @@ from typing import Any
 
 import click
 
-from ipad_rerank._retrievals import split_queries
-from ipad_rerank.cli._files import read_labelled
-from ipad_rerank.cli._options import FILE, FOLDER, labelled_columns
-from ipad_rerank.compare import compare as compare_sets
-from ipad_rerank.compare import split_roles
-from ipad_rerank.rerankers.chain import Chain
+from ipad_rerank.cli.files import read_labelled
+from ipad_rerank.cli.options import FILE, FOLDER, labelled_columns, objective_option
+from ipad_rerank.files.retrievals import split_queries
+from ipad_rerank.rerankers.saving import save
+from ipad_rerank.selection.compare import compare as compare_sets
+from ipad_rerank.selection.compare import split_roles
 
 
 @click.command()
 @click.argument("file", type=FILE)
 @click.option("--gallery", type=FILE, help="With --train: FILE holds the queries, this the gallery.")
 @click.option("--train", type=FILE, help="Vectors to tune and fit on; FILE is then only searched.")
+@objective_option
 @click.option("--n-r", default=500, show_default=True)
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -53,9 +54,8 @@ def compare(
         parts = (read_labelled(train, column, label_column), *searched)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    result = compare_sets(*parts, **options)
+    result = compare_sets(*parts, **options, verbose=True)
     click.echo(json.dumps(result.to_dict()) if as_json else str(result))
     if output is not None and result.reranker is not None:
-        best = result.reranker
-        (best if isinstance(best, Chain) else Chain(best)).save_pretrained(output)
+        save(result.reranker, output)
         click.echo(f"Saved: {output}", err=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from ipad_rerank._retrievals import rank_groups, split_queries
-from ipad_rerank.cli._files import load_chain, read_labelled
-from ipad_rerank.cli._options import FILE, FOLDER, labelled_columns
+from ipad_rerank.cli.files import read_labelled
+from ipad_rerank.cli.options import FILE, FOLDER, labelled_columns
+from ipad_rerank.files.retrievals import rank_groups, split_queries
 from ipad_rerank.metrics import evaluate as evaluate_ranking
 from ipad_rerank.metrics import paired_bootstrap
+from ipad_rerank.rerankers.saving import load
 
 
 @click.command()
@@ -33,7 +35,7 @@ def evaluate(
     label_column: str | None,
 ) -> None:
     """MAP and more of FILE's queries, without and with a reasoner."""
-    step = load_chain(reasoner) if reasoner else None
+    step = load(reasoner) if reasoner else None
     data = read_labelled(file, column, label_column)
     query, items = (data, read_labelled(gallery, column, label_column)) if gallery else split_queries(data, seed)
     before, after = rank_groups(query, items, step, k)
@@ -41,11 +43,12 @@ def evaluate(
     results = {"none": evaluate_ranking(before, *labels)}
     if after is not None:
         results["reasoner"] = evaluate_ranking(after, *labels)
+    gain = paired_bootstrap(*(result.average_precision for result in results.values())) if after is not None else None
     if as_json:
-        click.echo(json.dumps({name: result.to_dict() for name, result in results.items()}))
+        content = {name: result.to_dict() for name, result in results.items()}
+        click.echo(json.dumps(content | ({"gain": asdict(gain)} if gain else {})))
         return
     for name, result in results.items():
         click.echo(f"{name:10} {result}")
-    if after is not None:
-        gain = paired_bootstrap(*(result.average_precision for result in results.values()))
+    if gain is not None:
         click.echo(f"gain {100 * gain.difference:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]")

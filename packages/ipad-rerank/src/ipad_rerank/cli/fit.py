@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from ipad_rerank.cli._files import read_labelled
-from ipad_rerank.cli._options import FILE, FOLDER, device, labelled_columns
-from ipad_rerank.rerankers._sequence_refiner import VARIANTS
+from ipad_rerank.cli.files import read_labelled
+from ipad_rerank.cli.options import FILE, FOLDER, device, labelled_columns, objective_option
 from ipad_rerank.rerankers.chain import Chain
-from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
+from ipad_rerank.rerankers.feature_reasoning.refiner import VARIANTS
+from ipad_rerank.rerankers.feature_reasoning.reranker import FeatureReasoning
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQueryExpansion
 
 
@@ -22,6 +22,7 @@ from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQu
 @click.option("--n-t", type=int, help="Rounds.  [default: 1]")
 @click.option("--variant", type=click.Choice(VARIANTS), help='What moves; "full" is the default.')
 @click.option("--sequences", help='Deal candidates out to so many, or "auto".  [default: 1, behind --expand auto]')
+@objective_option
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--expand", type=int, help="Put alpha query expansion with this k before it.")
 @click.option("--alpha", default=3.0, show_default=True, help="Of that expansion; 0 weighs its k alike.")
@@ -57,12 +58,10 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     reasoner = Chain(*before, last).fit(data.embeddings, data.labels, data.group_ids, **options).rerankers[-1]
     if after is not None and not reasoner.is_identity:
-        fitted: Any = Chain(*before, reasoner, after, reasoner)
+        fitted: Chain | FeatureReasoning = Chain(*before, reasoner, after, reasoner)
     else:
         fitted = Chain(*before, reasoner) if before else reasoner
     fitted.save_pretrained(output)
-    if fitted is reasoner:
-        (output / "chain.json").unlink(missing_ok=True)  # of an earlier fit; it would be read in place of this one
     click.echo(f"Saved to {output}")
 
 

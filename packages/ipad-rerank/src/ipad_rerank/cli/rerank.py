@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ipad_rerank._retrievals import part_of, rank_groups
-from ipad_rerank.cli._files import load_chain
-from ipad_rerank.cli._options import FILE, FOLDER, vectors_column
-from ipad_rerank.embeddings import read_embeddings
-from ipad_rerank.rerankers._reorder import ON_UNFAMILIAR
+from ipad_rerank.cli.options import FILE, FOLDER, vectors_column
+from ipad_rerank.files.embeddings import read_embeddings
+from ipad_rerank.files.retrievals import part_of, rank_groups
+from ipad_rerank.rerankers.feature_reasoning.reranker import ON_UNFAMILIAR
+from ipad_rerank.rerankers.saving import load
 
 
 @click.command()
@@ -31,14 +31,19 @@ def rerank(
     What is written: "queries" (rows of the query file), "indices" (rows of the gallery file, best first),
     "scores" and, where the gallery has them, "ids". Where a group has less than k, the rest is -1, -inf and -1 (or "").
     """
-    step = load_chain(reasoner)
-    own, asked = part_of(read_embeddings(query, column), "query")
-    met, items = part_of(read_embeddings(gallery, column), "gallery")
+    step = load(reasoner)
+    query_rows, asked = part_of(read_embeddings(query, column), "query")
+    gallery_rows, items = part_of(read_embeddings(gallery, column), "gallery")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: no such folder")
-    _, better = rank_groups(asked, items, step, k, on_unfamiliar=on_unfamiliar)
+    options = {"on_unfamiliar": on_unfamiliar} if getattr(step, "looks_at_density", False) else {}
+    _, better = rank_groups(asked, items, step, k, **options)
     none = np.isneginf(better.scores)
-    arrays = {"queries": own, "indices": np.where(none, -1, met[better.indices]), "scores": better.scores}
+    arrays = {
+        "queries": query_rows,
+        "indices": np.where(none, -1, gallery_rows[better.indices]),
+        "scores": better.scores,
+    }
     if items.ids is not None:
         words = items.ids.dtype.kind == "U"
         arrays["ids"] = np.where(none, "" if words else -1, items.ids[better.indices])

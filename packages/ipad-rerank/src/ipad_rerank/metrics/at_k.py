@@ -3,78 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from ipad_rerank._arrays import positive_int
-from ipad_rerank.metrics._relevance import Judge, Judged, NoRelevant, in_kind, without_relevant
-from ipad_rerank.ranking import Ranking
+from ipad_rerank.metrics.relevance import Judge, Judged, NoRelevant, in_kind, without_relevant
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
 
-
-def precision_at_k(
-    ranking: Ranking,
-    query_labels: Any,
-    gallery_labels: Any,
-    k: int,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
-    *,
-    no_relevant: NoRelevant = "zero",
-) -> Any:
-    """``(Q,)`` relevant entries among the first k places, over k (also where a list is shorter than k)."""
-    return _per_query(
-        precision_of, ranking, (query_labels, gallery_labels, query_groups, gallery_groups), k, no_relevant
-    )
-
-
-def recall_at_k(
-    ranking: Ranking,
-    query_labels: Any,
-    gallery_labels: Any,
-    k: int,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
-    *,
-    no_relevant: NoRelevant = "zero",
-) -> Any:
-    """``(Q,)`` relevant entries among the first k places, over all relevant items of the gallery.
-
-    Metric-learning papers often call something else recall@k: see :func:`hit_rate_at_k`.
-    """
-    return _per_query(recall_of, ranking, (query_labels, gallery_labels, query_groups, gallery_groups), k, no_relevant)
-
-
-def hit_rate_at_k(
-    ranking: Ranking,
-    query_labels: Any,
-    gallery_labels: Any,
-    k: int,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
-    *,
-    no_relevant: NoRelevant = "zero",
-) -> Any:
-    """``(Q,)`` 1 where any of the first k places is relevant, else 0 (CMC, the "recall@k" of metric learning)."""
-    return _per_query(hit_of, ranking, (query_labels, gallery_labels, query_groups, gallery_groups), k, no_relevant)
-
-
-def ndcg_at_k(
-    ranking: Ranking,
-    query_labels: Any,
-    gallery_labels: Any,
-    k: int,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
-    *,
-    no_relevant: NoRelevant = "zero",
-) -> Any:
-    """``(Q,)`` sum of ``1 / log2(1 + place)`` of the relevant entries in the first k places, over the most possible.
-
-    The most possible is a list with the first ``min(R, k)`` places relevant, R counted over the whole gallery.
-    """
-    return _per_query(ndcg_of, ranking, (query_labels, gallery_labels, query_groups, gallery_groups), k, no_relevant)
+AtK: TypeAlias = Callable[[Judged, int], Tensor]
+"""Judged lists of B queries, and k, to ``(B,)`` values."""
 
 
 def precision_of(judged: Judged, k: int) -> Tensor:
@@ -96,16 +35,52 @@ def ndcg_of(judged: Judged, k: int) -> Tensor:
     return gains / ideal[judged.total.clamp(1, k).long()]
 
 
-def _per_query(
-    measure: Callable[[Judged, int], Tensor],
-    ranking: Ranking,
-    labels: tuple[Any, ...],
-    k: int,
-    no_relevant: NoRelevant,
-) -> Any:
-    k = positive_int(k, "k")
-    judge = Judge(*labels, len(ranking))
-    values = torch.empty(len(ranking), dtype=torch.float64, device=ranking.tensors()[0].device)
-    for rows, judged in judge.chunks(ranking):
-        values[rows] = without_relevant(measure(judged.head(k), k), judged.total, no_relevant)
-    return in_kind(ranking, values)
+def _per_query(measure: AtK, name: str, doc: str) -> Callable[..., Array]:
+    """The public function of a measure."""
+
+    def at_k(
+        ranking: Ranking,
+        query_labels: ArrayLike,
+        gallery_labels: ArrayLike,
+        k: int,
+        query_groups: ArrayLike | None = None,
+        gallery_groups: ArrayLike | None = None,
+        *,
+        no_relevant: NoRelevant = "zero",
+    ) -> Array:
+        k = positive_int(k, "k")
+        judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(ranking))
+        values = torch.empty(len(ranking), dtype=torch.float64, device=ranking.tensors()[0].device)
+        for rows, judged in judge.chunks(ranking):
+            values[rows] = without_relevant(measure(judged.head(k), k), judged.total, no_relevant)
+        return in_kind(ranking, values)
+
+    at_k.__name__ = at_k.__qualname__ = name
+    at_k.__doc__ = f"{doc}\n\n    Arguments are those of :func:`~ipad_rerank.average_precision`, and k, at least 1."
+    return at_k
+
+
+precision_at_k = _per_query(
+    precision_of,
+    "precision_at_k",
+    "``(Q,)`` relevant entries among the first k places, over k (also where a list is shorter than k).",
+)
+recall_at_k = _per_query(
+    recall_of,
+    "recall_at_k",
+    """``(Q,)`` relevant entries among the first k places, over all relevant items of the gallery.
+
+    Metric-learning papers often call something else recall@k: see :func:`hit_rate_at_k`.""",
+)
+hit_rate_at_k = _per_query(
+    hit_of,
+    "hit_rate_at_k",
+    """``(Q,)`` 1 where any of the first k places is relevant, else 0 (CMC, the "recall@k" of metric learning).""",
+)
+ndcg_at_k = _per_query(
+    ndcg_of,
+    "ndcg_at_k",
+    """``(Q,)`` sum of ``1 / log2(1 + place)`` of the relevant entries in the first k places, over the most possible.
+
+    The most possible is a list with the first ``min(R, k)`` places relevant, R counted over the whole gallery.""",
+)

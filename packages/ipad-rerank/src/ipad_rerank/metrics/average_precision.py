@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics._relevance import Judge, Judged, NoRelevant, cutoff, in_kind, without_relevant
+from ipad_rerank.metrics.relevance import Judge, Judged, NoRelevant, cutoff, in_kind, without_relevant
 from ipad_rerank.metrics.summary import Averaging, average
-from ipad_rerank.ranking import Ranking
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import Array, ArrayLike
 
 Denominator = Literal["reachable", "relevant", "found"]
 
 
 def average_precision(
     ranking: Ranking,
-    query_labels: Any,
-    gallery_labels: Any,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
+    query_labels: ArrayLike,
+    gallery_labels: ArrayLike,
+    query_groups: ArrayLike | None = None,
+    gallery_groups: ArrayLike | None = None,
     *,
     at: int | None = None,
     no_relevant: NoRelevant = "zero",
     denominator: Denominator = "reachable",
-) -> Any:
+) -> Array:
     """AP of each query: the sum of the precisions at its relevant entries, over a denominator.
 
     ``AP = 1/N * sum over relevant entries at place p <= K of (relevant entries among the first p) / p``
@@ -69,10 +70,10 @@ def average_precision(
 
 def mean_average_precision(
     ranking: Ranking,
-    query_labels: Any,
-    gallery_labels: Any,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
+    query_labels: ArrayLike,
+    gallery_labels: ArrayLike,
+    query_groups: ArrayLike | None = None,
+    gallery_groups: ArrayLike | None = None,
     *,
     at: int | None = None,
     no_relevant: NoRelevant = "zero",

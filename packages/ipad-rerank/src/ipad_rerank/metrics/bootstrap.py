@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from ipad_rerank._arrays import positive_int
-from ipad_rerank._memory import rows_that_fit
 from ipad_rerank.metrics.summary import _numbers
+from ipad_rerank.search.memory import rows_that_fit
+from ipad_rerank.search.vectors import ArrayLike, positive_int
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Interval:
 
 
 def paired_bootstrap(
-    before: Any, after: Any, *, confidence: float = 0.95, samples: int = 2000, seed: int = 0
+    before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95, samples: int = 2000, seed: int = 0
 ) -> Interval:
     """Percentile interval of the mean of ``after - before`` over resampled queries.
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from ipad_rerank._arrays import positive_int
-from ipad_rerank.metrics._relevance import Judge, NoRelevant, in_kind, without_relevant
-from ipad_rerank.metrics.at_k import hit_of, ndcg_of, precision_of, recall_of
-from ipad_rerank.metrics.average_precision import average_precision_of
+from ipad_rerank.metrics.objectives import per_query
+from ipad_rerank.metrics.relevance import NoRelevant, in_kind
 from ipad_rerank.metrics.summary import average, per_group
-from ipad_rerank.ranking import Ranking
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,13 @@ class Evaluation:
     recall: dict[int, float]
     hit_rate: dict[int, float]
     ndcg: dict[int, float]
-    average_precision: Any
+    average_precision: Array
     queries: int
 
     def __str__(self) -> str:
-        at = ", ".join(f"P@{k} {100 * value:.2f}" for k, value in self.precision.items())
-        return f"MAP {100 * self.map:.2f}  {at}"
+        at = [f"P@{k} {100 * value:.2f}" for k, value in self.precision.items()]
+        at += [f"nDCG@10 {100 * self.ndcg[10]:.2f}"] if 10 in self.ndcg else []
+        return f"MAP {100 * self.map:.2f}  {', '.join(at)}"
 
     def to_dict(self) -> dict[str, Any]:
         """All but the per-query values, ready for JSON."""
@@ -53,10 +53,10 @@ class Evaluation:
 
 def evaluate(
     ranking: Ranking,
-    query_labels: Any,
-    gallery_labels: Any,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
+    query_labels: ArrayLike,
+    gallery_labels: ArrayLike,
+    query_groups: ArrayLike | None = None,
+    gallery_groups: ArrayLike | None = None,
     *,
     ks: Sequence[int] = (1, 5, 10, 100),
     no_relevant: NoRelevant = "zero",
@@ -66,23 +66,17 @@ def evaluate(
     Definitions are those of the functions of the same name; AP uses the whole lists and ``min(R, k)``.
     """
     cuts = [positive_int(k, "ks") for k in ks]
-    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(ranking))
-    measures = {"precision": precision_of, "recall": recall_of, "hit_rate": hit_of, "ndcg": ndcg_of}
-    device = ranking.tensors()[0].device
-    precise = torch.empty(len(ranking), dtype=torch.float64, device=device)
-    values = {(name, k): torch.empty_like(precise) for name in measures for k in cuts}
-    for rows, judged in judge.chunks(ranking):
-        precise[rows] = without_relevant(average_precision_of(judged, ranking.k), judged.total, no_relevant)
-        head = judged.head(max(cuts, default=1))
-        for (name, k), column in values.items():
-            column[rows] = without_relevant(measures[name](head, k), head.total, no_relevant)
+    kinds = ("precision", "recall", "hit_rate", "ndcg")
+    names = ["map", *(f"{kind}@{k}" for kind in kinds for k in cuts)]
+    values = per_query(names, ranking, query_labels, gallery_labels, query_groups, gallery_groups, no_relevant)
+    precise = values["map"]
     groups = [0] * len(ranking) if query_groups is None else query_groups
     return Evaluation(
         map=average(precise),
         macro_map=average(precise, groups, weighting="group"),
         label_map=average(precise, groups, query_labels, weighting="label"),
         per_group=per_group(precise, groups),
-        **{name: {k: average(values[name, k]) for k in cuts} for name in measures},
+        **{kind: {k: average(values[f"{kind}@{k}"]) for k in cuts} for kind in kinds},
         average_precision=in_kind(ranking, precise),
         queries=int((~torch.isnan(precise)).sum()),
     )

@@ -6,25 +6,25 @@ from typing import Any
 
 import torch
 
-from ipad_rerank._arrays import positive_int
-from ipad_rerank.metrics._relevance import Judge, NoRelevant, cutoff, in_kind, without_relevant
 from ipad_rerank.metrics.average_precision import Denominator, denominator_of
+from ipad_rerank.metrics.relevance import Judge, NoRelevant, cutoff, in_kind, without_relevant
 from ipad_rerank.metrics.summary import average
-from ipad_rerank.ranking import Ranking
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
 
 
 def oracle_average_precision(
     ranking: Ranking,
-    query_labels: Any,
-    gallery_labels: Any,
+    query_labels: ArrayLike,
+    gallery_labels: ArrayLike,
     n_r: int,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
+    query_groups: ArrayLike | None = None,
+    gallery_groups: ArrayLike | None = None,
     *,
     at: int | None = None,
     no_relevant: NoRelevant = "zero",
     denominator: Denominator = "reachable",
-) -> Any:
+) -> Array:
     """``(Q,)`` AP after the first ``n_r`` entries of each list were put in the best order, the tail left as it is.
 
     No re-ranker that keeps the candidates and the tail can score more. The other arguments are those of
@@ -47,11 +47,11 @@ def oracle_average_precision(
 
 def oracle_mean_average_precision(
     ranking: Ranking,
-    query_labels: Any,
-    gallery_labels: Any,
+    query_labels: ArrayLike,
+    gallery_labels: ArrayLike,
     n_r: int,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
+    query_groups: ArrayLike | None = None,
+    gallery_groups: ArrayLike | None = None,
     **options: Any,
 ) -> float:
     """Mean of :func:`oracle_average_precision` over all queries."""

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from ipad_rerank._arrays import Vectors, compute_dtype, positive_int
-from ipad_rerank._cosine import padded_cosine
-from ipad_rerank._memory import work_budget
-from ipad_rerank._progress import progress_over
-from ipad_rerank._stable_order import stable_order
-from ipad_rerank.metrics._relevance import Judge, Judged, NoRelevant, without_relevant
 from ipad_rerank.metrics.average_precision import average_precision_of
+from ipad_rerank.metrics.relevance import Judge, Judged, NoRelevant, without_relevant
 from ipad_rerank.metrics.summary import Averaging, average
+from ipad_rerank.search.cosine import padded_cosine
+from ipad_rerank.search.groups import ALL, searches
+from ipad_rerank.search.memory import work_budget
+from ipad_rerank.search.progress import progress_over
+from ipad_rerank.search.topk import stable_order
+from ipad_rerank.search.vectors import Array, ArrayLike, compute_dtype, pair_of, positive_int
 
 
 def retrieval_average_precision(
-    query: Any,
-    gallery: Any,
-    query_labels: Any,
-    gallery_labels: Any,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
+    query: ArrayLike,
+    gallery: ArrayLike,
+    query_labels: ArrayLike,
+    gallery_labels: ArrayLike,
+    query_groups: ArrayLike | None = None,
+    gallery_groups: ArrayLike | None = None,
     *,
     no_relevant: NoRelevant = "zero",
     batch_size: int | None = None,
     progress: bool | None = None,
-) -> Any:
+) -> Array:
     """``(Q,)`` AP over the full ranking by cosine similarity; with groups each query meets its own group only.
 
     The same values as ``average_precision(rank(query, gallery), ...)``, at the memory of one batch of queries. Ties
@@ -45,8 +46,7 @@ def retrieval_average_precision(
         batch_size: Queries at a time; by default from free memory.
         progress: Show a bar; by default on a terminal.
     """
-    queries = Vectors(query, "query")
-    items = Vectors(gallery, "gallery", dim=queries.dim)
+    queries, items = pair_of(query, gallery)
     if len(gallery_labels) != len(items):
         raise ValueError(
             f"gallery_labels has {len(gallery_labels)} entries, gallery has {len(items)} rows; they must be equal"
@@ -60,23 +60,23 @@ def retrieval_average_precision(
     device = items.device if items.device.type == "cuda" else queries.device
     values = torch.zeros(len(queries), dtype=torch.float64)
     batches = list(_batches(judge, len(items), items.dim, device, batch_size))
-    for own, met in progress_over(batches, len(batches), "Evaluating", progress):
-        scores = padded_cosine(queries.take(own, dtype, device), items, met)
+    for query_rows, gallery_rows in progress_over(batches, len(batches), "Evaluating", progress):
+        scores = padded_cosine(queries.take(query_rows, dtype, device), items, gallery_rows)
         order = stable_order(scores).cpu()
-        classes = judge.gallery_classes if met is None else judge.gallery_classes[met]
-        relevant = classes[order] == judge.query_classes[own][:, None]
+        classes = judge.gallery_classes if gallery_rows is None else judge.gallery_classes[gallery_rows]
+        relevant = classes[order] == judge.query_classes[query_rows][:, None]
         place = torch.arange(1, order.shape[1] + 1, dtype=torch.float64).expand(order.shape)
-        values[own] = average_precision_of(Judged(relevant, place, judge.total[own]), order.shape[1])
+        values[query_rows] = average_precision_of(Judged(relevant, place, judge.total[query_rows]), order.shape[1])
     return queries.in_kind(without_relevant(values, judge.total, no_relevant))
 
 
 def retrieval_map(
-    query: Any,
-    gallery: Any,
-    query_labels: Any,
-    gallery_labels: Any,
-    query_groups: Any = None,
-    gallery_groups: Any = None,
+    query: ArrayLike,
+    gallery: ArrayLike,
+    query_labels: ArrayLike,
+    gallery_labels: ArrayLike,
+    query_groups: ArrayLike | None = None,
+    gallery_groups: ArrayLike | None = None,
     *,
     no_relevant: NoRelevant = "zero",
     weighting: Averaging = "query",
@@ -98,18 +98,16 @@ def retrieval_map(
     return average(values, query_groups, query_labels, weighting=weighting)
 
 
-def _batches(judge: Judge, num_gallery: int, dim: int, device: torch.device, batch_size: int | None) -> Any:
-    """``(query rows, gallery rows or None for all)``, group by group."""
+def _batches(
+    judge: Judge, num_gallery: int, dim: int, device: torch.device, batch_size: int | None
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """``(query rows, gallery rows or None for all)``, group by group; a group that the gallery lacks keeps AP 0."""
     if batch_size is not None:
         batch_size = positive_int(batch_size, "batch_size")
-    groups = [(torch.arange(len(judge)), None, num_gallery)]
-    if judge.query_groups is not None:
-        groups = []
-        for group in judge.query_groups.unique():
-            met: Tensor = (judge.gallery_groups == group).nonzero()[:, 0]
-            if len(met):  # queries of a group that the gallery lacks keep AP 0 and total 0
-                groups.append(((judge.query_groups == group).nonzero()[:, 0], met, len(met)))
-    for own, met, count in groups:
+    for query_rows, gallery_rows in searches(judge.query_groups, judge.gallery_groups):
+        asked = torch.arange(len(judge))[query_rows]
+        found = None if gallery_rows is ALL else torch.from_numpy(gallery_rows)
+        count = num_gallery if found is None else len(found)
         step = batch_size or max(1, min(1024, work_budget(device) // (64 * count + 8 * dim)))
-        for start in range(0, len(own), step):
-            yield own[start : start + step], met
+        for start in range(0, len(asked), step):
+            yield asked[start : start + step], found

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ipad_rerank._arrays import as_labels
+from ipad_rerank.search.labels import as_labels
+from ipad_rerank.search.vectors import ArrayLike
 
 Averaging = Literal["query", "group", "label"]
 
 
 def average(
-    values: Any, query_groups: Any = None, query_labels: Any = None, *, weighting: Averaging = "query"
+    values: ArrayLike,
+    query_groups: ArrayLike | None = None,
+    query_labels: ArrayLike = None,
+    *,
+    weighting: Averaging = "query",
 ) -> float:
     """Mean of per-query values, NaN (skipped queries) left out.
 
@@ -46,7 +51,7 @@ def average(
     return float(_group_means(numbers, groups)[1].mean())
 
 
-def per_group(values: Any, query_groups: Any) -> dict[int, float]:
+def per_group(values: ArrayLike, query_groups: ArrayLike) -> dict[int, float]:
     """Mean of each group's queries, NaN left out; a group with nothing left has NaN."""
     numbers = _numbers(values)
     groups = _whole(query_groups, "query_groups", len(numbers))
@@ -61,14 +66,14 @@ def _group_means(numbers: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
     return ids, torch.zeros(len(ids), dtype=torch.float64).index_add_(0, inverse, numbers) / counts
 
 
-def _numbers(values: Any) -> Tensor:
+def _numbers(values: ArrayLike) -> Tensor:
     numbers = values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values, dtype=float))
     if numbers.ndim != 1:
         raise ValueError(f"values must have shape (Q,), got {tuple(numbers.shape)}")
     return numbers.double()
 
 
-def _whole(value: Any, name: str, length: int) -> Tensor:
+def _whole(value: ArrayLike | None, name: str, length: int) -> Tensor:
     if value is None:
         return torch.zeros(length, dtype=torch.int64)
     return as_labels(value, name, length, "values")

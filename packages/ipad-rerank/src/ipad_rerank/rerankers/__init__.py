@@ -1,3 +1,1 @@
-"""Re-rankers, one a module."""
-
-from __future__ import annotations
+"""Re-rankers: one a room where they are large, one a file where they are small."""

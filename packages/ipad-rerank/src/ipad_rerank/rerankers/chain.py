@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from ipad_rerank.ranking import Ranking
-from ipad_rerank.rerankers._chain_steps import QueryMover, moves_queries, run, run_candidates
-from ipad_rerank.rerankers._protocol import Reranker
-from ipad_rerank.rerankers._registry import RERANKERS
 from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
+from ipad_rerank.rerankers.front import keep_in_front
+from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
+from ipad_rerank.rerankers.saving import Saved, Tensors, pack, unpack
+from ipad_rerank.rerankers.steps import Run, moves_gallery, moves_queries
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import ArrayLike
 
-FORMAT = "ipad-rerank chain"
 
-
-class Chain:
+class Chain(Saved):
     """Each re-ranker works on what the one before left: its ranking, its moved queries, its moved gallery.
 
     A query expansion moves towards the best of the ranking it is given. Behind Feature Reasoning these are better
@@ -35,7 +32,9 @@ class Chain:
         >>> best = Chain(reasoner, AverageQueryExpansion(k=50), reasoner)  # a fitted one, twice; costs twice as much
     """
 
-    def __init__(self, *rerankers: Any) -> None:
+    looks_at_density = True
+
+    def __init__(self, *rerankers: Reranker) -> None:
         if not rerankers:
             raise ValueError("a Chain needs at least one re-ranker")
         for reranker in rerankers:
@@ -46,7 +45,9 @@ class Chain:
     def __repr__(self) -> str:
         return f"Chain({', '.join(type(r).__name__ for r in self.rerankers)})"
 
-    def fit(self, embeddings: Any, labels: Any, group_ids: Any = None, **options: Any) -> Chain:
+    def fit(
+        self, embeddings: ArrayLike, labels: ArrayLike, group_ids: ArrayLike | None = None, **options: Any
+    ) -> Chain:
         """A new chain whose reasoners are fitted in turn, each on queries moved by the steps before it.
 
         Fitted reasoners are kept, but for a last step, whose fit starts from what it has learnt; one reasoner that
@@ -68,32 +69,32 @@ class Chain:
                     f"a chain can be fitted behind Feature Reasoning and query expansion over the whole gallery, "
                     f"got {step!r}"
                 )
-        fitted: list[Any] = []
+        fitted: list[Reranker] = []
         made: dict[int, FeatureReasoning] = {}
         for place, step in enumerate(self.rerankers):
-            given = step
-            if id(given) in made:
-                step = made[id(given)]
-            elif isinstance(step, FeatureReasoning) and (step.is_identity or place == len(self.rerankers) - 1):
+            new = made.get(id(step))
+            is_last = place == len(self.rerankers) - 1
+            if new is None and isinstance(step, FeatureReasoning) and (step.is_identity or is_last):
                 settings = step.config if step.is_identity else {"init": step}
                 if step.is_identity and step.sequences is None and any(map(moves_queries, fitted)):
                     settings["sequences"] = "auto"
-                reasoners = any(isinstance(other, FeatureReasoning) for other in fitted)
-                before = [QueryMover(fitted)] if reasoners else fitted
-                step = FeatureReasoning.fit(embeddings, labels, group_ids, expanders=before, **settings | options)
-                made[id(given)] = step
-            fitted.append(step)
+                new = FeatureReasoning.fit(embeddings, labels, group_ids, before=tuple(fitted), **settings | options)
+                made[id(step)] = new
+            fitted.append(step if new is None else new)
         return Chain(*fitted)
 
     def rerank(
         self,
-        query: Any,
-        gallery: Any,
+        query: ArrayLike,
+        gallery: ArrayLike,
         ranking: Ranking,
         batch_size: int | None = None,
         on_unfamiliar: str = "warn",
+        progress: bool | None = None,
     ) -> Ranking:
         """The last step's ranking; indices are rows of ``gallery`` as it came, in ``ranking``'s kind.
+
+        Near-duplicates of a query that ``ranking`` has in front stay there, by cosine (see ``front.py``).
 
         Args:
             query: ``(Q, D)``.
@@ -102,80 +103,67 @@ class Chain:
             batch_size: Queries at a time; by default from free memory.
             on_unfamiliar: "warn", "fallback" or "ignore", see :meth:`FeatureReasoning.rerank`; with "fallback" the
                 steps before it still count.
+            progress: Show bars; by default on a terminal.
         """
-        _, found = run(self.rerankers, query, gallery, ranking, batch_size, on_unfamiliar)
-        return ranking.like(*found.tensors())
+        run = Run(
+            query, gallery, ranking, ranking.k, batch_size=batch_size, on_unfamiliar=on_unfamiliar, progress=progress
+        )
+        found = self._run(run, ranking)
+        return keep_in_front(query, gallery, ranking, found)
 
     def rerank_candidates(
         self,
-        query: Any,
-        candidates: Any,
+        query: ArrayLike,
+        candidates: ArrayLike,
         gallery_size: int | None = None,
         batch_size: int | None = None,
         on_unfamiliar: str = "warn",
+        progress: bool | None = None,
+        ranking: Ranking | None = None,
     ) -> Ranking:
         """Order the columns of ``candidates (Q, k, D)``; queries move towards the best of the candidates only.
 
         Arguments as those of :meth:`FeatureReasoning.rerank_candidates`.
 
         Raises:
-            TypeError: a step moves the gallery, which is not at hand here.
+            TypeError: a step that others follow moves the gallery, which is not at hand here.
         """
-        return run_candidates(self.rerankers, query, candidates, gallery_size, batch_size, on_unfamiliar)
+        for step in self.rerankers:
+            if not isinstance(step, CandidateReranker) or (moves_gallery(step) and step is not self.rerankers[-1]):
+                raise TypeError(f"rerank_candidates works without the gallery, which {step!r} needs")
+        run = Run(query, candidates, ranking, None, True, gallery_size, batch_size, on_unfamiliar, progress)
+        ranking = run.ranking
+        return keep_in_front(query, candidates, ranking, self._run(run, ranking), own_galleries=True)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``chain.json`` and one folder a reasoner."""
-        folder = Path(folder)
-        names = {cls: name for name, cls in RERANKERS.items()}
-        unknown = [step for step in self.rerankers if type(step) not in (*names, FeatureReasoning)]
-        if unknown:
-            raise TypeError(f"cannot save {unknown[0]!r}; known are FeatureReasoning, {', '.join(RERANKERS)}")
-        folder.mkdir(parents=True, exist_ok=True)
-        steps: list[dict[str, Any]] = []
-        for place, step in enumerate(self.rerankers):
-            if isinstance(step, FeatureReasoning):
-                first = next(n for n, other in enumerate(self.rerankers) if other is step)
-                if first == place:
-                    step.save_pretrained(folder / f"step-{place}")
-                steps.append({"folder": f"step-{first}"})
-            else:
-                steps.append({"name": names[type(step)], "settings": asdict(step)})
-        part = folder / "chain.json.part"
-        part.write_text(
-            json.dumps({"format": FORMAT, "version": 1, "steps": steps}, indent=2) + "\n", encoding="utf-8"
-        )
-        part.replace(folder / "chain.json")
+    def _run(self, run: Run, ranking: Ranking) -> Ranking:
+        for step in self.rerankers:
+            run.add(step)
+        return ranking.like(*run.ranking.tensors())
+
+    def to_config(self) -> dict[str, Any]:
+        return {
+            "steps": [
+                self._first(step) if self._first(step) < place else pack(step)[0] for place, step in self._placed
+            ]
+        }
+
+    def tensors(self) -> Tensors:
+        packed = {place: pack(step)[1] for place, step in self._placed if self._first(step) == place}
+        return {f"{place}.{name}": tensor for place, found in packed.items() for name, tensor in found.items()}
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Chain:
-        """Read what :meth:`save_pretrained` wrote; ValueError if it is foreign or damaged."""
-        path = Path(folder) / "chain.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"{folder} holds no chain.json")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not readable JSON: {error}") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != 1:
-            raise ValueError(f"{path} was not written by this version of ipad-rerank")
-        try:
-            steps = _restore(Path(folder), content["steps"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+    def from_config(cls, config: dict[str, Any], tensors: Tensors) -> Self:
+        steps: list[Any] = []
+        for place, step in enumerate(config["steps"]):
+            prefix = f"{place}."
+            part = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+            steps.append(steps[step] if isinstance(step, int) else unpack(step, part))
         return cls(*steps)
 
+    @property
+    def _placed(self) -> list[tuple[int, Reranker]]:
+        return list(enumerate(self.rerankers))
 
-def _restore(folder: Path, saved: list[dict[str, Any]]) -> list[Any]:
-    reasoners: dict[str, FeatureReasoning] = {}
-    steps: list[Any] = []
-    for place, step in enumerate(saved):
-        if "folder" not in step:
-            steps.append(RERANKERS[step["name"]](**step["settings"]))
-            continue
-        name = step["folder"]
-        if name not in [f"step-{earlier}" for earlier in range(place + 1)]:
-            raise KeyError(f"folder {name!r}")
-        if name not in reasoners:
-            reasoners[name] = FeatureReasoning.from_pretrained(folder / name)
-        steps.append(reasoners[name])
-    return steps
+    def _first(self, step: Reranker) -> int:
+        """The first place of a step that may stand in several."""
+        return next(place for place, other in self._placed if other is step)

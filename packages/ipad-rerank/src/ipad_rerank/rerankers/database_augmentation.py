@@ -1,4 +1,4 @@
-"""Database-side augmentation: replace each gallery vector by a weighted mean with its neighbours, then search.
+"""Database-side augmentation: replace each gallery vector by a weighted mean with its neighbors, then search.
 
 References:
     Arandjelovic and Zisserman 2012, "Three things everyone should know to improve object retrieval". The weights are
@@ -7,87 +7,85 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipad_rerank._arrays import Vectors, compute_dtype, positive_int
-from ipad_rerank._topk import stable_topk
-from ipad_rerank.ranking import Ranking, rank
-from ipad_rerank.rerankers._neighbors import Neighbors, gallery_neighbors
-from ipad_rerank.rerankers._refine import batches, refine_candidates, refine_ranking, vectors_of
+from ipad_rerank.rerankers.gallery_neighbors import Neighbors, gallery_neighbors
+from ipad_rerank.rerankers.plain import Grid, PlainReranker, exponent
+from ipad_rerank.rerankers.shortlist import batches
+from ipad_rerank.search.cosine import rank
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.topk import stable_topk
+from ipad_rerank.search.vectors import Array, ArrayLike, Vectors, compute_dtype
 
 
 @dataclass(frozen=True)
-class DatabaseAugmentation:
+class DatabaseAugmentation(PlainReranker):
     """New gallery vector = ``g + sum over its k nearest others h of max(0, cos(g, h))^alpha * h``, at unit length.
 
     It costs one search of the gallery in itself, which does not depend on the queries: keep the result of
     :meth:`augment` where the gallery is searched again and again. A zero vector stays one.
 
     Args:
-        k: Neighbours that pull.
+        k: Neighbors that pull.
         alpha: Exponent of the weights; 0 weighs all k the same.
         restrict_to: None augments the whole gallery; a number augments each query's first candidates by each other and
             re-orders these.
     """
+
+    grid: ClassVar[Grid] = {"k": (2, 5, 10, 20, 50, 100), "alpha": (0, 1, 3)}
+    sizes = ("k",)
+    pair_cost = 6
 
     k: int = 10
     alpha: float = 3.0
     restrict_to: int | None = None
 
     def __post_init__(self) -> None:
-        positive_int(self.k, "k")
-        if not 0 <= self.alpha < float("inf"):
-            raise ValueError(f"alpha must be 0 or more, got {self.alpha}")
-        if self.restrict_to is not None:
-            positive_int(self.restrict_to, "restrict_to")
+        super().__post_init__()
+        exponent(self.alpha, "alpha")
 
-    def augment(self, gallery: Any, neighbors: Neighbors | None = None, batch_size: int | None = None) -> Any:
+    def augment(self, gallery: ArrayLike, neighbors: Neighbors | None = None, batch_size: int | None = None) -> Array:
         """New unit gallery ``(G, D)`` of the gallery's kind."""
         items = Vectors(gallery, "gallery")
         neighbors = gallery_neighbors(gallery, self.k, batch_size) if neighbors is None else neighbors.top(self.k)
         dtype, device = compute_dtype(items), items.device
         moved = torch.empty(len(items), items.dim, dtype=dtype, device=device)
-        for rows in batches(len(items), self.k, items.dim, 0, dtype, device, batch_size):
-            own = items.unit(rows.start, rows.stop, dtype, device)
+        for rows in batches(len(items), self.k * (4 * items.dim + 8), dtype, device, batch_size):
+            itself = items.unit(rows.start, rows.stop, dtype, device)
             near = items.take(neighbors.indices[rows], dtype, device)
             weights = neighbors.cosine[rows].to(device, dtype).clamp(0, 1) ** self.alpha
-            pulled = own + torch.einsum("bk,bkd->bd", weights, near)
-            moved[rows] = F.normalize(pulled.masked_fill((own == 0).all(1, keepdim=True), 0.0), dim=1)
+            pulled = itself + torch.einsum("bk,bkd->bd", weights, near)
+            moved[rows] = F.normalize(pulled.masked_fill((itself == 0).all(1, keepdim=True), 0.0), dim=1)
         return items.in_kind(moved)
 
-    def rerank(
+    @classmethod
+    def shared_work(cls, rerankers: Sequence[DatabaseAugmentation], gallery: ArrayLike) -> dict[str, Neighbors]:
+        return {"neighbors": gallery_neighbors(gallery, max(reranker.k for reranker in rerankers))}
+
+    def search(
         self,
-        query: Any,
-        gallery: Any,
+        queries: Vectors,
+        items: Vectors,
         ranking: Ranking,
         batch_size: int | None = None,
+        progress: bool | None = None,
         neighbors: Neighbors | None = None,
     ) -> Ranking:
-        """Search the augmented gallery, or re-order the candidates where ``restrict_to`` is set."""
-        if self.restrict_to is not None:
-            return refine_ranking(self._refine, query, gallery, ranking, self.restrict_to, 6, batch_size)
-        queries, items = vectors_of(query, gallery)
-        ranking.check_gallery(len(queries), len(items))
-        moved = self.augment(gallery, neighbors, batch_size)
-        indices, scores = rank(query, moved, k=ranking.k, batch_size=batch_size).tensors()
-        return ranking.like(indices, scores)
+        """Search the augmented gallery; ``neighbors`` are those of the gallery, k or more, where the caller has them."""
+        moved = self.augment(items.array, neighbors, batch_size)
+        return ranking.like(*rank(queries.array, moved, ranking.k, batch_size, progress).tensors())
 
-    def rerank_candidates(
-        self, query: Any, candidates: Any, gallery_size: int | None = None, batch_size: int | None = None
-    ) -> Ranking:
-        """Order the columns of ``candidates (Q, k, D)``; ``gallery_size`` is taken for the common call shape only."""
-        return refine_candidates(self._refine, query, candidates, 6, batch_size)
-
-    def _refine(self, own: Tensor, candidates: Tensor) -> Tensor:
+    def refine(self, query: Tensor, candidates: Tensor) -> Tensor:
         cosine = torch.bmm(candidates, candidates.mT).clamp_(-1, 1)  # (B, n, n)
         cosine.diagonal(dim1=1, dim2=2).fill_(-2)
         best, near = stable_topk(cosine.flatten(0, 1), max(1, min(self.k, cosine.shape[1] - 1)))
         weights = torch.zeros_like(cosine).flatten(0, 1).scatter_(1, near, best.clamp(0, 1) ** self.alpha)
         weights = weights.view_as(cosine)
         moved = F.normalize(candidates + torch.bmm(weights, candidates), dim=2)
-        return torch.einsum("bd,bkd->bk", own, moved).clamp(-1, 1)
+        return torch.einsum("bd,bkd->bk", query, moved).clamp(-1, 1)

@@ -7,97 +7,71 @@ References:
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipad_rerank._arrays import compute_dtype, positive_int
-from ipad_rerank.ranking import Ranking, rank
-from ipad_rerank.rerankers._refine import (
-    batches,
-    by_cosine,
-    candidates_of,
-    refine_candidates,
-    refine_ranking,
-    vectors_of,
-    work_device,
-)
+from ipad_rerank.rerankers.plain import Grid, PlainReranker, exponent
+from ipad_rerank.rerankers.shortlist import Shortlist, batches
+from ipad_rerank.search.cosine import rank
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import Array, ArrayLike, Vectors, candidates_of, compute_dtype, pair_of, work_device
 
 
-class QueryExpansion:
+class QueryExpansion(PlainReranker):
     """What the two expansions share: how queries are moved, and what is done with the moved ones."""
 
+    sizes = ("k",)
     k: int
-    restrict_to: int | None
 
-    def __post_init__(self) -> None:
-        positive_int(self.k, "k")
-        if self.restrict_to is not None:
-            positive_int(self.restrict_to, "restrict_to")
+    def expand(self, query: ArrayLike, gallery: ArrayLike, ranking: Ranking, batch_size: int | None = None) -> Array:
+        """New unit queries ``(Q, D)``, of the query's kind; float64 where both inputs are, else float32.
 
-    def expand(self, query: Any, gallery: Any, ranking: Ranking, batch_size: int | None = None) -> Any:
-        """New unit queries ``(Q, D)``, of the query's kind; float64 where both inputs are, else float32."""
-        queries, items = vectors_of(query, gallery)
-        ranking.check_gallery(len(queries), len(items))
-        head = ranking.tensors()[0][:, : self.k]
-        dtype, device = compute_dtype(queries, items), work_device(queries, items)
-        moved = torch.empty(len(queries), queries.dim, dtype=dtype, device=device)
-        for rows in batches(len(queries), head.shape[1], queries.dim, 0, dtype, device, batch_size):
-            own = queries.unit(rows.start, rows.stop, dtype, device)
-            moved[rows] = self._move(own, items.take(head[rows], dtype, device))
-        return queries.in_kind(moved)
-
-    def expand_candidates(
-        self, query: Any, candidates: Any, ranking: Ranking | None = None, batch_size: int | None = None
-    ) -> Any:
-        """As :meth:`expand` where each query has a gallery of its own, ``candidates (Q, k, D)`` in any order.
-
-        The best are those of ``ranking``, whose indices are columns, or by cosine without it.
+        The gallery is ``(G, D)``, or ``(Q, n, D)`` where each query has candidates of its own.
         """
-        queries, items = candidates_of(query, candidates)
-        if ranking is not None:
-            ranking.check_gallery(len(queries), items.shape[1])
+        return self._expand(
+            *(candidates_of if np.ndim(gallery) == 3 else pair_of)(query, gallery), ranking, batch_size
+        )
+
+    def search(
+        self,
+        queries: Vectors,
+        items: Vectors,
+        ranking: Ranking,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+    ) -> Ranking:
+        """Search again with the expanded queries."""
+        moved = self._expand(queries, items, ranking, batch_size)
+        return ranking.like(*rank(moved, items.array, ranking.k, batch_size, progress).tensors())
+
+    def refine(self, query: Tensor, candidates: Tensor) -> Tensor:
+        moved = self._move(query, candidates[:, : self.k])
+        return torch.einsum("bd,bkd->bk", moved, candidates).clamp(-1, 1)
+
+    def _expand(self, queries: Vectors, items: Vectors, ranking: Ranking, batch_size: int | None) -> Array:
         dtype, device = compute_dtype(queries, items), work_device(queries, items)
+        shortlist = Shortlist(queries, items, ranking, self.k, dtype, device)
         moved = torch.empty(len(queries), queries.dim, dtype=dtype, device=device)
-        for rows in batches(len(queries), items.shape[1], queries.dim, 0, dtype, device, batch_size):
-            if ranking is None:
-                own, best, _ = by_cosine(queries, items, rows, dtype, device, self.k)
-            else:
-                columns = ranking.tensors()[0][rows, : self.k, None].to(device)
-                own = queries.unit(rows.start, rows.stop, dtype, device)
-                best = items.unit(rows.start, rows.stop, dtype, device).take_along_dim(columns, dim=1)
-            moved[rows] = self._move(own, best)
+        numbers = (items.shape[1] if len(items.shape) == 3 else shortlist.head) * (4 * items.dim + 8)
+        for rows in batches(len(queries), numbers, dtype, device, batch_size):
+            moved[rows] = self._move(*shortlist.batch(rows))
         return queries.in_kind(moved)
 
-    def rerank(self, query: Any, gallery: Any, ranking: Ranking, batch_size: int | None = None) -> Ranking:
-        """Search again with the expanded queries, or re-order the candidates where ``restrict_to`` is set."""
-        if self.restrict_to is not None:
-            return refine_ranking(self._refine, query, gallery, ranking, self.restrict_to, 0, batch_size)
-        moved = self.expand(query, gallery, ranking, batch_size)
-        indices, scores = rank(moved, gallery, k=ranking.k, batch_size=batch_size).tensors()
-        return ranking.like(indices, scores)
+    def _move(self, query: Tensor, best: Tensor) -> Tensor:
+        """Unit ``query (B, D)`` and ``best (B, k, D)`` -> ``(B, D)``."""
+        weights = self._weights(torch.einsum("bd,bkd->bk", query, best))
+        moved = query + torch.einsum("bk,bkd->bd", weights, best)
+        return F.normalize(moved.masked_fill((query == 0).all(1, keepdim=True), 0.0), dim=1)
 
-    def rerank_candidates(
-        self, query: Any, candidates: Any, gallery_size: int | None = None, batch_size: int | None = None
-    ) -> Ranking:
-        """Order the columns of ``candidates (Q, k, D)``; ``gallery_size`` is taken for the common call shape only."""
-        return refine_candidates(self._refine, query, candidates, 0, batch_size)
-
-    def _move(self, own: Tensor, best: Tensor) -> Tensor:
-        """Unit ``own (B, D)`` and ``best (B, k, D)`` -> ``(B, D)``."""
-        weights = self._weights(torch.einsum("bd,bkd->bk", own, best))
-        moved = own + torch.einsum("bk,bkd->bd", weights, best)
-        return F.normalize(moved.masked_fill((own == 0).all(1, keepdim=True), 0.0), dim=1)
-
+    @abstractmethod
     def _weights(self, cosine: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _refine(self, own: Tensor, candidates: Tensor) -> Tensor:
-        moved = self._move(own, candidates[:, : self.k])
-        return torch.einsum("bd,bkd->bk", moved, candidates).clamp(-1, 1)
+        """``(B, k)`` cosines to weights."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +93,15 @@ class AlphaQueryExpansion(QueryExpansion):
         [[0.943, 0.333]]
     """
 
+    grid: ClassVar[Grid] = {"k": (5, 10, 20, 50, 100, 200), "alpha": (0, 1, 3, 5)}
+
     k: int = 50
     alpha: float = 3.0
     restrict_to: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.alpha < float("inf"):
-            raise ValueError(f"alpha must be 0 or more, got {self.alpha}")
+        exponent(self.alpha, "alpha")
 
     def _weights(self, cosine: Tensor) -> Tensor:
         return cosine.clamp(0, 1) ** self.alpha
@@ -142,6 +117,8 @@ class AverageQueryExpansion(QueryExpansion):
         k: Candidates that pull.
         restrict_to: None searches the whole gallery again; a number only re-orders that many of the candidates.
     """
+
+    grid: ClassVar[Grid] = {"k": (1, 2, 5, 10, 20, 50, 100, 200)}
 
     k: int = 10
     restrict_to: int | None = None

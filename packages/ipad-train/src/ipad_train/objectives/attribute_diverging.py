@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from ipad_core import IPAD
+from ipad_core import IPAD, EmbeddingOutput
 from ipad_core.losses import ForegroundBackgroundLoss
 from ipad_train.config import LossConfig
 from ipad_train.objectives.clusters import BranchClusters
@@ -59,18 +61,14 @@ class AttributeDiverging(nn.Module):
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Weighted sum of the losses, and its parts before weighting."""
-        output = self.model(
-            batch["images"], batch["attribute_ids"], batch["image_index"], background=True, crops=batch.get("crops")
-        )
-        self._boxes = output.boxes
-        weights = self.weights
+        output, weights = self._output(batch), self.weights
         ids = (batch["attribute_ids"], batch["value_ids"])
         triplet_semantic, active = self.triplets(output.semantic, batch)
-        parts = {
-            "triplet_semantic": triplet_semantic,
-            "contrast": self.contrast(output.spatial, output.semantic, output.background, *ids),
-        }
-        loss = weights.semantic_weight * parts["triplet_semantic"] + weights.contrast_weight * parts["contrast"]
+        parts = {"triplet_semantic": triplet_semantic}
+        loss = weights.semantic_weight * triplet_semantic
+        if weights.contrast_weight:
+            parts["contrast"] = self.contrast(output.spatial, output.semantic, output.background, *ids)
+            loss = loss + weights.contrast_weight * parts["contrast"]
         if self.train_spatial:
             parts["triplet_spatial"], _ = self.triplets(output.spatial, batch)
             loss = loss + parts["triplet_spatial"]
@@ -81,6 +79,17 @@ class AttributeDiverging(nn.Module):
                 parts["centers_spatial"] = self.clusters.loss("spatial", output.spatial, batch)
                 loss = loss + weights.spatial_center_weight * parts["centers_spatial"]
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}, **active}
+
+    def _output(self, batch: dict[str, Any]) -> EmbeddingOutput:
+        crops, contrasted = batch.get("crops"), bool(self.weights.contrast_weight)
+        if crops is not None and not self.train_spatial and not contrasted:  # nobody asks for IP-SP
+            semantic = self.model.semantic(crops, batch["attribute_ids"])
+            return EmbeddingOutput(semantic, semantic=semantic)
+        output = self.model(
+            batch["images"], batch["attribute_ids"], batch["image_index"], background=contrasted, crops=crops
+        )
+        self._boxes = output.boxes
+        return output
 
     @torch.no_grad()
     def after_step(self, batch: dict[str, torch.Tensor], step: int) -> list[str]:

@@ -1,0 +1,73 @@
+"""The words of a model: names of its attributes and of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Words = dict[str, list[str]]
+
+
+def checked_words(words: Mapping[str, Sequence[str]] | None, num_attributes: int) -> Words | None:
+    """A copy of attribute name -> value names, in the order of the attribute ids; None for a model without words.
+
+    Raises:
+        ValueError: another number of attributes than the model has.
+        TypeError: names that are no strings.
+    """
+    if words is None:
+        return None
+    copied = {name: list(values) for name, values in words.items()}
+    if not all(
+        isinstance(name, str) for name in [*copied, *(value for values in copied.values() for value in values)]
+    ):
+        raise TypeError(f"schema must map names of attributes to lists of names of values, got {words!r}")
+    if len(copied) != num_attributes:
+        raise ValueError(f"schema must name {num_attributes} attributes, got {len(copied)}: {', '.join(copied)}")
+    return copied
+
+
+def attribute_numbers(asked: Any, words: Words | None, num_attributes: int, argument: str) -> Tensor:
+    """``(K,)`` ids of attributes given as numbers, names, a mix of both, or ``all``; None means all.
+
+    Raises:
+        ValueError: an unknown name (the nearest are named), names for a model without words, a number out of range, or
+            nothing asked for.
+    """
+    if asked is None or (isinstance(asked, str) and asked == "all" and "all" not in (words or {})):
+        return torch.arange(num_attributes)
+    if isinstance(asked, Tensor) or hasattr(asked, "__array__"):
+        asked = torch.as_tensor(asked)
+        if asked.ndim > 1 or asked.is_floating_point():
+            raise ValueError(f"{argument} must be (B,), whole numbers, got {asked.dtype} {tuple(asked.shape)}")
+        numbers = asked.reshape(-1).cpu().long()
+    else:
+        several = [asked] if isinstance(asked, (str, int)) else asked
+        numbers = torch.tensor([_number(each, words, num_attributes, argument) for each in several], dtype=torch.long)
+    if not len(numbers):
+        raise ValueError(f"{argument} is empty: there is nothing to embed")
+    if int(numbers.min()) < 0 or int(numbers.max()) >= num_attributes:
+        raise ValueError(
+            f"{argument} must be within [0, {num_attributes}), got {int(numbers.min())} to {int(numbers.max())}"
+        )
+    return numbers
+
+
+def _number(asked: Any, words: Words | None, num_attributes: int, argument: str) -> int:
+    if isinstance(asked, int) and not isinstance(asked, bool):
+        return asked
+    if not isinstance(asked, str):
+        raise ValueError(f"{argument} must be numbers or names of attributes, got {asked!r}")
+    if words is None:
+        raise ValueError(
+            f"{argument} is {asked!r}, but this model does not know the names of its {num_attributes} attributes; give a "
+            "number, or set `model.schema = {name: [values], ...}`"
+        )
+    if asked not in words:
+        near = get_close_matches(asked, words) or list(words)
+        raise ValueError(f"unknown attribute {asked!r}; did you mean one of: {', '.join(near)}?")
+    return list(words).index(asked)

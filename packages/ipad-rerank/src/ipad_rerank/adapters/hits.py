@@ -1,0 +1,139 @@
+"""Hits of an engine with their vectors, and their new order."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ipad_rerank.rerankers.chain import Chain
+from ipad_rerank.rerankers.front import keep_in_front
+from ipad_rerank.rerankers.guard import Guard
+from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
+from ipad_rerank.rerankers.shortlist import rank_candidates
+from ipad_rerank.rerankers.steps import Run, moves_gallery, moves_queries
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import ArrayLike, Vectors, candidates_of, compute_dtype, work_device
+
+
+class Hit(NamedTuple):
+    """One search result: the engine's id, the score (of the re-ranker, larger is better), what was stored with it."""
+
+    id: Any
+    score: float
+    payload: Any = None
+
+
+class Fetched(NamedTuple):
+    """Per query k hits or fewer, and their vectors ``(Q, k, D)``; rows behind a query's last hit are zero."""
+
+    hits: list[list[Hit]]
+    vectors: np.ndarray
+
+    def by_length(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows of the queries with equally many hits, and their candidates ``(n, length, D)``."""
+        lengths = np.array([len(row) for row in self.hits])
+        for length in np.unique(lengths[lengths > 0]):
+            rows = (lengths == length).nonzero()[0]
+            yield rows, self.vectors[rows, :length]
+
+
+Fetch: TypeAlias = Callable[[np.ndarray], Fetched]
+"""The engine's answer to queries ``(Q, D)``."""
+
+
+def reranked(
+    reranker: CandidateReranker,
+    query: np.ndarray,
+    fetch: Fetch,
+    gallery_size: int | None,
+    limit: int | None = None,
+    on_unfamiliar: str = "warn",
+    progress: bool | None = None,
+) -> list[list[Hit]]:
+    """Each query's hits in the re-ranker's order, with its scores.
+
+    A chain that moves the queries searches the engine again with the moved ones, as it would search a gallery.
+
+    Args:
+        reranker: Anything with ``rerank_candidates``.
+        query: ``(Q, D)``.
+        fetch: Asks the engine.
+        gallery_size: Rows in the engine's collection, if known.
+        limit: How many to return; None returns all.
+        on_unfamiliar: For re-rankers that look at how dense the gallery is.
+        progress: Show a bar; by default on a terminal.
+
+    Raises:
+        TypeError: no ``rerank_candidates``, or a re-ranker that an engine cannot serve.
+    """
+    steps = _steps(reranker)
+    found = fetch(query)
+    asked, answered = query, dict[int, bool]()
+    while moving := [place for place, step in enumerate(steps) if moves_queries(step) and len(steps) > 1]:
+        before, steps = steps[: moving[0] + 1], steps[moving[0] + 1 :]
+        asked, known = asked.copy(), dict(answered)
+        for rows, vectors in found.by_length():
+            run = Run(asked[rows], vectors, None, None, True, gallery_size, None, on_unfamiliar, progress, known)
+            for step in before:
+                run.add(step)
+            asked[rows] = run.query
+            answered = {key: answered.get(key, False) or did for key, did in run.answered.items()}
+        found = fetch(asked)
+        if not steps:
+            break
+    lists: list[list[Hit]] = [[] for _ in found.hits]
+    for rows, vectors in found.by_length():
+        run = Run(asked[rows], vectors, None, None, True, gallery_size, None, on_unfamiliar, progress, answered)
+        for step in steps:
+            run.add(step)
+        ranking = run.ranking
+        if isinstance(reranker, Chain):
+            ranking = keep_in_front(
+                query[rows], vectors, _by_cosine(query[rows], vectors), ranking, own_galleries=True
+            )
+        for row, columns, scores in zip(rows, ranking.indices.tolist(), ranking.scores.tolist(), strict=True):
+            ordered = zip(columns[:limit], scores[:limit], strict=True)
+            lists[row] = [found.hits[row][column]._replace(score=score) for column, score in ordered]
+    return lists
+
+
+def _steps(reranker: CandidateReranker) -> Sequence[Reranker]:
+    if not isinstance(reranker, CandidateReranker):
+        raise TypeError(f"reranker must have a method rerank_candidates, got {type(reranker).__name__}")
+    inner = reranker.reranker if isinstance(reranker, Guard) else reranker
+    steps = inner.rerankers if isinstance(inner, Chain) else (inner,)
+    if isinstance(reranker, Guard) and len(steps) > 1 and any(map(moves_queries, steps)):
+        raise TypeError(
+            f"an engine cannot serve {reranker!r}: its gate compares lists of one search, and this chain searches again; "
+            "use the chain inside it"
+        )
+    if len(steps) > 1 and any(moves_gallery(step) for step in steps):
+        raise TypeError(f"an engine cannot serve {inner!r}: a step of it moves the whole collection")
+    return (reranker,) if isinstance(reranker, Guard) else steps
+
+
+def _by_cosine(query: np.ndarray, candidates: np.ndarray) -> Ranking:
+    queries, items = candidates_of(query, candidates)
+    return rank_candidates(queries, items, compute_dtype(queries, items), work_device(queries, items))
+
+
+def as_queries(query: ArrayLike, dim: int) -> np.ndarray:
+    """``(Q, D)`` float32, checked against the engine's dimension."""
+    vectors = Vectors(query, "query", dim=dim, dim_of="the engine's collection")
+    array = vectors.array.detach().cpu().numpy() if vectors.is_torch else vectors.array
+    array = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError("query has NaN or infinite values")
+    return array
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """The engine's client, or an error that says what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{module} is not installed; run: pip install 'ipad-rerank[{extra}]'") from error

@@ -1,0 +1,1 @@
+"""Files of embeddings, and the searches that their rows ask for."""

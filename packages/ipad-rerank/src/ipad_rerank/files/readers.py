@@ -1,0 +1,113 @@
+"""Readers of the four kinds of files, each giving only the arrays that are asked for. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+
+class Content(NamedTuple):
+    """Arrays by name, the file's metadata, and the names of everything in the file."""
+
+    arrays: dict[str, Any]
+    metadata: dict[str, Any]
+    names: list[str]
+
+
+def read_arrays(path: Path, wanted: Collection[str]) -> Content:
+    """The arrays of ``path`` whose names are ``wanted``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another ending, a damaged file, a pickle in disguise.
+        ImportError: parquet without pyarrow.
+    """
+    if path.suffix not in READERS:
+        raise ValueError(f"{path}: cannot read {path.suffix!r} files; {', '.join(READERS)} are known")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        return READERS[path.suffix](path, wanted)
+    except (SafetensorError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable {path.suffix} file (or holds pickled objects): {error}") from error
+
+
+def _safetensors(path: Path, wanted: Collection[str]) -> Content:
+    with safe_open(path, framework="pt") as file:  # torch reads bfloat16, which numpy lacks
+        names = list(file.keys())
+        tensors = {name: file.get_tensor(name) for name in names if name in wanted}
+        metadata = file.metadata() or {}
+    arrays = {k: v.float() if v.is_floating_point() and v.element_size() == 2 else v for k, v in tensors.items()}
+    return Content({k: v.numpy() for k, v in arrays.items()}, {k: _json(v) for k, v in metadata.items()}, names)
+
+
+def _npz(path: Path, wanted: Collection[str]) -> Content:
+    with np.load(path, allow_pickle=False) as file:
+        if not hasattr(file, "files"):
+            raise ValueError("it is no archive of arrays")
+        return Content({name: file[name] for name in file.files if name in wanted}, {}, list(file.files))
+
+
+def _npy(path: Path, wanted: Collection[str]) -> Content:
+    """The vectors, memory-mapped, and what lies beside them: ``v.labels.npy`` beside ``v.npy``."""
+    arrays = {"embeddings": np.load(path, mmap_mode="r", allow_pickle=False)}
+    for name in wanted:
+        beside = path.with_suffix(f".{name}.npy")
+        if beside.is_file():
+            arrays[name] = np.load(beside, allow_pickle=False)
+    return Content(arrays, {}, list(arrays))
+
+
+def _parquet(path: Path, wanted: Collection[str]) -> Content:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError("parquet files need pyarrow: pip install 'ipad-rerank[parquet]'") from error
+    try:
+        names = parquet.read_schema(path).names
+        table = parquet.read_table(path, columns=[name for name in names if name in wanted])
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
+    return Content({name: _column(pyarrow, table[name], name) for name in table.column_names}, {}, names)
+
+
+def _column(pyarrow: Any, chunked: Any, name: str) -> np.ndarray:
+    types, column = pyarrow.types, chunked.combine_chunks()
+    is_list = types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type)
+    if not len(column) or (column.null_count and is_list):
+        raise ValueError(f"column {name} has empty rows")
+    if column.null_count:  # unlabelled rows
+        return np.array(column.to_pylist(), dtype=object)
+    if types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        return np.array(column.to_pylist())
+    if types.is_list(column.type) or types.is_large_list(column.type):
+        lengths = np.diff(column.offsets.to_numpy())
+        if (lengths != lengths[0]).any():
+            raise ValueError(f"column {name} has vectors of different lengths")
+    elif not types.is_fixed_size_list(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+READERS: dict[str, Callable[[Path, Collection[str]], Content]] = {
+    ".safetensors": _safetensors,
+    ".npz": _npz,
+    ".npy": _npy,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,83 @@
+"""Queries and the gallery they meet: from one file or two, and within groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ipad_rerank.files.embeddings import ROLES, EmbeddingSet, check_same_words
+from ipad_rerank.rerankers.protocols import Reranker
+from ipad_rerank.search.cosine import rank
+from ipad_rerank.search.groups import Rows, searches
+from ipad_rerank.search.ranking import Ranking
+
+
+def split_queries(data: EmbeddingSet, seed: int = 0) -> tuple[EmbeddingSet, EmbeddingSet]:
+    """Queries and gallery by role, or a random fifth and the rest where there are no roles."""
+    if data.roles is not None:
+        return data.role("query"), data.role("gallery")
+    if len(data) < 2:
+        raise ValueError("one row cannot be both query and gallery; at least 2 are needed")
+    order = np.random.default_rng(seed).permutation(len(data))
+    cut = max(1, len(data) // 5)
+    return data.select(order[:cut]), data.select(order[cut:])
+
+
+def part_of(data: EmbeddingSet, role: str) -> tuple[np.ndarray, EmbeddingSet]:
+    """The rows of a role, and what they hold; all where no row has it (not copied: it may be a memory map)."""
+    rows = np.flatnonzero(data.roles == ROLES.index(role)) if data.roles is not None else []
+    return (rows, data.select(rows)) if len(rows) else (np.arange(len(data)), data)
+
+
+def rank_groups(
+    query: EmbeddingSet, gallery: EmbeddingSet, step: Reranker | None = None, k: int | None = None, **options: Any
+) -> tuple[Ranking, Ranking | None]:
+    """Each query's ranking of its own group's gallery rows, without and with a re-ranker.
+
+    Rows of other groups fill up what the group lacks to ``k`` entries, with score ``-inf``.
+
+    Args:
+        query: With group_ids, or without.
+        gallery: As ``query``.
+        step: A re-ranker, or None.
+        k: Length of the lists; None for the whole gallery.
+        **options: Of the re-ranker's ``rerank``.
+
+    Raises:
+        ValueError: only one of the two has group_ids.
+    """
+    check_same_words(query, gallery)
+    if query.group_ids is None and gallery.group_ids is None:
+        before = rank(query.embeddings, gallery.embeddings, k=k)
+        return before, step.rerank(query.embeddings, gallery.embeddings, before, **options) if step else None
+    width = len(gallery) if k is None else min(k, len(gallery))
+    tables = [_Table(query, gallery, width) for _ in range(2)]
+    for query_rows, gallery_rows in searches(query.group_ids, gallery.group_ids):
+        vectors = (query.embeddings[query_rows], gallery.embeddings[gallery_rows])
+        before = rank(*vectors, k=min(len(gallery_rows), width))
+        for table, found in zip(
+            tables, (before, step.rerank(*vectors, before, **options) if step else before), strict=True
+        ):
+            table.fill(query_rows, gallery_rows, found)
+    return tables[0].ranking, tables[1].ranking if step else None
+
+
+class _Table:
+    """Lists of all queries; what is not filled in are rows of other groups."""
+
+    def __init__(self, query: EmbeddingSet, gallery: EmbeddingSet, width: int) -> None:
+        self.indices = np.empty((len(query), width), np.int64)
+        self.scores = np.full((len(query), width), -np.inf, np.float32)
+        for group in np.unique(query.group_ids):
+            others = np.flatnonzero(gallery.group_ids != group)
+            length = min(len(gallery) - len(others), width)
+            self.indices[query.group_ids == group, length:] = others[: width - length]
+
+    def fill(self, query_rows: Rows, gallery_rows: Rows, found: Ranking) -> None:
+        self.indices[query_rows, : found.k] = gallery_rows[found.indices]
+        self.scores[query_rows, : found.k] = found.scores
+
+    @property
+    def ranking(self) -> Ranking:
+        return Ranking(self.indices, self.scores)

@@ -1,0 +1,133 @@
+"""Which entries of a ranking are relevant, in chunks of queries.
+
+An entry is relevant where its label equals the query's. With groups, a query only meets gallery entries of its own
+group: the others are taken out of its list (they do not count as a position). A query's relevant items are counted
+over the whole gallery, found or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ipad_rerank.search.groups import check_groups
+from ipad_rerank.search.labels import UNLABELLED, as_labels, check_same_kind
+from ipad_rerank.search.memory import rows_that_fit
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
+
+NoRelevant = Literal["zero", "skip"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Some queries' ranked lists, judged.
+
+    Args:
+        relevant: ``(B, k)`` bool; entries of other groups are never relevant.
+        position: ``(B, k)`` float64, 1-based place within the query's own group; an entry of another group has the
+            place of the entry before it.
+        total: ``(B,)`` float64, relevant items in the whole gallery.
+    """
+
+    relevant: Tensor
+    position: Tensor
+    total: Tensor
+
+    def within(self, at: int) -> Tensor:
+        """``(B, k)`` bool: relevant and among the first ``at`` places."""
+        return self.relevant & (self.position <= at)
+
+    def head(self, at: int) -> Judged:
+        """The same, cut behind the last column that any query has among its first ``at`` places."""
+        width = int((self.position <= at).sum(1).max()) if self.position.numel() else 0
+        return Judged(self.relevant[:, :width], self.position[:, :width], self.total)
+
+
+class Judge:
+    """Checks labels once and judges a ranking in chunks; an unlabelled query or item (None) has nothing relevant.
+
+    Raises:
+        ValueError: lengths that differ, one of the two group arguments alone, an index beyond the gallery.
+        TypeError: labels that are words on one side and numbers on the other.
+    """
+
+    def __init__(
+        self,
+        query_labels: ArrayLike,
+        gallery_labels: ArrayLike,
+        query_groups: ArrayLike | None,
+        gallery_groups: ArrayLike | None,
+        num_queries: int,
+    ) -> None:
+        check_groups(query_groups, gallery_groups)
+        check_same_kind(query_labels, "query_labels", gallery_labels, "gallery_labels")
+        queries = as_labels(query_labels, "query_labels", num_queries, "the ranking")
+        num_gallery = len(gallery_labels)
+        items = as_labels(gallery_labels, "gallery_labels", num_gallery, "gallery_labels")
+        self.query_groups = self.gallery_groups = None
+        if query_groups is not None:
+            self.query_groups = as_labels(query_groups, "query_groups", num_queries, "the ranking")
+            self.gallery_groups = as_labels(gallery_groups, "gallery_groups", num_gallery, "gallery_labels")
+        queries, items = _joint_ids(queries, items, self.query_groups, self.gallery_groups)
+        self.query_classes, self.gallery_classes = queries, items  # equal class = same label of the same group
+        counts = torch.bincount(items[items >= 0], minlength=int(queries.max()) + 1 if len(queries) else 0)
+        self.total = torch.where(queries >= 0, counts[queries.clamp_min(0)], 0).double()
+
+    def __len__(self) -> int:
+        return len(self.query_classes)
+
+    def chunks(self, ranking: Ranking) -> Iterator[tuple[slice, Judged]]:
+        """All queries of ``ranking``, a memory-sized slice at a time."""
+        ranking.check_gallery(len(self), len(self.gallery_classes))
+        indices, _ = ranking.tensors()
+        step = rows_that_fit(64 * max(ranking.k, 1), indices.device)
+        for start in range(0, len(self), step):
+            rows = slice(start, min(start + step, len(self)))
+            yield rows, self.judge(indices[rows], rows)
+
+    def judge(self, indices: Tensor, rows: slice) -> Judged:
+        """Judge the lists ``indices (B, k)`` of the queries ``rows``."""
+        device = indices.device
+        relevant = self.gallery_classes.to(device)[indices] == self.query_classes[rows].to(device)[:, None]
+        if self.gallery_groups is None:
+            position = torch.arange(1, indices.shape[1] + 1, dtype=torch.float64, device=device).expand(indices.shape)
+        else:
+            same = self.gallery_groups.to(device)[indices] == self.query_groups[rows].to(device)[:, None]
+            position = same.cumsum(1, dtype=torch.float64)
+        return Judged(relevant, position, self.total[rows].to(device))
+
+
+def cutoff(at: int | None, ranking: Ranking) -> int:
+    """``at`` checked, or the length of the lists."""
+    return ranking.k if at is None else positive_int(at, "at")
+
+
+def without_relevant(values: Tensor, total: Tensor, no_relevant: str) -> Tensor:
+    """Value of queries that have nothing to find: 0 ("zero"), or NaN, which averages leave out ("skip")."""
+    if no_relevant not in ("zero", "skip"):
+        raise ValueError(f'no_relevant must be "zero" or "skip", got {no_relevant!r}')
+    return torch.where(total > 0, values, 0.0 if no_relevant == "zero" else float("nan"))
+
+
+def in_kind(ranking: Ranking, values: Tensor) -> Array:
+    """Per-query ``values`` as numpy for a numpy ranking, else a tensor on its device."""
+    return values if isinstance(ranking.indices, Tensor) else values.cpu().numpy()
+
+
+def _joint_ids(
+    queries: Tensor, items: Tensor, query_groups: Tensor | None, gallery_groups: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    known = torch.cat([queries, items]) != UNLABELLED
+    labels = torch.cat([queries, items]).unique(return_inverse=True)[1]
+    if query_groups is not None:
+        groups = torch.cat([query_groups, gallery_groups]).unique(return_inverse=True)[1]
+        span = int(labels.max()) + 1 if len(labels) else 1
+        labels = (groups * span + labels).unique(return_inverse=True)[1]
+    own, others = labels[: len(queries)], labels[len(queries) :]
+    # What has no label equals nothing, not even what has no label either.
+    return torch.where(known[: len(own)], own, -1), torch.where(known[len(own) :], others, -2)

@@ -1,0 +1,129 @@
+"""Graph diffusion: similarity to a query flows along a nearest-neighbor graph of the gallery.
+
+References:
+    Zhou et al. 2003, "Ranking on data manifolds". Iscen et al. 2017, "Efficient diffusion on region manifolds".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ipad_rerank.rerankers.diffusion.affinity import Affinity, dense_affinity, sparse_affinity
+from ipad_rerank.rerankers.diffusion.conjugate_gradient import conjugate_gradient
+from ipad_rerank.rerankers.gallery_neighbors import Neighbors, gallery_neighbors
+from ipad_rerank.rerankers.plain import Grid, PlainReranker, exponent
+from ipad_rerank.search.cosine import padded_cosine
+from ipad_rerank.search.memory import work_budget
+from ipad_rerank.search.progress import progress_over
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.topk import stable_topk
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike, Vectors, compute_dtype, positive_int, work_device
+
+
+@dataclass(frozen=True)
+class GraphDiffusion(PlainReranker):
+    """Rank by f in ``(I - alpha * S) f = y``.
+
+    S is the gallery's mutual k-nearest-neighbor graph, weights ``max(0, cos)^gamma``, normalised by the degrees on
+    both sides. y holds the query's ``max(0, cos)^gamma`` at its ``query_neighbors`` best candidates, 0 elsewhere. The
+    candidates are those of the ranking given, in its order.
+
+    Scores are f where something flowed. Rows that nothing reaches come after, by cosine: score ``(cos - 1) / 2``.
+
+    Args:
+        k: Neighbors of the graph.
+        alpha: How far similarity flows, within [0, 1).
+        query_neighbors: Candidates from which it flows.
+        gamma: Exponent of the weights.
+        restrict_to: None builds the graph of the whole gallery (one search of the gallery in itself); a number uses
+            the graph of each query's first candidates only and re-orders these.
+        tolerance: Conjugate gradient stops when every residual is below this share of its y.
+        max_iterations: ... or here.
+    """
+
+    grid: ClassVar[Grid] = {"k": (10, 20, 50, 100), "alpha": (0.8, 0.9, 0.99), "query_neighbors": (5, 10, 20, 50)}
+    sizes = ("k", "query_neighbors")
+    pair_cost = 8
+
+    k: int = 50
+    alpha: float = 0.9
+    query_neighbors: int = 10
+    gamma: float = 3.0
+    restrict_to: int | None = None
+    tolerance: float = 1e-4
+    max_iterations: int = 200
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive_int(self.max_iterations, "max_iterations")
+        exponent(self.gamma, "gamma")
+        if not 0 <= self.alpha < 1:
+            raise ValueError(f"alpha must be within [0, 1), got {self.alpha}")
+        if not 0 <= self.tolerance < 1:
+            raise ValueError(f"tolerance must be within [0, 1), got {self.tolerance}")
+
+    @classmethod
+    def shared_work(cls, rerankers: Sequence[GraphDiffusion], gallery: ArrayLike) -> dict[str, Neighbors]:
+        return {"neighbors": gallery_neighbors(gallery, max(reranker.k for reranker in rerankers))}
+
+    def search(
+        self,
+        queries: Vectors,
+        items: Vectors,
+        ranking: Ranking,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+        neighbors: Neighbors | None = None,
+    ) -> Ranking:
+        """On the graph of the whole gallery; ``neighbors`` are the gallery's, k or more, where the caller has them."""
+        dtype, device = compute_dtype(queries, items), work_device(queries, items)
+        neighbors = gallery_neighbors(items.array, self.k) if neighbors is None else neighbors.top(self.k)
+        affinity = sparse_affinity(neighbors.indices.to(device), self._weigh(neighbors.cosine.to(device, dtype)))
+        start = ranking.tensors()[0][:, : self.query_neighbors].to(device)
+        indices = torch.empty(len(queries), ranking.k, dtype=torch.int64, device=device)
+        scores = torch.empty(len(queries), ranking.k, dtype=dtype, device=device)
+        step = batch_size or max(1, min(512, work_budget(device) // (12 * dtype.itemsize * len(items))))
+        starts = range(0, len(queries), step)
+        for first in progress_over(starts, len(starts), "Diffusion", progress):
+            rows = slice(first, min(first + step, len(queries)))
+            query = queries.unit(rows.start, rows.stop, dtype, device)
+            near = items.take(start[rows], dtype, device)
+            weights = self._weigh(torch.einsum("bd,bkd->bk", query, near))
+            source = torch.zeros(len(query), len(items), dtype=dtype, device=device).scatter_(1, start[rows], weights)
+            flow = self._solve(affinity, source.T.contiguous()).T
+            cosine = padded_cosine(query, items)
+            scores[rows], indices[rows] = stable_topk(_scores(flow, cosine), ranking.k)
+        return ranking.like(indices, scores)
+
+    def refine(self, query: Tensor, candidates: Tensor) -> Tensor:
+        count = candidates.shape[1]
+        between = torch.bmm(candidates, candidates.mT).clamp_(-1, 1)
+        between.masked_fill_((candidates == 0).all(-1)[:, None], ZERO_VECTOR_SCORE)
+        between.diagonal(dim1=1, dim2=2).fill_(-3)
+        cosine = torch.einsum("bd,bkd->bk", query, candidates).clamp(-1, 1)
+        source = self._weigh(cosine)
+        source[:, self.query_neighbors :] = 0
+        if count == 1:
+            return _scores(source, cosine)
+        near = stable_topk(between.flatten(0, 1), min(self.k, count - 1))[1].view(len(query), count, -1)
+        affinity = dense_affinity(self._weigh(between), near)
+        return _scores(self._solve(affinity, source[:, :, None])[:, :, 0], cosine)
+
+    def _weigh(self, cosine: Tensor) -> Tensor:
+        return torch.where(cosine > 0, cosine.clamp(0, 1) ** self.gamma, 0.0)
+
+    def _solve(self, affinity: Affinity, source: Tensor) -> Tensor:
+        if self.alpha == 0:
+            return source
+        return conjugate_gradient(
+            lambda flow: flow - self.alpha * affinity(flow), source, self.tolerance, self.max_iterations
+        )
+
+
+def _scores(flow: Tensor, cosine: Tensor) -> Tensor:
+    return torch.where(flow > 0, flow, ((cosine - 1) / 2).masked_fill(cosine == ZERO_VECTOR_SCORE, ZERO_VECTOR_SCORE))

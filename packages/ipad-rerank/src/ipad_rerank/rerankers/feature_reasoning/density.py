@@ -1,0 +1,87 @@
+"""What density a reasoner was fitted for: gallery sizes, and the share of close neighbors among the candidates.
+
+A reasoner reads positions in sorted lists, so it learns how many positives to expect. Far from the galleries of its
+fit that expectation is wrong, and it can do worse than nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SLACK = 1.25
+"""Gallery sizes may leave the recorded range by this factor, as may the share of close neighbors."""
+
+
+class UnfamiliarDensityWarning(UserWarning):
+    """The gallery is unlike those the reasoner was fitted on."""
+
+
+@dataclass(frozen=True)
+class Density:
+    """Ranges seen during a fit.
+
+    Args:
+        gallery_sizes: Smallest and largest gallery searched.
+        close_similarity: Cosine above which a candidate counts as close to its query.
+        close_shares: Smallest and largest share of close ones among a query's candidates (means over queries).
+        best_gallery_size: Where the MAP of held-out queries came out best.
+        shortest: Candidates in a sequence below which it is better to leave a list as it came.
+    """
+
+    gallery_sizes: tuple[int, int]
+    close_similarity: float
+    close_shares: tuple[float, float]
+    best_gallery_size: int | None = None
+    shortest: int = 2
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Density:
+        return cls(
+            tuple(values["gallery_sizes"]),
+            float(values["close_similarity"]),
+            tuple(values["close_shares"]),
+            values.get("best_gallery_size"),
+            int(values.get("shortest", 2)),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def sequences_for(self, gallery_size: int) -> int:
+        """To how many sequences to deal candidates out, so that they lie as dense as where the fit came out best."""
+        return max(1, round(gallery_size / (self.best_gallery_size or self.gallery_sizes[1])))
+
+    def complaints(self, gallery_size: int | None, share: float | None, sequences: int = 1) -> list[str]:
+        """What is unlike the fit, in words; empty if nothing is. ``sequences``: dealt out to so many."""
+        found = []
+        low, high = self.gallery_sizes
+        if gallery_size is not None and not low / SLACK <= gallery_size / sequences <= high * SLACK:
+            found.append(f"the gallery has {gallery_size} rows, fitted on {low} to {high}")
+            if gallery_size > high:
+                found[-1] += ' (see sequences="auto", and rank deeper)'
+        low, high = self.close_shares
+        if share is not None and not low / SLACK - 0.02 <= share <= high * SLACK + 0.02:
+            found.append(
+                f"{share:.1%} of the candidates are close to their query (cosine above {self.close_similarity:.2f}), "
+                f"fitted on {low:.1%} to {high:.1%}"
+            )
+        return found
+
+
+def close_share(query_similarity: Tensor, close_similarity: float) -> float:
+    """Share of entries of ``(Q, n)`` above the threshold."""
+    return float((query_similarity > close_similarity).double().mean())
+
+
+def separating_similarity(similarity: Tensor, is_positive: Tensor) -> float:
+    """The cosine that best splits positives from negatives (balanced), from equal-sized samples of pairs."""
+    positives, negatives = similarity[is_positive], similarity[~is_positive]
+    if not len(positives) or not len(negatives):
+        return float(similarity.median())
+    grid = torch.linspace(-1, 1, 201, device=similarity.device)
+    kept = (positives[None] > grid[:, None]).double().mean(1) - (negatives[None] > grid[:, None]).double().mean(1)
+    return float(grid[kept.argmax()])

@@ -1,0 +1,201 @@
+"""Fit a reasoner: random galleries of many sizes, held-out early stopping, and an honest before and after."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+import torch
+
+from ipad_rerank.metrics.objectives import label_of
+from ipad_rerank.rerankers.feature_reasoning.density import Density
+from ipad_rerank.rerankers.feature_reasoning.held_out import HeldOut
+from ipad_rerank.rerankers.feature_reasoning.loss import FeatureReasoningLoss
+from ipad_rerank.rerankers.feature_reasoning.report import FitReport
+from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler
+from ipad_rerank.rerankers.feature_reasoning.training import train
+from ipad_rerank.search.labels import UNLABELLED, as_labels
+from ipad_rerank.search.vectors import ArrayLike, Device, Vectors, positive_int
+
+if TYPE_CHECKING:
+    from ipad_rerank.rerankers.feature_reasoning.reranker import FeatureReasoning
+    from ipad_rerank.rerankers.protocols import Reranker
+
+SMALLEST_FIT = 200
+"""Training vectors below which a fit is refused."""
+
+
+class NoGainWarning(UserWarning):
+    """A fit found no gain on held-out queries."""
+
+
+def fit_reasoner(
+    cls: type[FeatureReasoning],
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    group_ids: ArrayLike | None = None,
+    *,
+    init: FeatureReasoning | None = None,
+    before: Sequence[Reranker] = (),
+    objective: str = "map",
+    steps: int = 1000,
+    batch_size: int = 12,
+    learning_rate: float = 1e-3,
+    temperature: float = 0.07,
+    loss_rows: str = "query",
+    gallery_sizes: tuple[int, int] | None = None,
+    validation_share: float = 0.2,
+    evaluations: int = 6,
+    max_vectors: int = 20_000,
+    keep_without_gain: bool = False,
+    seed: int = 0,
+    device: Device = None,
+    verbose: bool = True,
+    progress: bool | None = None,
+    **config: Any,
+) -> FeatureReasoning:
+    """Train a reasoner on labelled embeddings.
+
+    Each step draws a gallery of random size and queries outside it, takes their ``n_r - 1`` best and
+    follows the gradient of Eq. 17. A share of the vectors is held out as queries: half of them choose the best of
+    ``evaluations`` checkpoints, how much the refined similarities count beside the first ones (``blend``: the most that
+    leaves P@1 and P@10 where they were) and the shortest list that is worth re-ordering; the other half say what it
+    brought. If the objective does not rise (the 95 % bootstrap interval of the gain must lie above 0), a warning says so
+    and the identity is returned. A quarter of the sequences are cut to random lengths: searches do not always return as
+    many candidates as were asked for.
+
+    Fit on vectors the embedding was *not* trained on where you can: on its own training set an embedding separates the
+    classes better than it ever will again, and the reasoner learns to expect that.
+
+    Args:
+        embeddings: ``(N, D)``, at least 200; about a thousand are needed for a gain.
+        labels: ``(N,)`` whole numbers or words; equal means relevant. Rows whose label is None are left out.
+        group_ids: ``(N,)``; labels count within a group, and sequences are drawn within one.
+        init: A fitted reasoner to start from; its ``n_r`` and the like are taken over.
+        before: Re-rankers that will stand before the reasoner; it learns on the queries they move.
+        objective: What to raise: "map", or precision, recall, hit_rate or ndcg with a k, as in "precision@10". It chooses
+            the checkpoint and the blend, and says whether there is a gain.
+        steps: Gradient steps; 0 checks ``init`` on the held-out queries.
+        batch_size: Sequences a step.
+        learning_rate: Peak of AdamW's warm-up and cosine schedule.
+        temperature: Of the loss (paper symbol tau).
+        loss_rows: "query" or "all" (the paper's), see FeatureReasoningLoss.
+        gallery_sizes: Smallest and largest gallery to draw; by default from just above ``n_r`` to all there are.
+        validation_share: Share of the vectors held out as queries (at most 1,000 vectors).
+        evaluations: How often the held-out queries are asked.
+        max_vectors: Larger sets are sampled down to this.
+        keep_without_gain: Return what was trained even if it did not help.
+        seed: Of everything random here.
+        device: Where to train; by default where the embeddings are.
+        verbose: Print the before and after.
+        progress: Show a bar; by default on a terminal.
+        **config: Arguments of the constructor: ``n_r``, ``n_t``, ``hidden_width``, ``step_size``, ``variant``,
+            ``sequences`` (at use; the fit itself takes single ones), ``blend`` (chosen where it is not given).
+
+    Returns:
+        A fitted reasoner in evaluation mode, with ``density`` and ``report`` filled in.
+
+    Raises:
+        ValueError: fewer than 200 vectors, a single class, lengths that differ, NaN; ``init`` together with another
+            ``n_r``.
+    """
+    vectors = Vectors(embeddings, "embeddings")
+    label_ids = as_labels(labels, "labels", len(vectors), "embeddings")
+    groups = None if group_ids is None else as_labels(group_ids, "group_ids", len(vectors), "embeddings")
+    if len(vectors) < SMALLEST_FIT:
+        raise ValueError(f"embeddings has {len(vectors)} rows; a fit needs at least {SMALLEST_FIT}, better 1,000")
+    if not 0 < validation_share < 1:
+        raise ValueError(f"validation_share must be between 0 and 1, got {validation_share}")
+    if steps < 0:
+        raise ValueError(f"steps must be 0 or more, got {steps}")
+    generator = torch.Generator().manual_seed(seed)
+    device = torch.device(device) if device is not None else vectors.device
+    labelled = (label_ids != UNLABELLED).nonzero()[:, 0]
+    if len(labelled) < SMALLEST_FIT:
+        raise ValueError(
+            f"labels has {len(labelled)} rows with a label; a fit needs at least {SMALLEST_FIT}, better 1,000"
+        )
+    drawn = torch.randperm(len(labelled), generator=generator)[: positive_int(max_vectors, "max_vectors")]
+    kept = labelled[drawn].sort().values
+    unit = vectors.take(kept, torch.float32, device)
+    label_ids = label_ids[kept].to(device)
+    groups = torch.zeros_like(label_ids) if groups is None else groups[kept].to(device)
+    pairs = torch.stack([groups, label_ids], 1).unique(dim=0)
+    if len(pairs) == len(groups.unique()):
+        raise ValueError("labels hold a single class (in every group); there is nothing to tell apart")
+
+    held = torch.randperm(len(unit), generator=generator)[: max(2, min(1000, int(validation_share * len(unit))))]
+    pool = torch.ones(len(unit), dtype=torch.bool)
+    pool[held] = False
+    pool = pool.nonzero()[:, 0].to(device)
+    largest = int(torch.bincount(groups[pool].unique(return_inverse=True)[1]).max())
+    choose_blend = "blend" not in config and init is None
+    reasoner = _new_reasoner(cls, init, largest, config, seed).to(device)
+    sampler = SequenceSampler(unit, label_ids, groups, pool, reasoner.n_r, gallery_sizes, before, generator)
+    low, high = sampler.gallery_range
+    sizes = sorted({min(max(low, 2 * reasoner.n_r), high), int(math.sqrt(max(low, 2 * reasoner.n_r) * high)), high})
+    half = len(held) // 2
+    choosing, judging = (
+        HeldOut(unit, label_ids, groups, rows.to(device), pool, reasoner.n_r, sizes, before, generator, objective)
+        for rows in (held[:half][:150], held[half:])
+    )
+    threshold, shares = train(
+        reasoner,
+        sampler,
+        choosing,
+        FeatureReasoningLoss(temperature, loss_rows),
+        steps,
+        positive_int(batch_size, "batch_size"),
+        learning_rate,
+        positive_int(evaluations, "evaluations"),
+        progress,
+    )
+    reasoner.eval()
+    if choose_blend:
+        reasoner.blend = choosing.best_blend(reasoner)
+    report = judging.report(reasoner, seed)
+    shortest = choosing.shortest(reasoner)
+    reasoner.density = Density((low, high), threshold, (min(shares), max(shares)), report.best_size, shortest)
+    reasoner.report = report.to_dict() | {"returned": "fitted"}
+    _announce(reasoner, report, keep_without_gain, verbose)
+    return reasoner
+
+
+def _new_reasoner(
+    cls: type[FeatureReasoning], init: FeatureReasoning | None, largest: int, config: dict[str, Any], seed: int
+) -> FeatureReasoning:
+    if init is not None:
+        same = {key: value for key, value in config.items() if init.config.get(key, value) == value}
+        if len(same) != len(config):
+            changed = ", ".join(sorted(set(config) - set(same)))
+            raise ValueError(f"init keeps its own settings; leave out {changed} or fit without init")
+        reasoner = cls(**init.config | config)
+        reasoner.load_state_dict(copy.deepcopy(init.state_dict()))
+        return reasoner
+    asked = config.pop("n_r", 500)
+    n_r = min(positive_int(asked, "n_r"), max(2, largest // 2))
+    return cls(n_r=n_r, seed=seed, **config)
+
+
+def _announce(reasoner: FeatureReasoning, report: FitReport, keep_without_gain: bool, verbose: bool) -> None:
+    if verbose:
+        click.echo(str(report), err=True)
+    if report.is_gain:
+        return
+    message = f"held-out {label_of(report.objective)} did not rise: {report.summary}"
+    if keep_without_gain:
+        warnings.warn(f"{message}; kept all the same, as asked.", NoGainWarning, stacklevel=4)
+        return
+    torch.nn.init.zeros_(reasoner.network.last.weight)
+    torch.nn.init.zeros_(reasoner.network.last.bias)
+    reasoner.report["returned"] = "identity"
+    warnings.warn(
+        f"{message}. The identity is returned, which changes no ranking; pass keep_without_gain=True for what was "
+        "trained.",
+        NoGainWarning,
+        stacklevel=4,
+    )

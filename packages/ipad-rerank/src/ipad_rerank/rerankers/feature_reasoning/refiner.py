@@ -1,0 +1,149 @@
+"""The mathematics of Feature Reasoning on batches of sequences (Wan et al. 2025, Eq. 12 and 13)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ipad_rerank.rerankers.feature_reasoning.density import Density
+from ipad_rerank.rerankers.feature_reasoning.gradient_step import (
+    Gram,
+    feature_step,
+    gram_step,
+    gram_step_query_row,
+    query_step,
+)
+from ipad_rerank.rerankers.feature_reasoning.subgraphs import (
+    gather_rows,
+    scatter_query_updates,
+    scatter_updates,
+    sort_nodes,
+)
+from ipad_rerank.rerankers.feature_reasoning.update_network import UpdateNetwork
+from ipad_rerank.search.vectors import positive_int
+
+VARIANTS = ("full", "query_only")
+
+
+class SequenceRefiner(nn.Module):
+    """``n_t`` rounds of update network and gradient step; arguments are those of FeatureReasoning."""
+
+    def __init__(
+        self,
+        n_r: int = 500,
+        n_t: int = 1,
+        hidden_width: int = 64,
+        step_size: float = 5.0,
+        variant: str = "full",
+        low_precision: bool = False,
+        sequences: int | str | None = None,
+        blend: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if positive_int(n_r, "n_r") < 2:
+            raise ValueError(f"n_r must be at least 2 (a query and a candidate), got {n_r}")
+        if not step_size > 0:
+            raise ValueError(f"step_size must be above 0, got {step_size}")
+        if variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+        if not 0 <= blend <= 1:
+            raise ValueError(f"blend must be within [0, 1], got {blend}")
+        given = sequences is None or sequences == "auto"
+        self.sequences = sequences if given else positive_int(sequences, 'sequences (or "auto")')
+        self.n_r = int(n_r)
+        self.n_t = positive_int(n_t, "n_t")
+        self.hidden_width = positive_int(hidden_width, "hidden_width")
+        self.step_size = float(step_size)
+        self.variant = variant
+        self.low_precision = bool(low_precision)
+        self.blend = float(blend)
+        self.density: Density | None = None
+        self.report: dict[str, Any] | None = None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = UpdateNetwork(self.n_r, self.hidden_width)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {
+            "n_r": self.n_r,
+            "n_t": self.n_t,
+            "hidden_width": self.hidden_width,
+            "step_size": self.step_size,
+            "variant": self.variant,
+            "low_precision": self.low_precision,
+            "sequences": self.sequences,
+            "blend": self.blend,
+        }
+
+    @property
+    def is_identity(self) -> bool:
+        """True while untrained, and after a fit that found no gain."""
+        return self.network.is_zero
+
+    def forward(self, unit: Tensor, all_rows: bool = False, space: str | None = None) -> Tensor:
+        """Refined similarities of sequences.
+
+        Args:
+            unit: ``(B, n, D)`` unit vectors (or zero vectors), node 0 the query; n <= n_r.
+            all_rows: Return all pairs, not just the query's row.
+            space: "feature" or "gram"; by default Gram space where D > n.
+
+        Returns:
+            ``(B, n)`` cosines of the query to every node, or ``(B, n, n)``.
+        """
+        zero = unit.detach().square().sum(-1) < 0.5  # (B, n)
+        zero = zero if bool(zero.any()) else None
+        cosine = unit @ unit.transpose(1, 2)
+        if self.variant == "query_only":
+            return self._move_query(cosine, zero, all_rows)
+        if space is None:
+            space = "gram" if unit.shape[2] > unit.shape[1] else "feature"
+        if space == "gram":
+            gram = Gram(cosine, torch.ones_like(cosine[:, 0]))
+            for last in _rounds(self.n_t):
+                update = self._update(gram.cosine, zero)
+                if last and not all_rows:
+                    return gram_step_query_row(gram, update, self.step_size)
+                gram = gram_step(gram, update, self.step_size)
+            return gram.cosine
+        features = unit
+        for last in _rounds(self.n_t):
+            features = feature_step(features, self._update(cosine, zero), self.step_size)
+            norm = features.norm(dim=-1).clamp_min(1e-6)
+            if last and not all_rows:
+                return (features @ features[:, 0, :, None])[:, :, 0] / norm / norm[:, :1]
+            cosine = features @ features.transpose(1, 2) / norm[:, :, None] / norm[:, None, :]
+        return cosine
+
+    def _update(self, cosine: Tensor, zero: Tensor | None) -> Tensor:
+        order = sort_nodes(cosine)
+        center, query = gather_rows(cosine, order)
+        update = scatter_updates(*self.network(center, query, self.low_precision), order)
+        if zero is not None:
+            update = update.masked_fill(zero[:, :, None] | zero[:, None, :], 0.0)
+        return update
+
+    def _move_query(self, cosine: Tensor, zero: Tensor | None, all_rows: bool) -> Tensor:
+        norm = torch.ones_like(cosine[:, 0, 0])
+        for last in _rounds(self.n_t):
+            order = sort_nodes(cosine)
+            center, query = gather_rows(cosine, order)
+            pull = scatter_query_updates(*self.network(center, query, self.low_precision), order)
+            if zero is not None:
+                pull = pull.masked_fill(zero | zero[:, :1], 0.0)
+            row, norm = query_step(cosine, cosine[:, 0], norm, pull, self.step_size)
+            if last and not all_rows:
+                return row
+            rest = torch.cat([row[:, 1:, None], cosine[:, 1:, 1:]], dim=2)
+            cosine = torch.cat([row[:, None], rest], dim=1)
+        return cosine
+
+
+def _rounds(count: int) -> list[bool]:
+    """One entry a round: is it the last?"""
+    return [False] * (count - 1) + [True]

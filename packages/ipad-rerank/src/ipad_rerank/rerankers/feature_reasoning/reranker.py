@@ -1,0 +1,235 @@
+"""Feature Reasoning: a learned re-ranker that reads how the candidates of a query resemble each other.
+
+Wan et al. 2025 (IPAD), Sec. 3.3, Eq. 12, 13 and 17, after the sub-graph scheme of SSR (Shen et al., NeurIPS 2021).
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import Any, Self
+
+import torch
+
+from ipad_rerank.rerankers.feature_reasoning.density import Density, UnfamiliarDensityWarning, close_share
+from ipad_rerank.rerankers.feature_reasoning.fit import fit_reasoner
+from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
+from ipad_rerank.rerankers.feature_reasoning.scoring import head_scores
+from ipad_rerank.rerankers.saving import Saved, Tensors, check_shapes
+from ipad_rerank.rerankers.shortlist import Shortlist, rank_candidates
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import ArrayLike, Vectors, candidates_of, pair_of, positive_int, work_device
+
+ON_UNFAMILIAR = ("warn", "fallback", "ignore")
+
+
+class FeatureReasoning(SequenceRefiner, Saved):
+    """Re-order the best candidates of each query by a learned reading of their mutual similarities.
+
+    Untrained it changes nothing; :meth:`fit` trains one on embeddings with labels.
+
+    Args:
+        n_r: Length of a sequence: the query and its ``n_r - 1`` best candidates. Those behind them keep their place.
+        n_t: Rounds (the paper's n_t); all share one network.
+        hidden_width: Units of the network's hidden layers.
+        step_size: Of the gradient step on the features, per node (paper symbol rho, times n_r).
+        variant: "full" moves the query and all candidates; "query_only" moves the query, nearly as good and cheaper.
+        low_precision: Run the network's products in bfloat16.
+        sequences: Deal ``m (n_r - 1)`` candidates out to m sequences, each m-th to one, so that they lie less dense and
+            more of them are re-ordered, at m times the cost. "auto" takes as many as bring the gallery to the density
+            at which the fit came out best; in either case no more than the ranking is deep enough for. None is 1; behind
+            a query expansion, whose search makes a new tail in any case, :meth:`Chain.fit` makes it "auto".
+        blend: Weight of the refined cosines in the scores, within [0, 1]; the rest is that of the first ones.
+            :meth:`fit` chooses it on held-out queries unless it is given there.
+        seed: Of the initial weights.
+
+    Raises:
+        ValueError: n_r below 2, n_t, hidden_width or step_size not positive, variant unknown, blend
+            outside [0, 1].
+
+    Example:
+        >>> reasoner = FeatureReasoning.fit(embeddings, labels)
+        >>> better = reasoner.rerank(query, gallery, rank(query, gallery, k=500))
+    """
+
+    looks_at_density = True
+
+    @classmethod
+    def fit(
+        cls, embeddings: ArrayLike, labels: ArrayLike, group_ids: ArrayLike | None = None, **options: Any
+    ) -> FeatureReasoning:
+        """Train one; see :func:`~ipad_rerank.rerankers.feature_reasoning.fit.fit_reasoner` for the options and what happens.
+
+        Options of the constructor (``n_r``, ``n_t``, ...) and of the fit (``init``, ``steps``, ``gallery_sizes``,
+        ``keep_without_gain``, ``seed``, ...) may be mixed. Returns the identity, and says so, if held-out MAP does not
+        rise.
+        """
+        return fit_reasoner(cls, embeddings, labels, group_ids, **options)
+
+    def rerank(
+        self,
+        query: ArrayLike,
+        gallery: ArrayLike,
+        ranking: Ranking,
+        batch_size: int | None = None,
+        on_unfamiliar: str = "warn",
+        progress: bool | None = None,
+    ) -> Ranking:
+        """The ranking with its best ``n_r - 1`` candidates re-ordered.
+
+        Lists shorter than ``n_r - 1`` are re-ordered too, down to the length at which the fit saw a loss
+        (``density.shortest``); below it they are left as they came, with a warning.
+
+        In a gallery of less than ``2 n_r`` rows only as many as half the gallery are re-ordered: a sequence that holds
+        most of the gallery is unlike any that help. ``sequences`` above 1 re-order as many more.
+
+        Args:
+            query: ``(Q, D)``.
+            gallery: ``(G, D)``; read by rows, so it may be a memory map.
+            ranking: Of these queries over this gallery.
+            batch_size: Queries at a time; by default from free memory.
+            on_unfamiliar: When the density is outside what the fit saw: "warn", "fallback" (warn and answer the
+                ranking as it came) or "ignore".
+            progress: Show a bar; by default on a terminal.
+
+        Returns:
+            Ranking of the same candidates in each row. Head scores are refined cosines, raised by a constant per query
+            where the tail's scores would stand above them; the tail keeps its order and scores.
+        """
+        queries, items = pair_of(query, gallery)
+        return self._reorder(queries, items, ranking, len(items), batch_size, on_unfamiliar, progress)
+
+    def rerank_candidates(
+        self,
+        query: ArrayLike,
+        candidates: ArrayLike,
+        gallery_size: int | None = None,
+        batch_size: int | None = None,
+        on_unfamiliar: str = "warn",
+        progress: bool | None = None,
+        ranking: Ranking | None = None,
+    ) -> Ranking:
+        """Rank candidates that a search engine returned.
+
+        Args:
+            query: ``(Q, D)``.
+            candidates: ``(Q, k, D)``, each query's top k in any order.
+            gallery_size: Rows in the engine's collection, if known: checked against the fit, and limits the sequence
+                to half of it; "auto" sequences need it.
+            batch_size: Queries at a time; by default from free memory.
+            on_unfamiliar: See :meth:`rerank`.
+            progress: Show a bar; by default on a terminal.
+            ranking: The order the candidates come in; by cosine where it is None.
+
+        Returns:
+            Ranking whose indices are positions 0 to k - 1 among each query's candidates.
+        """
+        queries, items = candidates_of(query, candidates)
+        if gallery_size is not None:
+            positive_int(gallery_size, "gallery_size")
+        if ranking is None:
+            ranking = rank_candidates(queries, items, self.dtype, self._device(queries, items))
+        return self._reorder(queries, items, ranking, gallery_size, batch_size, on_unfamiliar, progress)
+
+    def to_config(self) -> dict[str, Any]:
+        density = self.density.to_dict() if self.density else None
+        return self.config | {"density": density, "report": self.report}
+
+    def tensors(self) -> Tensors:
+        return self.state_dict()
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], tensors: Tensors) -> Self:
+        density, report = config.pop("density", None), config.pop("report", None)
+        with torch.device("meta"):  # nothing is allocated before the sizes are known to fit
+            reasoner = cls(**config)
+        check_shapes(reasoner.state_dict(), tensors)
+        reasoner.load_state_dict(tensors, assign=True)
+        reasoner.density = Density.from_dict(density) if density else None
+        reasoner.report = report
+        return reasoner.eval()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of the work."""
+        return self.network.scale.dtype
+
+    def _device(self, *vectors: Vectors) -> torch.device:
+        """Where the work is done: a GPU if the input or the reasoner is on one."""
+        device = work_device(*vectors)
+        return device if device.type != "cpu" else self.network.scale.device
+
+    def _reorder(
+        self,
+        queries: Vectors,
+        items: Vectors,
+        ranking: Ranking,
+        gallery_size: int | None,
+        batch_size: int | None,
+        on_unfamiliar: str,
+        progress: bool | None,
+    ) -> Ranking:
+        """The ranking with its head in the order of the refined cosines; ``ranking`` itself where nothing is done."""
+        if on_unfamiliar not in ON_UNFAMILIAR:
+            raise ValueError(f"on_unfamiliar must be one of {', '.join(ON_UNFAMILIAR)}, got {on_unfamiliar!r}")
+        if batch_size is not None:
+            positive_int(batch_size, "batch_size")
+        head, sequences = self._head(ranking.k, gallery_size)
+        device = self._device(queries, items)
+        shortlist = Shortlist(queries, items, ranking, head, self.dtype, device)
+        if self.is_identity or head < 2 or self._is_too_short(head // sequences, on_unfamiliar):
+            return ranking
+        unfamiliar = on_unfamiliar != "ignore" and self._is_unfamiliar(shortlist, gallery_size, sequences)
+        if unfamiliar and on_unfamiliar == "fallback":
+            return ranking
+        if self.network.scale.device != device:
+            self.to(device)
+        n = head // sequences + 1
+        numbers = 2 * n * sequences * queries.dim + 14 * n * n
+        most = 8 if device.type == "cpu" else 1024
+        return shortlist.rerank(partial(head_scores, self, sequences=sequences), numbers, batch_size, most, progress)
+
+    def _head(self, k: int, gallery_size: int | None) -> tuple[int, int]:
+        """How many of k candidates to re-order, and in how many sequences."""
+        most = self.n_r - 1 if gallery_size is None else max(min(self.n_r, gallery_size // 2) - 1, 1)
+        wanted = self.sequences or 1
+        if wanted == "auto":
+            wanted = self.density.sequences_for(gallery_size) if self.density and gallery_size else 1
+        for sequences in range(wanted, 1, -1):
+            each = most if gallery_size is None else min(most, gallery_size // sequences // 2 - 1)
+            if each >= 2 and sequences * each <= k:  # a sequence of one candidate says nothing
+                return sequences * each, sequences
+        return min(most, k), 1
+
+    def _is_too_short(self, length: int, on_unfamiliar: str) -> bool:
+        """Are the lists so short that held-out queries lost by it? Warns."""
+        if self.density is None or length >= self.density.shortest:
+            return False
+        if on_unfamiliar != "ignore":
+            warnings.warn(
+                f"{length} candidates to re-order are too few for this reasoner: held-out queries lost with fewer than "
+                f"{self.density.shortest}. The ranking is left as it came; fetch more, or fit with a smaller n_r.",
+                UnfamiliarDensityWarning,
+                stacklevel=4,
+            )
+        return True
+
+    def _is_unfamiliar(self, shortlist: Shortlist, gallery_size: int | None, sequences: int) -> bool:
+        """Is the density unlike those of the fit? Looks at up to about 64 queries, and warns."""
+        if self.density is None:
+            return False
+        count = len(shortlist.queries)
+        similarity = []
+        for row in range(0, count, max(1, count // 64)):
+            query, candidates = shortlist.batch(slice(row, row + 1))
+            similarity.append((candidates[0, ::sequences] @ query[0])[None])
+        share = close_share(torch.cat(similarity), self.density.close_similarity)
+        complaints = self.density.complaints(gallery_size, share, sequences)
+        if complaints:
+            warnings.warn(
+                f"this reasoner was fitted for another density: {'; '.join(complaints)}. It may do worse than no "
+                're-ranking; fit on similar data, or pass on_unfamiliar="fallback" or "ignore".',
+                UnfamiliarDensityWarning,
+                stacklevel=4,
+            )
+        return bool(complaints)

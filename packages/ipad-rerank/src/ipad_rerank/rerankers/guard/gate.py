@@ -1,0 +1,113 @@
+"""For which queries to act: a regression from what the neighborhood shows to the gain, and a threshold on it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BINS = (1, 10, 50, 200)
+"""Queries are looked at by their number of relevant items, in bins that start here."""
+
+TOLERANCE = 0.003
+"""Loss of a bin, as a share of 1, that a gate may leave on the queries it is calibrated on."""
+
+SMALLEST_BIN = 10
+_FOLDS = 5
+_RIDGE = 10.0
+_MOST = 0.3  # gains count up to this: a few extreme queries would decide everything
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Opens where ``weights . features + bias > threshold``; features are standardised, and their squares added.
+
+    Args:
+        center: Mean of each feature.
+        spread: Standard deviation of each.
+        weights: Of the features, then of their squares.
+        bias: The mean gain.
+        threshold: Least predicted gain; infinite ones open never or always.
+    """
+
+    center: tuple[float, ...]
+    spread: tuple[float, ...]
+    weights: tuple[float, ...]
+    bias: float
+    threshold: float
+
+    @classmethod
+    def fit(cls, features: Tensor, gains: Tensor, relevant: Tensor) -> Gate:
+        """Calibrate on queries whose gain is known.
+
+        The threshold is the one of the largest gain over all queries at which no bin of queries (by relevant items)
+        loses more than a trace; predictions are made for queries that were left out of the regression.
+
+        Args:
+            features: ``(Q, F)``.
+            gains: ``(Q,)``, as shares of 1.
+            relevant: ``(Q,)`` relevant items of each query.
+        """
+        features, gains = features.double(), gains.double()
+        center, spread = features.mean(0), features.std(0).clamp_min(1e-6)
+        inputs, target = _inputs(features, center, spread), gains.clamp(-_MOST, _MOST)
+        fold = torch.arange(len(gains)) % _FOLDS
+        predicted = torch.empty_like(target)
+        for number in range(_FOLDS):
+            weights, bias = _ridge(inputs[fold != number], target[fold != number])
+            predicted[fold == number] = inputs[fold == number] @ weights + bias
+        weights, bias = _ridge(inputs, target)
+        threshold = _threshold(predicted, gains, relevant)
+        return cls(*(tuple(v.tolist()) for v in (center, spread, weights)), float(bias), threshold)
+
+    def opens(self, features: Tensor) -> Tensor:
+        """``(Q,)`` bool for features ``(Q, F)``."""
+        center, spread, weights = (
+            torch.tensor(v, dtype=torch.float64) for v in (self.center, self.spread, self.weights)
+        )
+        return _inputs(features, center, spread) @ weights + self.bias > self.threshold
+
+    def to_config(self) -> dict[str, Any]:
+        return asdict(self) | {"threshold": str(self.threshold)}  # JSON has no infinity
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Gate:
+        lists = (tuple(map(float, config[name])) for name in ("center", "spread", "weights"))
+        return cls(*lists, float(config["bias"]), float(config["threshold"]))
+
+
+def bin_of(relevant: Tensor) -> Tensor:
+    """Number of the bin of each query; -1 without a relevant item."""
+    return torch.bucketize(relevant.double(), torch.tensor(BINS, dtype=torch.float64), right=True) - 1
+
+
+def bin_names() -> list[str]:
+    """``1-9``, ``10-49`` and so on."""
+    return [f"{low}-{high - 1}" for low, high in pairwise(BINS)] + [f"{BINS[-1]}+"]
+
+
+def _threshold(predicted: Tensor, gains: Tensor, relevant: Tensor) -> float:
+    bins = bin_of(relevant)
+    members = [bins == number for number in range(len(BINS))]
+    members = [mask for mask in members if int(mask.sum()) >= SMALLEST_BIN]
+    best, best_gain = float("inf"), 0.0
+    for threshold in [float("-inf"), *predicted.quantile(torch.linspace(0, 1, 41, dtype=torch.float64)).tolist()]:
+        left = torch.where(predicted > threshold, gains, 0.0)
+        harmless = all(float(left[mask].mean()) >= -TOLERANCE for mask in members)
+        if harmless and float(left.mean()) > best_gain:
+            best, best_gain = threshold, float(left.mean())
+    return best
+
+
+def _inputs(features: Tensor, center: Tensor, spread: Tensor) -> Tensor:
+    standard = ((features.double() - center) / spread).clamp(-4, 4)
+    return torch.cat([standard, standard.square() - 1], dim=1)
+
+
+def _ridge(inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    bias = target.mean()
+    gram = inputs.T @ inputs + _RIDGE * torch.eye(inputs.shape[1], dtype=inputs.dtype)
+    return torch.linalg.solve(gram, inputs.T @ (target - bias)), bias

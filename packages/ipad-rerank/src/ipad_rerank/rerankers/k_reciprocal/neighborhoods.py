@@ -1,0 +1,83 @@
+"""k nearest neighbors of every vector among all, itself first, and the largest distance of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ipad_rerank.search.cosine import aligned
+from ipad_rerank.search.memory import work_budget
+from ipad_rerank.search.progress import progress_over
+from ipad_rerank.search.topk import stable_topk
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Vectors, compute_dtype, work_device
+
+
+def block_budget(device: torch.device) -> int:
+    """Bytes of one block of work: an eighth of what may be used, since blocks near the cache are twice as fast."""
+    return work_budget(device) // 8
+
+
+@dataclass(frozen=True)
+class Neighborhoods:
+    """What k-reciprocal encoding needs to know of N vectors.
+
+    Args:
+        unit: ``(N, D)`` unit vectors, or zero vectors.
+        zero: ``(N,)`` bool, which are zero vectors.
+        nearest: ``(N, K)`` int64, itself first, then by cosine, ties by lowest row; a zero vector has only itself.
+        largest: ``(N,)`` the largest squared distance ``2 - 2 cos`` to any non-zero vector, 1 where that is 0.
+    """
+
+    unit: Tensor
+    zero: Tensor
+    nearest: Tensor
+    largest: Tensor
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+
+def find_neighborhoods(
+    unit: Tensor, k: int, batch_size: int | None = None, progress: bool | None = None
+) -> Neighborhoods:
+    """Find the ``k`` nearest of each row of ``unit (N, D)``, itself included, a batch of rows at a time."""
+    k = min(k, len(unit))
+    zero = (unit == 0).all(1)
+    any_zero = bool(zero.any())
+    padded = aligned(unit)
+    nearest = torch.empty(len(unit), k, dtype=torch.int64, device=unit.device)
+    largest = torch.empty(len(unit), dtype=unit.dtype, device=unit.device)
+    step = batch_size or max(1, min(1024, block_budget(unit.device) // (2 * unit.element_size() * len(padded))))
+    scratch = torch.empty(min(step, len(unit)), len(padded), dtype=unit.dtype, device=unit.device)
+    starts = range(0, len(unit), step)
+    for start in progress_over(starts, len(starts), "Neighbors", progress):
+        rows = slice(start, min(start + step, len(unit)))
+        cosine = torch.mm(unit[rows], padded.T, out=scratch[: rows.stop - start])[:, : len(unit)].clamp_(-1, 1)
+        if any_zero:
+            cosine[:, zero] = 2.0
+        distance = 2 - 2 * cosine.amin(1)
+        if any_zero:
+            cosine[:, zero] = ZERO_VECTOR_SCORE
+        numbers = torch.arange(rows.start, rows.stop, device=unit.device)
+        cosine[numbers - start, numbers] = 3.0  # itself first
+        nearest[rows] = stable_topk(cosine, k)[1]
+        largest[rows] = torch.where(distance > 0, distance, 1.0)
+    if any_zero:
+        nearest[zero] = zero.nonzero()
+    return Neighborhoods(unit, zero, nearest, largest)
+
+
+def joint_unit(queries: Vectors, items: Vectors) -> Tensor:
+    """``(Q + G, D)`` unit vectors, queries first."""
+    dtype, device = compute_dtype(queries, items), work_device(queries, items)
+    unit = torch.empty(len(queries) + len(items), queries.dim, dtype=dtype, device=device)
+    offset = 0
+    for vectors in (queries, items):
+        step = max(1, block_budget(device) // (16 * vectors.dim))
+        for start in range(0, len(vectors), step):
+            stop = min(start + step, len(vectors))
+            unit[offset + start : offset + stop] = vectors.unit(start, stop, dtype, device)
+        offset += len(vectors)
+    return unit

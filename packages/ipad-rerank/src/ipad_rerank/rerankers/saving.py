@@ -1,0 +1,179 @@
+"""Saved re-rankers: a folder with ``config.json`` and, where there are weights, one file of them.
+
+``config.json`` names the file of weights that belongs to it, and is replaced last, in one step: an interrupted save
+leaves what was there before. Nothing is unpickled, and nothing is allocated that the files do not hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ipad_rerank.rerankers.protocols import Reranker
+
+FORMAT = "ipad-rerank"
+VERSION = 2
+Tensors = dict[str, Tensor]
+
+
+class Saved:
+    """Base of re-rankers that can be saved.
+
+    A class has a name in ``kinds``, and ``to_config`` and ``from_config``; one with weights also ``tensors``.
+    """
+
+    def to_config(self) -> dict[str, Any]:
+        """All but the weights, as JSON values."""
+        raise NotImplementedError
+
+    def tensors(self) -> Tensors:
+        """The weights by name."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], tensors: Tensors) -> Self:
+        """The re-ranker that had this configuration and these weights."""
+        raise NotImplementedError
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write into ``folder``, made if missing, in place of what re-ranker was saved there before."""
+        save(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what :meth:`save_pretrained` wrote; errors as those of :func:`ipad_rerank.load`."""
+        found = load(folder)
+        if not isinstance(found, cls):
+            raise ValueError(
+                f"{folder} holds a {type(found).__name__}, not a {cls.__name__}; ipad_rerank.load reads any"
+            )
+        return found
+
+
+def pack(reranker: Reranker) -> tuple[dict[str, Any], Tensors]:
+    """Kind and configuration of a re-ranker, and its weights.
+
+    Raises:
+        TypeError: a re-ranker that is not of this package.
+    """
+    names = {cls: name for name, cls in kinds().items()}
+    if type(reranker) not in names:
+        raise TypeError(f"cannot save {reranker!r}; known are {', '.join(names.values())}")
+    return {"kind": names[type(reranker)]} | reranker.to_config(), reranker.tensors()
+
+
+def unpack(config: dict[str, Any], tensors: Tensors) -> Any:
+    """The re-ranker of :func:`pack`."""
+    config = dict(config)
+    kind = config.pop("kind", None)
+    if kind not in kinds():
+        raise ValueError(f"kind must be one of {', '.join(kinds())}, got {kind!r}")
+    return kinds()[kind].from_config(config, tensors)
+
+
+def kinds() -> dict[str, type[Saved]]:
+    """All that can be saved, by name."""
+    from ipad_rerank.rerankers.chain import Chain  # here, since a chain saves its steps by this module
+    from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
+    from ipad_rerank.rerankers.guard import Guard
+    from ipad_rerank.rerankers.registry import RERANKERS
+
+    return {"feature_reasoning": FeatureReasoning, "chain": Chain, "guard": Guard, **RERANKERS}
+
+
+def save(reranker: Reranker, folder: str | Path) -> None:
+    """Write a re-ranker of this package into ``folder``: see :meth:`Saved.save_pretrained`."""
+    config, tensors = pack(reranker)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = None
+    if tensors:
+        content = to_bytes({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()})
+        weights = f"weights-{hashlib.blake2b(content, digest_size=6).hexdigest()}.safetensors"
+        _replace(folder / weights, content)
+    config = {"format": FORMAT, "version": VERSION, "weights": weights} | config
+    _replace(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    for old in folder.glob("weights-*.safetensors*"):
+        if old.name != weights:
+            old.unlink(missing_ok=True)
+
+
+def load(folder: str | Path) -> Any:
+    """Read any saved re-ranker: Feature Reasoning, a chain, or one with settings only.
+
+    Args:
+        folder: As ``save_pretrained`` and ``ipad-rerank fit`` wrote it.
+
+    Raises:
+        FileNotFoundError: the folder or one of its files is missing.
+        ValueError: another program's folder, another version, or damaged content.
+    """
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no config.json; save_pretrained writes one")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(config, dict) or not str(config.pop("format", "")).startswith(FORMAT):
+        raise ValueError(f'{path} was not written by ipad-rerank: it lacks "format": "{FORMAT}"')
+    version = config.pop("version", None)
+    if version != VERSION:
+        raise ValueError(f"{path} has version {version}, this release reads version {VERSION}")
+    name = config.pop("weights", None)
+    tensors = {} if name is None else _read_weights(folder, name)
+    try:
+        return unpack(config, tensors)
+    except (AttributeError, TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{folder} is damaged, config.json and the weights do not fit: {error}") from error
+
+
+def check_shapes(expected: Tensors, found: Tensors) -> None:
+    """ValueError unless both have the same names and shapes."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    given = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    if wanted != given:
+        differing = sorted(name for name in wanted | given if wanted.get(name) != given.get(name))
+        raise ValueError(f"weights must be {wanted}, got {given}; they differ in {', '.join(differing)}")
+
+
+def _read_weights(folder: Path, name: Any) -> Tensors:
+    path = folder / str(name)
+    if path.parent != folder:
+        raise ValueError(f"{folder} is damaged: weights must be a file in it, got {name!r}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {name}; save_pretrained writes it beside config.json")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise ValueError(f"{path} holds NaN or infinite values in {', '.join(broken)}")
+    return tensors
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside, to the disk, then rename into place."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    with contextlib.suppress(OSError):  # the directory's entry too, where the system can
+        directory = os.open(path.parent, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)

@@ -1,0 +1,1 @@
+"""Vectors, rankings, and the exact search that leads from one to the other."""

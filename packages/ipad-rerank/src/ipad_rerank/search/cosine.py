@@ -1,0 +1,132 @@
+"""Exact search by cosine similarity, the gallery read in chunks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ipad_rerank.search.memory import free_memory, work_budget
+from ipad_rerank.search.progress import progress_over
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.topk import stable_topk, topk_above
+from ipad_rerank.search.vectors import (
+    ZERO_VECTOR_SCORE,
+    ArrayLike,
+    Vectors,
+    compute_dtype,
+    pair_of,
+    positive_int,
+    work_device,
+)
+
+ALIGN = 64
+
+
+def aligned(unit: Tensor) -> Tensor:
+    """``(N, D)`` with rows of zeros behind it up to a multiple of 64.
+
+    A matrix product treats a last, incomplete tile otherwise than the rest: without them, equal vectors would not
+    always get bit-equal scores.
+    """
+    missing = -len(unit) % ALIGN
+    return torch.cat([unit, unit.new_zeros(missing, unit.shape[1])]) if missing else unit
+
+
+def padded_cosine(unit_query: Tensor, items: Vectors, rows: Tensor | None = None) -> Tensor:
+    """``(B, G)``, or ``(B, len(rows))``; a zero vector of the gallery scores -2, below every cosine."""
+    count = len(items) if rows is None else len(rows)
+    scores = unit_query.new_empty(len(unit_query), count)
+    step = max(ALIGN, work_budget(unit_query.device) // (4 * 32 * items.dim) // ALIGN * ALIGN)
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        block = _unit(items, rows, start, stop, unit_query)
+        zero = (block == 0).all(1)
+        scores[:, start:stop] = (unit_query @ aligned(block).T)[:, : stop - start].clamp_(-1, 1)
+        if bool(zero.any()):
+            scores[:, start:stop][:, zero] = ZERO_VECTOR_SCORE
+    return scores
+
+
+def _unit(items: Vectors, rows: Tensor | None, start: int, stop: int, like: Tensor) -> Tensor:
+    if rows is None:
+        return items.unit(start, stop, like.dtype, like.device)
+    return items.take(rows[start:stop], like.dtype, like.device)
+
+
+def rank(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    k: int | None = None,
+    batch_size: int | None = None,
+    progress: bool | None = None,
+) -> Ranking:
+    """The k gallery rows of highest cosine similarity for each query, exactly, in chunks.
+
+    Equal scores keep the gallery's order (lowest row first). A zero vector in the gallery ranks last with score -2;
+    for a zero query all other scores are 0. The gallery may be a ``numpy.memmap``, read once per batch of queries.
+
+    Args:
+        query: ``(Q, D)`` numpy array, torch tensor or lists; need not be unit length.
+        gallery: ``(G, D)``.
+        k: How many to keep; None keeps all, and a k above G gives G.
+        batch_size: Queries at a time; by default from free memory.
+        progress: Show a bar; by default on a terminal.
+
+    Returns:
+        Ranking of ``query``'s kind; scores are cosines in float64 where both inputs are float64, else float32.
+
+    Raises:
+        ValueError: empty input, NaN or infinite values, different D, k or batch_size below 1.
+        MemoryError: the ranking itself does not fit into what is free.
+
+    Example:
+        >>> rank([[1.0, 0.0]], [[0.0, 1.0], [2.0, 0.0]]).indices.tolist()
+        [[1, 0]]
+    """
+    queries, items = pair_of(query, gallery)
+    k = len(items) if k is None else min(positive_int(k, "k"), len(items))
+    dtype = compute_dtype(queries, items)
+    device = work_device(queries, items)
+    size = 8 if dtype == torch.float64 else 4
+    needed, free = len(queries) * k * (size + 8), free_memory(device)
+    if needed > free:
+        raise MemoryError(
+            f"a ranking of {k} for each of {len(queries)} queries takes {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
+            "free; ask for a smaller k, or for fewer queries at a time"
+        )
+    budget = work_budget(device) // 2
+    if batch_size is None:
+        batch_size = max(1, min(len(queries), 1024, budget // (4 * (size + 8) * max(k, 1))))
+    batch_size = min(positive_int(batch_size, "batch_size"), len(queries))
+    per_row = size * (3 * items.dim + 6 * batch_size)  # a chunk of vectors with its copies, and its scores
+    chunk = max(ALIGN, min(len(items), max(budget // per_row, 2 * k if 2 * k * per_row < 4 * budget else 0)))
+    chunk = -(-chunk // ALIGN) * ALIGN
+    indices = torch.empty(len(queries), k, dtype=torch.int64, device=device)
+    scores = torch.empty(len(queries), k, dtype=dtype, device=device)
+    pieces = [(start, first) for start in range(0, len(queries), batch_size) for first in range(0, len(items), chunk)]
+    for start, first in progress_over(pieces, len(pieces), "Searching", progress):
+        rows = slice(start, min(start + batch_size, len(queries)))
+        if first == 0:
+            part, best = queries.unit(rows.start, rows.stop, dtype, device), None
+        best = _search(part, items, slice(first, min(first + chunk, len(items))), k, best)
+        if first + chunk >= len(items):
+            scores[rows], indices[rows] = best
+    return Ranking(queries.in_kind(indices), queries.in_kind(scores))
+
+
+def _search(
+    query: Tensor, items: Vectors, rows: slice, k: int, best: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """The top k of ``rows`` and of the ``best`` of the rows before them: scores and gallery rows."""
+    block = items.unit(rows.start, rows.stop, query.dtype, query.device)
+    zero = (block == 0).all(1)
+    scores = (query @ aligned(block).T)[:, : len(block)].clamp_(-1, 1)
+    if bool(zero.any()):
+        scores[:, zero] = ZERO_VECTOR_SCORE
+    if best is None:
+        return stable_topk(scores, k)
+    full = best[0].shape[1] == k  # then what is not above the k-th best cannot come in
+    scores, columns = topk_above(scores, best[0][:, -1:], k) if full else stable_topk(scores, k)
+    # The best ones stand first and have lower rows, so a stable merge keeps the gallery's order among ties.
+    scores, kept = stable_topk(torch.cat([best[0], scores], dim=1), k)
+    return scores, torch.cat([best[1], columns + rows.start], dim=1).gather(1, kept)

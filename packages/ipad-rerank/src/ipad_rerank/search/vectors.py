@@ -1,0 +1,163 @@
+"""Arrays of the caller: numpy, torch or lists come in, are checked, and answers go back in kind.
+
+Nothing here holds a whole gallery in memory: :class:`Vectors` reads rows in chunks, so a memory-mapped file of any
+size costs one chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+Array: TypeAlias = np.ndarray | torch.Tensor
+"""What comes back: of the kind that came in."""
+
+ArrayLike: TypeAlias = np.ndarray | torch.Tensor | Sequence[Any]
+"""What is taken: numpy (also memory-mapped), torch on any device, or nested lists."""
+
+Device: TypeAlias = torch.device | str | None
+
+ZERO_VECTOR_SCORE = -2.0
+"""Score of a zero vector: it has no direction, so it ranks below every cosine (the least of which is -1)."""
+
+_NUMPY_KINDS = "fiu"  # float, signed, unsigned
+
+
+class Vectors:
+    """A checked view of ``(N, D)`` vectors that are read in chunks as unit-length tensors.
+
+    Args:
+        value: numpy array (read-only, non-contiguous, memory-mapped), torch tensor on any device, or nested lists.
+        name: Name of the caller's argument, for error messages.
+        dim: Required D, and ``dim_of``, the argument it comes from.
+        ndim: 2 for ``(N, D)``, 3 for ``(Q, k, D)``; chunks are cut along the first axis.
+
+    Raises:
+        ValueError: empty, ragged, another number of axes, another D; NaN or infinite values (when a chunk is read).
+        TypeError: not numbers.
+    """
+
+    def __init__(
+        self, value: ArrayLike, name: str, dim: int | None = None, dim_of: str = "query", ndim: int = 2
+    ) -> None:
+        self.name = name
+        self.array = _as_array(value, name)
+        shape = tuple(self.array.shape)
+        wanted = "(N, D)" if ndim == 2 else "(Q, k, D)"
+        if len(shape) != ndim:
+            hint = " (for a single vector pass vector[None])" if ndim == 2 and len(shape) == 1 else ""
+            raise ValueError(f"{name} must have shape {wanted}, got {shape}{hint}")
+        if 0 in shape:
+            raise ValueError(f"{name} is empty: shape {shape}")
+        if dim is not None and shape[-1] != dim:
+            raise ValueError(f"{name} has {shape[-1]} dimensions, {dim_of} has {dim}; they must be equal")
+        self.shape = shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def dim(self) -> int:
+        return self.shape[-1]
+
+    @property
+    def is_torch(self) -> bool:
+        return isinstance(self.array, torch.Tensor)
+
+    @property
+    def device(self) -> torch.device:
+        return self.array.device if self.is_torch else torch.device("cpu")
+
+    @property
+    def is_double(self) -> bool:
+        return str(self.array.dtype).endswith("float64")
+
+    def unit(self, start: int, stop: int, dtype: torch.dtype = torch.float32, device: Device = None) -> torch.Tensor:
+        """Rows ``start:stop`` at unit length; a zero vector stays zero."""
+        return self._unit(self.array[start:stop], dtype, device, start)
+
+    def take(self, rows: torch.Tensor, dtype: torch.dtype = torch.float32, device: Device = None) -> torch.Tensor:
+        """Unit rows at ``rows`` (int64, any shape) -> ``(*rows.shape, D)``."""
+        flat = rows.reshape(-1)
+        if self.is_torch:
+            chunk = self.array[flat.to(self.array.device)]
+        else:
+            wanted, inverse = np.unique(flat.cpu().numpy(), return_inverse=True)  # ascending: kind to a memory map
+            chunk = torch.from_numpy(inverse.reshape(-1))
+            part = self._unit(self.array[wanted], dtype, device, None)
+            return part[chunk.to(part.device)].reshape(*rows.shape, self.dim)
+        return self._unit(chunk, dtype, device, None).reshape(*rows.shape, self.dim)
+
+    def _unit(self, chunk: Array, dtype: torch.dtype, device: Device, start: int | None) -> torch.Tensor:
+        if not self.is_torch:
+            chunk = torch.from_numpy(np.array(chunk, dtype=_numpy_dtype(dtype), order="C", copy=True))
+        chunk = chunk.detach().to(device=device if device is not None else self.device, dtype=dtype)
+        peak = chunk.abs().amax(dim=-1, keepdim=True)  # scaling by the peak first: no overflow, NaN and inf survive
+        if not bool(torch.isfinite(peak).all()):
+            bad = (~torch.isfinite(peak)).reshape(len(chunk), -1).any(1).nonzero()[0].item()
+            where = "" if start is None else f" (first in row {start + bad})"
+            raise ValueError(f"{self.name} has NaN or infinite values{where}")
+        chunk = chunk / torch.where(peak > 0, peak, torch.ones_like(peak))
+        return chunk / chunk.norm(dim=-1, keepdim=True).clamp_min(0.5)  # a non-zero row now has a norm of at least 1
+
+    def in_kind(self, tensor: torch.Tensor) -> Array:
+        """``tensor`` as numpy if this came as numpy or lists, on this tensor's device otherwise."""
+        return tensor.to(self.device) if self.is_torch else tensor.cpu().numpy()
+
+
+def pair_of(query: ArrayLike, gallery: ArrayLike) -> tuple[Vectors, Vectors]:
+    """``query (Q, D)`` and ``gallery (G, D)``, checked."""
+    queries = Vectors(query, "query")
+    return queries, Vectors(gallery, "gallery", dim=queries.dim)
+
+
+def candidates_of(query: ArrayLike, candidates: ArrayLike) -> tuple[Vectors, Vectors]:
+    """``query (Q, D)`` and ``candidates (Q, k, D)``, checked."""
+    queries = Vectors(query, "query")
+    items = Vectors(candidates, "candidates", dim=queries.dim, ndim=3)
+    if len(items) != len(queries):
+        raise ValueError(f"candidates has {len(items)} rows, query has {len(queries)}; they must be equal")
+    return queries, items
+
+
+def work_device(*vectors: Vectors) -> torch.device:
+    """Where to compute: on a GPU where one of them is there."""
+    return next((v.device for v in reversed(vectors) if v.device.type != "cpu"), torch.device("cpu"))
+
+
+def compute_dtype(*vectors: Vectors) -> torch.dtype:
+    """float64 where all inputs are float64, else float32."""
+    return torch.float64 if all(v.is_double for v in vectors) else torch.float32
+
+
+def positive_int(value: object, name: str) -> int:
+    """``value`` as an int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, got {type(value).__name__} {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)
+
+
+def _as_array(value: ArrayLike, name: str) -> Array:
+    if isinstance(value, torch.Tensor):
+        if value.is_complex() or value.dtype == torch.bool:
+            raise TypeError(f"{name} must hold real numbers, got {value.dtype}")
+        return value
+    if not isinstance(value, np.ndarray):
+        if isinstance(value, (list, tuple)) and len(value) and isinstance(value[0], torch.Tensor):
+            return _as_array(torch.stack(list(value)), name)
+        try:
+            value = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from error
+    if value.size and value.dtype.kind not in _NUMPY_KINDS:
+        raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}")
+    return value
+
+
+def _numpy_dtype(dtype: torch.dtype) -> type:
+    return np.float64 if dtype == torch.float64 else np.float32

@@ -1,0 +1,125 @@
+"""The table of a comparison: one row a re-ranker, each measure with its gain and interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ipad_rerank.metrics.bootstrap import paired_bootstrap
+from ipad_rerank.metrics.objectives import HEAD, label_of
+from ipad_rerank.rerankers.guard.gate import bin_names, bin_of
+from ipad_rerank.rerankers.protocols import Reranker
+
+Values = Mapping[str, Tensor]
+"""``(Q,)`` of each measure by name."""
+
+
+class Gain(NamedTuple):
+    """A measure's mean and its gain over no re-ranking with a 95 % interval, all in percent."""
+
+    value: float
+    gain: float
+    low: float
+    high: float
+
+
+class Bin(NamedTuple):
+    """Queries with so many relevant items, how many there are, and the objective's gain there, in percent."""
+
+    relevant: str
+    queries: int
+    gain: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One re-ranker.
+
+    Args:
+        name: Of the method, with its settings.
+        measures: By name.
+        bins: By the number of relevant items.
+        queries_per_second: Of the re-ranking; of the search in the first row.
+    """
+
+    name: str
+    measures: dict[str, Gain]
+    bins: tuple[Bin, ...]
+    queries_per_second: float
+
+    @classmethod
+    def of(
+        cls, name: str, before: Values, after: Values, relevant: Tensor, objective: str, seconds: float, seed: int
+    ) -> Row:
+        """From per-query values."""
+        measures = {}
+        for measure, values in after.items():
+            gain = paired_bootstrap(before[measure], values, seed=seed)
+            found = (float(values.mean()), gain.difference, gain.low, gain.high)
+            measures[measure] = Gain(*(100 * value for value in found))
+        gains, places = after[objective] - before[objective], bin_of(relevant)
+        bins = [(text, gains[places == number]) for number, text in enumerate(bin_names())]
+        found = tuple(Bin(text, len(part), 100 * float(part.mean())) for text, part in bins if len(part))
+        return cls(name, measures, found, len(relevant) / max(seconds, 1e-9))
+
+    @property
+    def keeps_the_head(self) -> bool:
+        """False where a measure of the head surely falls."""
+        return all(gain.high >= 0 for name, gain in self.measures.items() if name in HEAD)
+
+    def cells(self) -> list[str]:
+        """As text, for the table."""
+        gains = [f"{g.value:.2f} {g.gain:+.2f} ({g.low:+.2f} to {g.high:+.2f})" for g in self.measures.values()]
+        if self.name == "none":
+            gains = [f"{gain.value:.2f}" for gain in self.measures.values()]
+        return [self.name, *gains, f"{self.queries_per_second:.0f}"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table, the oracle (the best MAP that any order of the first n_r can reach) and what to use.
+
+    Args:
+        rows: No re-ranking first.
+        objective: The measure by which the best one was chosen.
+        oracle: In percent.
+        n_r: Of Feature Reasoning, as fitted.
+        recommendation: In words.
+        reranker: The recommended one, ready to use; None where nothing helps.
+    """
+
+    rows: tuple[Row, ...]
+    objective: str
+    oracle: float
+    n_r: int
+    recommendation: str
+    reranker: Reranker | None = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        header = ["method", *(f"{label_of(name)}, gain (95 %)" for name in self.rows[0].measures), "queries/s"]
+        table = [header, *(row.cells() for row in self.rows)]
+        widths = [max(len(line[column]) for line in table) for column in range(len(header))]
+        lines = [
+            "| " + " | ".join(f"{cell:{w}}" for cell, w in zip(line, widths, strict=True)) + " |" for line in table
+        ]
+        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+        best = next((row for row in self.rows if self.recommendation.startswith(row.name)), None)
+        if best is not None and best.name != "none":
+            bins = ", ".join(f"{part.relevant}: {part.gain:+.2f} ({part.queries} queries)" for part in best.bins)
+            lines.append(f"Gain in {label_of(self.objective)} by relevant items of the query: {bins}")
+        lines += [f"Oracle of the first {self.n_r - 1}: MAP {self.oracle:.2f}", f"Use: {self.recommendation}"]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers and words, for JSON."""
+        rows = [
+            asdict(row)
+            | {"measures": {name: gain._asdict() for name, gain in row.measures.items()}}
+            | {"bins": [part._asdict() for part in row.bins]}
+            for row in self.rows
+        ]
+        names = ("objective", "oracle", "n_r", "recommendation")
+        return {"rows": rows} | {name: getattr(self, name) for name in names}

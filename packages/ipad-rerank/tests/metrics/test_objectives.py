@@ -1,0 +1,45 @@
+"""Measures by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ipad_rerank import average_precision, ndcg_at_k, precision_at_k, rank, recall_at_k
+from ipad_rerank.metrics.objectives import label_of, measure_named, per_query
+
+
+def test_each_is_the_function_of_its_name():
+    rng = np.random.default_rng(0)
+    query, gallery, asked, found = (
+        rng.normal(size=(9, 4)),
+        rng.normal(size=(30, 4)),
+        *(rng.integers(3, size=n) for n in (9, 30)),
+    )
+    ranking = rank(query, gallery, k=20)
+    groups = rng.integers(2, size=9), rng.integers(2, size=30)
+    values = per_query(["map", "precision@3", "recall@7", "ndcg@50"], ranking, asked, found, *groups)
+    known = (asked, found)
+    expected = {
+        "map": average_precision(ranking, *known, *groups),
+        "precision@3": precision_at_k(ranking, *known, 3, *groups),
+        "recall@7": recall_at_k(ranking, *known, 7, *groups),
+        "ndcg@50": ndcg_at_k(ranking, *known, 50, *groups),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(values[name], value)
+
+
+def test_labels():
+    assert [label_of(name) for name in ("map", "precision@1", "ndcg@10", "hit_rate@5")] == [
+        "MAP",
+        "P@1",
+        "nDCG@10",
+        "hit@5",
+    ]
+
+
+@pytest.mark.parametrize("name", ["mapp", "precision", "precision@", "precision@0", "f1@3", None])
+def test_other_names(name):
+    with pytest.raises(ValueError, match="objective"):
+        measure_named(name)

@@ -1,0 +1,168 @@
+"""A guard acts where it is likely to help, and says when the gallery is larger than what it knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ipad_rerank import (
+    AlphaQueryExpansion,
+    AverageQueryExpansion,
+    Chain,
+    Guard,
+    LargerGalleryWarning,
+    evaluate,
+    load,
+    rank,
+)
+from ipad_rerank.metrics.objectives import chosen_blend
+from ipad_rerank.rerankers.guard import Gate
+from ipad_rerank.rerankers.guard.blend import blended
+from ipad_rerank.rerankers.guard.gate import BINS, bin_names, bin_of
+from ipad_rerank.rerankers.guard.neighborhood import FEATURES, neighborhood
+
+
+def long_tail(count: int, seed: int):
+    """Ten large classes and many of about three."""
+    rng = np.random.default_rng(seed)
+    large = rng.random(count) < 0.5
+    labels = np.where(large, rng.integers(10, size=count), 10 + rng.integers(count // 6, size=count))
+    centers = np.random.default_rng(99).normal(size=(10 + count // 6, 24))
+    return (centers[labels] + 0.9 * rng.normal(size=(count, 24))).astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def parts():
+    vectors, labels = long_tail(3000, 0)
+    rows = np.split(np.arange(3000), [500, 1000])
+    return [(vectors[part], labels[part]) for part in rows]
+
+
+@pytest.fixture(scope="module")
+def guard(parts):
+    (asked, asked_labels), _, (gallery, gallery_labels) = parts
+    return Guard.calibrate(AverageQueryExpansion(k=30), asked, gallery, asked_labels, gallery_labels)
+
+
+def test_tails_are_left_alone_and_most_of_the_gain_is_kept(parts, guard):
+    _, (query, labels), (gallery, gallery_labels) = parts
+    ranking = rank(query, gallery)
+    relevant = torch.from_numpy((labels[:, None] == gallery_labels).sum(1))
+    before, plain, guarded = (
+        torch.as_tensor(evaluate(found, labels, gallery_labels).average_precision)
+        for found in (ranking, guard.reranker.rerank(query, gallery, ranking), guard.rerank(query, gallery, ranking))
+    )
+    tail = bin_of(relevant) == 0
+    assert int(tail.sum()) > 100
+    assert float((plain - before)[tail].mean()) < -0.05, "query expansion harms the tail here"
+    assert float((guarded - before)[tail].mean()) > -0.01
+    assert float((guarded - before).mean()) > 0.9 * float((plain - before).mean())
+
+
+def test_rows_are_those_of_the_one_or_the_other(parts, guard):
+    _, (query, _), (gallery, _) = parts
+    ranking = rank(query, gallery, k=100)
+    moved = Guard(guard.reranker, blend=guard.blend).rerank(query, gallery, ranking)
+    found = guard.rerank(query, gallery, ranking)
+    opens = guard.gate.opens(neighborhood(query, gallery, ranking, moved)).numpy()
+    assert 0.2 < opens.mean() < 0.8
+    np.testing.assert_array_equal(found.indices, np.where(opens[:, None], moved.indices, ranking.indices))
+    candidates = gallery[ranking.indices]
+    columns = guard.rerank_candidates(query, candidates, gallery_size=len(gallery))
+    unmoved = (columns.indices == np.arange(100)).all(1)
+    assert unmoved[~opens].mean() > 0.9, "on candidates the answer differs, so the gate may too, for a few"
+
+
+def test_saved_and_loaded(guard, tmp_path):
+    guard.save_pretrained(tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.gate == guard.gate
+    assert (loaded.reranker, loaded.largest_gallery) == (guard.reranker, 2000)
+    never = Guard(AlphaQueryExpansion(), Gate((0.0,), (1.0,), (1.0, 1.0), 0.0, float("inf")))
+    never.save_pretrained(tmp_path)
+    assert Guard.from_pretrained(tmp_path).gate.threshold == float("inf")
+
+
+def test_larger_galleries_are_warned_of(search):
+    query, gallery, ranking = search
+    guard = Guard(AverageQueryExpansion(k=3), largest_gallery=100)
+    with pytest.warns(LargerGalleryWarning, match="the gallery has 150 rows; this re-ranker was tried on 100 at most"):
+        found = guard.rerank(query, gallery, ranking)
+    np.testing.assert_array_equal(found.indices, Chain(guard.reranker).rerank(query, gallery, ranking).indices)
+    with pytest.warns(LargerGalleryWarning):
+        guard.rerank_candidates(query, gallery[ranking.indices], gallery_size=150)
+    guard.rerank(query, gallery, ranking, on_unfamiliar="ignore")  # warnings are errors here
+    Guard(AverageQueryExpansion(k=3), largest_gallery=120).rerank(query, gallery, ranking)
+
+
+def test_features_against_plain_loops(search):
+    query, gallery, ranking = search
+    after = AverageQueryExpansion(k=20).rerank(query, gallery, ranking)
+    found = neighborhood(query, gallery, ranking, after)
+    unit = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    for row in range(len(query)):
+        asked = query[row] / np.linalg.norm(query[row])
+        cosine = [float(asked @ unit[i]) for i in ranking.indices[row][:50]]
+        expected = [cosine[place - 1] for place in (1, 3, 10, 30, 50)]
+        for count in (5, 10, 30):
+            near = unit[ranking.indices[row][:count]]
+            pairs = [float(near[i] @ near[j]) for i in range(count) for j in range(count) if i != j]
+            expected.append(np.mean(pairs))
+        expected.append(np.mean([value > (cosine[0] + cosine[-1]) / 2 for value in cosine]))
+        expected.append(len({*ranking.indices[row][:10]} & {*after.indices[row][:10]}) / 10)
+        expected.append(np.mean([float(asked @ unit[i]) for i in after.indices[row][:10]]))
+        np.testing.assert_allclose(found[row], expected, atol=1e-5)
+    assert found.shape[1] == len(FEATURES)
+    assert bool(torch.isfinite(neighborhood(query, gallery, ranking.top(1), after.top(1))).all())
+
+
+def test_a_gate_learns_where_the_gain_is():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(600, 3, generator=generator, dtype=torch.float64)
+    gains = torch.where(features[:, 1] > 0, 0.1, -0.1)
+    relevant = torch.where(features[:, 1] > 0, 100, 5)
+    gate = Gate.fit(features, gains, relevant)
+    assert float((gate.opens(features) == (features[:, 1] > 0)).double().mean()) > 0.95
+    assert not bool(Gate.fit(features, -gains.abs(), relevant).opens(features).any())
+    assert bool(Gate.fit(features, gains.abs(), relevant).opens(features).all())
+
+
+def test_bins():
+    assert bin_names() == ["1-9", "10-49", "50-199", "200+"]
+    assert len(BINS) == 4
+    assert bin_of(torch.tensor([0, 1, 9, 10, 49, 50, 199, 200, 9999])).tolist() == [-1, 0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_bad_input():
+    with pytest.raises(TypeError, match="a Guard takes a re-ranker"):
+        Guard(AverageQueryExpansion)
+    with pytest.raises(ValueError, match="largest_gallery must be at least 1"):
+        Guard(AverageQueryExpansion(), largest_gallery=0)
+
+
+def test_a_blend_is_a_mixture_of_standard_scores(search):
+    query, gallery, ranking = search
+    after = AverageQueryExpansion(k=20).rerank(query, gallery, ranking)
+    assert blended(query, gallery, after, 1.0) is after
+    found = blended(query, gallery, after, 0.25)
+    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (query, gallery)]
+    for row in range(len(query)):
+        cosine = unit[1][after.indices[row]] @ unit[0][row]
+        new, old = ((part - part.mean()) / part.std() for part in (after.scores[row], cosine))
+        mixed = 0.25 * new + 0.75 * old
+        np.testing.assert_allclose(found.scores[row], np.sort(mixed)[::-1], atol=1e-4)
+        np.testing.assert_array_equal(np.sort(found.indices[row]), np.sort(after.indices[row]))
+    none = blended(query, gallery, after, 0.0).indices
+    best = np.argsort(-np.take_along_axis(unit[0] @ unit[1].T, after.indices, axis=1), axis=1, kind="stable")
+    np.testing.assert_array_equal(none, np.take_along_axis(after.indices, best, axis=1))
+
+
+def test_the_blend_chosen_keeps_the_head():
+    gains = {
+        1.0: {"map": 0.05, "precision@1": -0.1, "precision@10": 0.0},
+        0.75: {"map": 0.04, "precision@1": -0.004, "precision@10": 0.0},
+        0.5: {"map": 0.04, "precision@1": 0.0, "precision@10": 0.0},
+    }
+    assert chosen_blend(gains, "map") == 0.75
+    assert chosen_blend({key: value for key, value in gains.items() if key == 1.0}, "map") == 1.0
