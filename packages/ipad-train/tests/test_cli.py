@@ -122,3 +122,15 @@ def test_seeds_that_are_no_numbers_are_refused():
         "--seeds must be whole numbers with commas between them, got '0;1'" in run("compare", "--seeds", "0;1").output
     )
     assert "seeds must be different whole numbers" in run("compare", "--seeds", "1,1").output
+
+
+def test_a_misspelled_command_names_the_nearest_and_h_is_help():
+    output = run("evalute", "runs/x").output
+    assert "no command 'evalute'; did you mean: evaluate" in output
+    assert "Commands:" in run("-h").output
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_embedded(finished, tmp_path):
+    result = run("embed", finished[0], "--out", tmp_path / "nowhere" / "x.safetensors")
+    assert "is no folder that can be written to" in result.output
+    assert "embedding" not in result.output

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ipad_train.config import RunConfig, StageConfig
-from ipad_train.config_files import ConfigError, list_presets, load_config, save_config
+from ipad_train.config_files import ConfigError, list_presets, load_config, save_config, with_absolute_paths
 
 
 @pytest.mark.parametrize("name", list_presets())
@@ -121,3 +121,29 @@ def test_lengths_that_contradict_each_other_are_refused(options, message):
 def test_patience_without_evaluations_to_count_is_refused():
     with pytest.raises(ConfigError, match=r"loop\.patience=3 counts evaluations: set loop\.eval_every"):
         load_config(None, ["loop.patience=3"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("losses.margin=5", r"losses\.margin must be within \[0, 2\], cosine units, got 5"),
+        ("losses.temperature=0", r"losses\.temperature must be positive"),
+        ("clusters.queue_length=-3", r"clusters\.queue_length must be positive or null, got -3"),
+        ("stage1.decay_every=0", r"stage1\.decay_every must be positive"),
+        ("stage1.gradient_clip=-1", r"stage1\.gradient_clip must be zero or more"),
+        ("loop.threads=0", r"loop\.threads must be positive or null"),
+        ("stage1.steps=[1", r"the value of 'stage1\.steps' is not valid YAML: '\[1'"),
+    ],
+)
+def test_mistakes_are_found_when_the_configuration_is_read(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [override])
+
+
+def test_paths_become_absolute_and_addresses_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = with_absolute_paths(load_config(None, ["data.dir=a/../photos/", "model.trunk_weights=w"]))
+    assert (config.data.dir, config.model.trunk_weights) == (str(tmp_path / "photos"), str(tmp_path / "w"))
+    assert with_absolute_paths(config) == config
+    remote = load_config(None, ["data.dir=hf://datasets/me/photos"])
+    assert with_absolute_paths(remote) == remote

@@ -51,3 +51,8 @@ def test_what_is_resolved_stays():
     first, _ = resolve_stages(RunConfig(stage1=StageConfig(epochs=3.0), stage2=StageConfig(steps=7)), Data(100))
     assert resolve_stages(first, Data(100)) == (first, [])
     assert dataclasses.replace(first.stage1, steps=0).is_trained is False
+
+
+def test_a_batch_that_processes_cannot_share_is_refused_at_the_start():
+    with pytest.raises(ValueError, match=r"stage1\.batch_size counts over all .* multiple of their number, 3; got 64"):
+        resolved(StageConfig(steps=3, batch_size=64), 100, world_size=3)

@@ -64,3 +64,15 @@ def test_the_plan_says_what_is_about_to_happen(small_config):
     assert "stage0: 2 steps of 16 images = 0.7 epochs" in text
     assert "stage1: 3 steps of 16 triplets = 0.0 epochs" in text
     assert "re-ranking is fitted on the validation split" in text
+
+
+def test_a_stage_too_short_for_the_cluster_loss_is_named(small_config):
+    config = small_config("clusters.refresh_every=50")
+    text = "\n".join(describe_plan(config, load_data(config.data), {}))
+    assert "stage2 is shorter than clusters.refresh_every=50: the cluster loss never starts" in text
+
+
+def test_a_second_stage_of_one_branch_is_refused_at_the_start(small_config):
+    options = "model.options={image_size: 32, embed_dim: 16}"
+    with pytest.raises(ValueError, match=r"stage2 trains a second branch, which .*'csn_tiny' does not have"):
+        find_starting_weights(small_config("model.name=csn_tiny", options), 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from ipad_core import AttributeEmbedder
+from ipad_data.prepare import prepare
 from ipad_data.render import SCHEMA
 from ipad_rerank import FeatureReasoning
 from ipad_train import finishing, training
@@ -19,6 +21,7 @@ from ipad_train.chance import stuck_attributes
 from ipad_train.checkpoint import CheckpointError, find_checkpoint, read_state
 from ipad_train.commands import evaluate_run
 from ipad_train.config_files import load_config
+from ipad_train.data import load_data
 from ipad_train.loop import DivergedError
 from ipad_train.objectives import AttributeDiverging, MetricLearning
 from ipad_train.tracking import read_metrics
@@ -184,7 +187,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_loadable_checkpoin
 
     monkeypatch.setattr(MetricLearning, "forward", forward)
     config = small_config("loop.save_every=1", "stage2.steps=0")
-    with pytest.raises(DivergedError, match="stage1 became NaN or infinite at step 2"):
+    with pytest.raises(DivergedError, match="stage1, or its gradient, became NaN or infinite at step 2"):
         Training(config, None, quiet).run()
     path = find_checkpoint(_path(config.output_dir))
     model = AttributeEmbedder.from_pretrained(path / "model")
@@ -269,16 +272,21 @@ def test_unreadable_photos_are_counted_under_skip_and_named_under_raise(small_co
     config = small_config(*shared, "stage2.steps=0", "data.on_error=skip")
     training_run = Training(config, None, quiet)
     broken = _path(training_run.data.splits["train"].with_format(None)[0]["image"]["path"])
+    training_run_image = broken.read_bytes()
     broken.write_bytes(b"<html>not found</html>")
     training_run.run()
     rows = read_metrics(_path(config.output_dir))
     assert sum(row.get("skipped_images", 0) for row in rows) >= 1
     with pytest.raises(ValueError, match=broken.name):
         Training(small_config(*shared, "stage2.steps=0", output="other"), None, quiet).run()
-    held_out = _path(training_run.data.splits["validation"].with_format(None)[0]["image"]["path"])
+    gallery = next(row for row in training_run.data.splits["validation"].with_format(None) if row["roles"] == [2])
+    held_out = _path(gallery["image"]["path"])
     held_out.write_bytes(b"")
-    with pytest.raises(ValueError, match=f"{held_out.name}: not an image file"):  # evaluation never skips
+    with pytest.warns(UserWarning, match="embedding validation: 1 images cannot be read and are left out"):
         Training(small_config(*shared, "stage2.steps=0", "data.on_error=skip", output="fourth"), None, quiet).run()
+    broken.write_bytes(training_run_image)
+    with pytest.raises(ValueError, match=f"{held_out.name}: not an image file"):
+        Training(small_config(*shared, "stage2.steps=0", output="fifth"), None, quiet).run()
     for photo in photos.glob("*.jpg"):
         photo.write_bytes(b"<html>not found</html>")
     with pytest.raises(
@@ -385,6 +393,80 @@ def test_a_run_killed_after_the_cluster_loss_started_resumes_with_it(small_confi
     assert read_metrics(_path(config.output_dir)) == expected
     one, other = (load_file(f"{run.output_dir}/stages/stage2/model.safetensors") for run in (straight, config))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved_though_the_loss_is(small_config, monkeypatch):
+    original = MetricLearning.forward
+    calls = []
+
+    def forward(self, batch):
+        calls.append(1)
+        losses = original(self, batch)
+        if len(calls) == 3:
+            parameter = next(self.parameters())
+            losses["loss"] = losses["loss"] + (0 * parameter).sqrt().sum() * 0  # 0, with a gradient of 0 * infinity
+        return losses
+
+    monkeypatch.setattr(MetricLearning, "forward", forward)
+    config = small_config("stage0.steps=0", "stage2.steps=0", "stage1.steps=5", "loop.save_every=1")
+    with pytest.raises(DivergedError, match="stage1, or its gradient, became NaN or infinite at step 2"):
+        Training(config, None, quiet).run()
+    path = find_checkpoint(_path(config.output_dir))
+    assert path.name == "step-00000002"
+    tensors = load_file(path / "model" / "model.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point())
+    monkeypatch.setattr(MetricLearning, "forward", original)
+    Training(config, "auto", quiet).run()  # and it resumes
+    assert all(row["gradient_norm"] > 0 for row in read_metrics(_path(config.output_dir)) if "loss" in row)
+
+
+def test_a_second_start_in_a_folder_is_refused_while_the_first_one_lives(small_config):
+    config = small_config()
+    first = Training(config, None, quiet)
+    with pytest.raises(FileExistsError, match=r"another process \(id \d+\) trains in .*run"):
+        Training(small_config("seed=5"), "auto", quiet)
+    assert load_config(_path(config.output_dir) / "config.yaml").seed == 0
+    first.run()
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        Training(config, None, quiet)
+    Training(config, "auto", quiet).run()  # nobody holds it any more
+
+
+def test_a_mistake_before_the_first_step_leaves_a_folder_that_a_run_may_start_in(small_config):
+    with pytest.raises(ValueError, match=r"model\.options does not fit model\.name 'ipad_tiny'.*embed_dimm"):
+        Training(small_config("model.options={embed_dimm: 3}"), None, quiet)
+    run = Training(small_config("stage1.steps=0", "stage2.steps=0"), None, quiet)
+    run.tracker.close()  # a run that died before it wrote anything
+    run.lock.release()
+    Training(small_config("stage1.steps=0", "stage2.steps=0"), None, quiet).run()
+
+
+def test_a_folder_of_data_spelled_otherwise_is_the_same_data(small_config, tmp_path, monkeypatch):
+    prepare(load_data(small_config().data).splits, tmp_path / "prepared", size=48)
+    monkeypatch.chdir(tmp_path)
+    settings = ("data.options={}", "stage1.steps=0", "stage2.steps=0")
+    Training(small_config(*settings, "data.dir=prepared"), None, quiet).run()
+    written = load_config(tmp_path / "run" / "config.yaml")
+    assert written.data.dir == str(tmp_path / "prepared")
+    monkeypatch.chdir("/")
+    Training(small_config(*settings, f"data.dir={tmp_path}/x/../prepared/"), "auto", quiet).run()
+    evaluate_run(tmp_path / "run", "test", [], quiet)
+
+
+def test_a_signal_ends_a_run_that_is_being_finished(small_config, monkeypatch):
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(training, "finish_run", interrupted)
+    config = small_config("stage1.steps=0", "stage2.steps=0")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Training(config, None, quiet).run()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    monkeypatch.undo()
+    assert Training(config, "auto", quiet).run()["delivered"] == "stage 0 alone"
 
 
 def test_the_delivered_model_knows_its_words(finished):

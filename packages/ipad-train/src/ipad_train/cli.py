@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -15,7 +16,11 @@ class _TrainByDefault(click.Group):
     """Without a command's name, or with options first, the command is ``train``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] not in ("--help", "--version")):
+        first = args[0] if args else ""
+        if first not in self.commands and first not in ("-h", "--help", "--version"):
+            if first and "=" not in first and not first.startswith("-"):
+                near = get_close_matches(first, self.commands) or sorted(self.commands)
+                ctx.fail(f"no command {first!r}; did you mean: {', '.join(near)}? An option reads KEY=VALUE.")
             args = ["train", *args]
         return super().parse_args(ctx, args)
 
@@ -133,5 +138,5 @@ def _user_errors(*types: type[Exception]) -> Iterator[None]:
     """Turn errors that the user can mend into one line and exit code 1, without a traceback."""
     try:
         yield
-    except (*types, FileNotFoundError, FileExistsError, ValueError) as error:
+    except (*types, OSError, ValueError) as error:  # OSError: a missing file, a full disk
         raise click.ClickException(str(error)) from error

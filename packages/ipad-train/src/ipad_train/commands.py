@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,12 @@ def embed_run(
         stage: The stage whose best model is taken; None for the run's, the best of all.
 
     Raises:
-        FileNotFoundError: the folder is no run, or holds no model yet.
+        FileNotFoundError: the folder is no run, or holds no model yet; ``out`` lies in no folder.
         ValueError: unknown split, a stage that the run does not have, or a branch that the model does not have.
     """
     config = load_run_config(run_dir, overrides)
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise FileNotFoundError(f"--out {out}: {out.parent} is no folder that can be written to")
     accelerator = make_accelerator(config)
     with accelerator.main_process_first():
         data = load_data(config.data)

@@ -88,6 +88,13 @@ class StageConfig:
         _require(self.schedule in ("one_cycle", "step"), "schedule", self.schedule, "'one_cycle' or 'step'")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "within [0, 1)")
+        rate = self.spatial_learning_rate
+        _require(rate is None or rate >= 0, "spatial_learning_rate", rate, "zero or more, or null")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "zero or more")
+        _require(0 < self.decay <= 1, "decay", self.decay, "within (0, 1]")
+        _require(self.decay_every > 0, "decay_every", self.decay_every, "positive")
+        _require(self.gradient_clip >= 0, "gradient_clip", self.gradient_clip, "zero or more")
+        _require(self.triplets_per_epoch > 0, "triplets_per_epoch", self.triplets_per_epoch, "positive")
         _require(0 <= self.balance <= 1, "balance", self.balance, "within [0, 1]")
         if self.entries_per_image is not None:
             _require(self.entries_per_image > 0, "entries_per_image", self.entries_per_image, "positive")
@@ -128,6 +135,11 @@ class LossConfig:
     semantic_center_weight: float = 1.0  # [xi_2]
 
     def __post_init__(self) -> None:
+        _require(0 <= self.margin <= 2, "losses.margin", self.margin, "within [0, 2], cosine units")
+        _require(self.temperature > 0, "losses.temperature", self.temperature, "positive")
+        for name in ("background", "semantic", "contrast", "spatial_center", "semantic_center"):
+            weight = getattr(self, f"{name}_weight")
+            _require(weight >= 0, f"losses.{name}_weight", weight, "zero or more")
         _require(
             self.average in ("triplets", "attributes"), "losses.average", self.average, "'triplets' or 'attributes'"
         )
@@ -147,6 +159,9 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.momentum < 1, "clusters.momentum", self.momentum, "within [0, 1)")
+        length = self.queue_length
+        _require(length is None or length > 0, "clusters.queue_length", length, "positive or null")
+        _require(0 <= self.filled_share <= 1, "clusters.filled_share", self.filled_share, "within [0, 1]")
         _require(self.refresh_every > 0, "clusters.refresh_every", self.refresh_every, "positive")
         _require(0 <= self.start <= self.start_by <= 1, "clusters.start", self.start, "within [0, clusters.start_by]")
 
@@ -169,6 +184,8 @@ class RerankConfig:
         )
         _require(self.sequence_length >= 2, "rerank.sequence_length", self.sequence_length, "at least 2")
         _require(self.rounds >= 1, "rerank.rounds", self.rounds, "at least 1")
+        _require(self.steps >= 0, "rerank.steps", self.steps, "zero or more")
+        _require(self.max_embeddings > 1, "rerank.max_embeddings", self.max_embeddings, "at least 2")
 
 
 @dataclass(frozen=True)
@@ -189,6 +206,8 @@ class LoopConfig:
     )
 
     def __post_init__(self) -> None:
+        queries = self.eval_max_queries
+        _require(queries is None or queries > 0, "loop.eval_max_queries", queries, "positive or null")
         _require(self.log_every > 0, "loop.log_every", self.log_every, "positive")
         _require(self.eval_every >= 0, "loop.eval_every", self.eval_every, "zero or more")
         _require(self.patience >= 0, "loop.patience", self.patience, "zero or more")

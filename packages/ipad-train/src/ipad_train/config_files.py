@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -44,7 +45,11 @@ def load_config(source: str | Path | None = None, overrides: Iterable[str] = ())
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise ConfigError(f"an override must read key=value, got {override!r}")
-        _assign(tree, key.strip().split("."), yaml.safe_load(text))
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"the value of {key!r} is not valid YAML: {text!r}") from None
+        _assign(tree, key.strip().split("."), value)
     return build(RunConfig, tree)
 
 
@@ -58,6 +63,17 @@ def load_run_config(run_dir: Path, overrides: Iterable[str] = ()) -> RunConfig:
     if not path.is_file():
         raise FileNotFoundError(f"{run_dir} is no run: it has no config.yaml")
     return load_config(path.resolve(), overrides)
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The configuration with paths that mean the same from every folder, in one spelling; addresses stay as they are."""
+
+    def absolute(path: str | None) -> str | None:
+        return path if path is None or "://" in path else os.path.abspath(os.path.expanduser(path))
+
+    data = dataclasses.replace(config.data, dir=absolute(config.data.dir), maps_dir=absolute(config.data.maps_dir))
+    model = dataclasses.replace(config.model, trunk_weights=absolute(config.model.trunk_weights))
+    return dataclasses.replace(config, data=data, model=model)
 
 
 def save_config(config: RunConfig, path: Path) -> None:

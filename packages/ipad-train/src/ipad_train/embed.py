@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +13,7 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from ipad_core import AttributeEmbedder, FeatureMaps
-from ipad_data import EvaluationPlans
+from ipad_data import EntryTable, EvaluationPlans
 from ipad_data.roles import ROLES
 from ipad_train.config import DataConfig
 from ipad_train.data import evaluation_batches
@@ -57,7 +58,6 @@ def embed_split(
     *,
     batch_size: int = 64,
     roles: tuple[str, ...] = ("query", "gallery"),
-    on_error: str = "raise",
     description: str = "embedding",
     maps: KeptMaps | None = None,
     crops: KeptCrops | None = None,
@@ -67,23 +67,27 @@ def embed_split(
 
     Processes take batches in turn; the parts are put back into the order of the split, so that the result does not depend
     on their number. ``options`` go to the model, such as ``branches="spatial"``. Kept ``maps`` of the split spare its trunk,
-    kept ``crops`` its second branch's.
+    kept ``crops`` its second branch's. Images that cannot be read are left out under ``data.on_error=skip``, with a warning
+    that counts them: a smaller gallery flatters.
 
     Raises:
+        ValueError: an image that cannot be read, under ``data.on_error=raise``.
         RuntimeError: there are fewer images than processes.
     """
     rank, world_size = accelerator.process_index, accelerator.num_processes
     batch_size = min(batch_size, max(1, dataset.num_rows // world_size))  # no process stays without a batch
     plans = EvaluationPlans(dataset, batch_size, roles=roles, rank=rank, world_size=world_size)
     cuts = getattr(model, "semantic", None) is not None and options.get("branches") != "spatial" and crops is None
-    loader = evaluation_batches(dataset, config, plans, on_error, with_images=cuts or maps is None)
+    loader = evaluation_batches(dataset, config, plans, config.on_error, with_images=cuts or maps is None)
     was_training = model.training
     model.eval()
     parts: list[dict[str, torch.Tensor]] = []
+    skipped = 0
     for number, batch in enumerate(
         tqdm(loader, desc=description, total=len(plans), leave=False, disable=not accelerator.is_main_process)
     ):
         batch = {key: value.to(accelerator.device) for key, value in batch.items()}
+        skipped += int(batch.get("skipped", 0))
         images = batch.get("images")
         if maps is not None:
             stages = [stage.to(accelerator.device) for stage in maps.read(batch["rows"])]
@@ -102,7 +106,9 @@ def embed_split(
     model.train(was_training)
     if not parts:
         raise RuntimeError(f"{dataset.num_rows} images are too few to embed with {world_size} processes")
-    return _join(parts, EvaluationPlans(dataset, batch_size, roles=roles), accelerator)
+    if skipped:
+        warnings.warn(f"{description}: {skipped} images cannot be read and are left out", stacklevel=2)
+    return _join(parts, EvaluationPlans(dataset, batch_size, roles=roles), dataset, accelerator)
 
 
 def attention_peak(attention: torch.Tensor) -> torch.Tensor:
@@ -112,7 +118,9 @@ def attention_peak(attention: torch.Tensor) -> torch.Tensor:
     return torch.stack([(cell % width + 0.5) / width, (cell // width + 0.5) / height], dim=1)
 
 
-def _join(parts: list[dict[str, torch.Tensor]], plans: EvaluationPlans, accelerator: Accelerator) -> EntryEmbeddings:
+def _join(
+    parts: list[dict[str, torch.Tensor]], plans: EvaluationPlans, dataset: datasets.Dataset, accelerator: Accelerator
+) -> EntryEmbeddings:
     names = sorted(parts[0])
     joined = {name: torch.cat([part[name] for part in parts]) for name in names}
     if accelerator.num_processes > 1:
@@ -120,8 +128,15 @@ def _join(parts: list[dict[str, torch.Tensor]], plans: EvaluationPlans, accelera
         joined = {name: value.cpu() for name, value in zip(names, gather_entries(*on_device), strict=True)}
     order = joined.pop("batch").argsort(stable=True)
     arrays = {name: value[order].numpy() for name, value in joined.items()}
-    if len(arrays["image_ids"]) == len(plans.roles):
-        arrays["roles"] = plans.roles
-    else:  # unreadable images were skipped, which only embeddings of one role allow
-        arrays["roles"] = np.full(len(arrays["image_ids"]), plans.roles[0])
+    complete = len(arrays["image_ids"]) == len(plans.roles)
+    arrays["roles"] = plans.roles if complete else _roles_of(arrays, EntryTable.from_dataset(dataset))
     return EntryEmbeddings(**{field.name: arrays.get(field.name) for field in fields(EntryEmbeddings)})
+
+
+def _roles_of(arrays: dict[str, np.ndarray], entries: EntryTable) -> np.ndarray:
+    """Roles of the entries that are left where images were skipped."""
+    names = ("image_ids", "attribute_ids", "value_ids")
+    known = zip(*(getattr(entries, name).tolist() for name in names), strict=True)
+    roles = dict(zip(known, entries.roles.tolist(), strict=True))
+    left = zip(*(arrays[name].tolist() for name in names), strict=True)
+    return np.array([roles[entry] for entry in left], dtype=np.int64)

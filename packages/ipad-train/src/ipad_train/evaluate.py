@@ -38,8 +38,8 @@ def evaluate_split(
 
     For each attribute, queries are ranked against that attribute's gallery by cosine similarity; relevant is the same
     value; AP is over the full ranking, and 0 for a query without a relevant item. ``overall`` is the mean over all
-    queries, ``macro`` the mean of the attributes. Unreadable images are an error here whatever ``data.on_error`` says:
-    a gallery that quietly shrinks flatters.
+    queries, ``macro`` the mean of the attributes. Under ``data.on_error=skip`` unreadable images are left out, with a
+    warning.
 
     Args:
         max_queries: See :func:`some_queries`.
@@ -52,7 +52,7 @@ def evaluate_split(
         the attribute's true box, where the dataset has boxes, and that of random points.
 
     Raises:
-        ValueError: unknown split.
+        ValueError: unknown split, or none of its queries can be read.
     """
     if split not in data.splits:
         raise ValueError(f"split must be one of {', '.join(data.splits)}, got {split!r}")
@@ -61,6 +61,8 @@ def evaluate_split(
         maps = kept_split(model, data, split, config, accelerator)
         embedded = embed_split(model, dataset, config.data, accelerator, description=f"embedding {split}", maps=maps)
     query, gallery = some_queries(embedded, max_queries), embedded.with_role("gallery")
+    if not len(query.value_ids):
+        raise ValueError(f"no query of the split {split!r} can be read, so there is nothing to evaluate")
     rows = [_random_row(dataset, data.schema)]
     names = ["fused"] if embedded.semantic is None else ["spatial", "semantic", "fused"]
     for name in names:

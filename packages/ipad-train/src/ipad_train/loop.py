@@ -18,7 +18,7 @@ from ipad_train.tracking import Tracker
 
 
 class DivergedError(RuntimeError):
-    """A loss became NaN or infinite."""
+    """A loss or a gradient became NaN or infinite."""
 
 
 @dataclass
@@ -59,15 +59,17 @@ def run_stage(
     ``evaluate`` answers whether the stage should end; ``save`` is called there, and every so many steps; ``step_done`` is
     called with the stage and its number of steps after each of them.
 
-    Losses are checked without waiting for the device at every step: a flag travels with them and is read when they are
-    logged and before anything is saved, so that no damaged weights are ever written.
+    Losses and gradients are checked without waiting for the device at every step: a flag travels with them and is read when
+    they are logged and before anything is saved, so that no damaged weights are ever written.
 
     Raises:
-        DivergedError: a loss is NaN or infinite; the message names the step and the last checkpoint stays as it is.
+        DivergedError: a loss or a gradient is NaN or infinite; the message names the step and the last checkpoint stays as
+            it is.
     """
     objective = accelerator.unwrap_model(run.objective)
     generator = torch.Generator()  # on the CPU: drawing from one on the device would wait for the device
-    watch = LossWatch(accelerator.device)
+    # The scaler of fp16 tries scales that overflow, and leaves such steps out by itself.
+    watch = LossWatch(accelerator.device, check_gradients=accelerator.mixed_precision != "fp16")
     bar = tqdm(
         total=run.stage.steps, initial=run.step, desc=run.name, unit="step", dynamic_ncols=True,
         disable=not accelerator.is_local_main_process, mininterval=1.0,
@@ -82,8 +84,9 @@ def run_stage(
             set_learning_rate(run.optimizer, run.stage, run.step)
             losses = run.objective(batch)
             accelerator.backward(losses["loss"])
-            if run.stage.gradient_clip:
-                accelerator.clip_grad_norm_(run.objective.parameters(), run.stage.gradient_clip)
+            norm = accelerator.clip_grad_norm_(run.objective.parameters(), run.stage.gradient_clip or math.inf)
+            if norm is not None:  # DeepSpeed keeps its own
+                losses = {**losses, GRADIENT_NORM: norm}
             run.optimizer.step()
             run.optimizer.zero_grad()
             if "skipped" in batch:
@@ -97,7 +100,8 @@ def run_stage(
             bar.update()
             step_done(run.name, run.step)
             due = run.step % config.log_every == 0 or run.step == run.stage.steps
-            stopping = (due or accelerator.num_processes == 1) and stop_requested()
+            asking = due or accelerator.num_processes == 1 or run.step % STOP_EVERY == 0
+            stopping = asking and stop_requested()
             saving = run.step % config.save_every == 0 or run.step == run.stage.steps or stopping
             evaluating = run.step == run.stage.steps or (config.eval_every and run.step % config.eval_every == 0)
             if due or saving or evaluating:
@@ -117,6 +121,8 @@ def run_stage(
     return True
 
 
+STOP_EVERY = 10  # steps between two looks of several processes at whether one was asked to stop
+GRADIENT_NORM = "gradient_norm"  # of all processes' mean gradient, before clipping
 ACTIVE = "active/"  # + id of an attribute: share of its triplets with a loss; NaN where a batch has none of it
 
 
@@ -131,13 +137,13 @@ def name_attributes(means: dict[str, float], attributes: Sequence[str]) -> dict[
 
 
 class LossWatch:
-    """Running means of named losses on the device, and the first step at which the loss was not finite.
+    """Running means of named losses on the device, and the first step at which loss or gradient was not finite.
 
     A share of active triplets counts only in the steps and processes that have one.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, check_gradients: bool = True) -> None:
+        self.device, self.check_gradients = device, check_gradients
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self._reset()
 
@@ -154,14 +160,16 @@ class LossWatch:
                 there, value = (~value.isnan()).float(), value.nan_to_num(nan=0.0)
             self.sums[name] = self.sums.get(name, 0) + value
             self.counts[name] = self.counts.get(name, 0) + there
-        bad = ~torch.isfinite(torch.as_tensor(losses["loss"], device=self.device).detach())
+        checked = ["loss", GRADIENT_NORM] if self.check_gradients and GRADIENT_NORM in losses else ["loss"]
+        finite = [torch.isfinite(torch.as_tensor(losses[name], device=self.device).detach()) for name in checked]
+        bad = ~torch.stack(finite).all()
         self.first_bad = torch.where(bad & (self.first_bad < 0), step, self.first_bad)
 
     def read(self, stage: str, accelerator: Accelerator) -> dict[str, float]:
         """Means since the last call, over processes.
 
         Raises:
-            DivergedError: on every process, if the loss of any was not finite.
+            DivergedError: on every process, if the loss or gradient of any was not finite.
         """
         names = sorted(self.sums)
         if not names:
@@ -173,8 +181,9 @@ class LossWatch:
         bad = sums[:, -1][sums[:, -1] >= 0]
         if len(bad):
             raise DivergedError(
-                f"the loss of {stage} became NaN or infinite at step {int(bad.min())}; training stopped, the last "
-                "checkpoint holds the weights from before. Lower learning_rate, or use loop.mixed_precision=bf16 or no."
+                f"the loss of {stage}, or its gradient, became NaN or infinite at step {int(bad.min())}; training stopped, "
+                "the last checkpoint holds the weights from before. Lower learning_rate, or use loop.mixed_precision=bf16 "
+                "or no."
             )
         means = (sums.sum(dim=0) / counts.sum(dim=0)).tolist()
         return {name: mean for name, mean in zip(names, means, strict=False) if not math.isnan(mean)}

@@ -33,7 +33,7 @@ def fit_reasoner(
     embedded = validation
     if split == "train" or embedded is None:
         embedded = embed_split(
-            model, data.splits[split], config.data, accelerator, roles=roles, on_error=config.data.on_error,
+            model, data.splits[split], config.data, accelerator, roles=roles,
             description=f"embedding {split} for re-ranking", **kept_inputs(model, data, split, config, accelerator),
         )  # fmt: skip
     count = len(embedded.value_ids)

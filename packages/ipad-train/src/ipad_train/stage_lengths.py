@@ -19,7 +19,7 @@ def resolve_stages(config: RunConfig, data: RunData, world_size: int = 1) -> tup
     are labelled is reduced to what there is, to a multiple of ``world_size``. Already resolved stages stay as they are.
 
     Raises:
-        ValueError: fewer labelled training images than processes.
+        ValueError: fewer labelled training images than processes, or a batch that they cannot share equally.
     """
     images = len(np.unique(data.train_entries.rows))
     if images < world_size:
@@ -32,6 +32,11 @@ def resolve_stages(config: RunConfig, data: RunData, world_size: int = 1) -> tup
             said.append(
                 f"{name}: batch_size reduced from {stage.batch_size} to {reduced.batch_size}: "
                 f"there are {images} labelled training images"
+            )
+        if reduced.batch_size % world_size:
+            raise ValueError(
+                f"{name}.batch_size counts over all processes and must be a multiple of their number, {world_size}; got "
+                f"{reduced.batch_size}"
             )
         changes[name] = _in_steps(reduced, images)
     return dataclasses.replace(config, **changes), said

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ipad_core import AttributeEmbedder, WeightsNotFoundError, create_model, describe_weights
+from ipad_core import IPAD, AttributeEmbedder, WeightsNotFoundError, create_model, describe_weights
 from ipad_data import EntryTable
 from ipad_train.config import RunConfig, StageConfig
 from ipad_train.data import RunData
@@ -26,6 +26,7 @@ def find_starting_weights(config: RunConfig, num_attributes: int) -> tuple[RunCo
 
     Raises:
         WeightsNotFoundError: no weights, and stage 0 cannot stand in: it has no length, or they are IP-SE's.
+        ValueError: options that the network does not take; a stage 2 for a network with one branch.
     """
     try:
         model = _build(config, num_attributes)
@@ -63,13 +64,26 @@ def describe_plan(config: RunConfig, data: RunData, weights: Mapping[str, str]) 
             f"{name}: {stage.steps} steps of {stage.batch_size} {kind} = {epochs_of(stage, images):.1f} epochs, "
             f"learning rate {stage.learning_rate:g}"
         )
+    stage2 = config.stage2
+    if stage2.is_trained and config.clusters.enabled and stage2.steps < config.clusters.refresh_every:
+        lines.append(
+            f"stage2 is shorter than clusters.refresh_every={config.clusters.refresh_every}: the cluster loss never starts"
+        )
     if config.rerank.enabled:
         lines.append(f"then re-ranking is fitted on the {config.rerank.fit_split} split, and kept if validation rises")
     return lines
 
 
 def _build(config: RunConfig, num_attributes: int) -> AttributeEmbedder:
-    return create_model(config.model.name, num_attributes=num_attributes, **config.model.options)
+    try:
+        model = create_model(config.model.name, num_attributes=num_attributes, **config.model.options)
+    except TypeError as error:
+        raise ValueError(f"model.options does not fit model.name {config.model.name!r}: {error}") from None
+    if config.stage2.is_trained and (not isinstance(model, IPAD) or model.semantic is None):
+        raise ValueError(
+            f"stage2 trains a second branch, which model.name {config.model.name!r} does not have; set stage2.steps=0"
+        )
+    return model
 
 
 def _described(model: AttributeEmbedder) -> dict[str, str]:

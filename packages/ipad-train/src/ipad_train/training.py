@@ -22,7 +22,7 @@ from ipad_train.checkpoint import (
 )
 from ipad_train.clock import RunClock
 from ipad_train.config import RunConfig, StageConfig
-from ipad_train.config_files import save_config
+from ipad_train.config_files import save_config, with_absolute_paths
 from ipad_train.data import RunData, load_data, stage_batches
 from ipad_train.distributed import average_buffers
 from ipad_train.evaluate import evaluate_split
@@ -34,10 +34,11 @@ from ipad_train.loop import StageRun, run_stage
 from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from ipad_train.randomness import random_state, restore_random_state, set_seed
+from ipad_train.run_lock import RunLock
 from ipad_train.stage_lengths import resolve_stages
 from ipad_train.start import describe_plan, find_starting_weights
 from ipad_train.step_inputs import AugmentedImages, MapsOfImages, StepInputs
-from ipad_train.tracking import Tracker
+from ipad_train.tracking import Tracker, read_metrics
 
 
 class Training:
@@ -50,7 +51,7 @@ class Training:
         announce: Receives a line for the user, on the main process.
 
     Raises:
-        FileExistsError: the output folder holds a run and ``resume`` is None.
+        FileExistsError: the output folder holds a run and ``resume`` is None; another process trains in it.
         CheckpointError: the named checkpoint is damaged or of another configuration.
     """
 
@@ -61,6 +62,19 @@ class Training:
         self.accelerator = make_accelerator(config)
         self.is_main = self.accelerator.is_main_process
         self.announce = announce if self.is_main else lambda line: None
+        self._stop = False
+        self.lock = None
+        if self.is_main:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            self.lock = RunLock(self.dir)
+        try:
+            self._prepare(with_absolute_paths(config), resume)
+        except BaseException:
+            self._release()
+            raise
+
+    def _prepare(self, config: RunConfig, resume: str | None) -> None:
+        """Everything that may be wrong with a run, before its first step."""
         self.checkpoint = self._checkpoint_to_resume(resume)
         self.state = read_state(self.checkpoint) if self.checkpoint else {"stage": None, "stage_step": 0, "step": 0}
         with self.accelerator.main_process_first():
@@ -71,25 +85,36 @@ class Training:
         self._check_state()
         self.accelerator.wait_for_everyone()
         if self.is_main:
-            self.dir.mkdir(parents=True, exist_ok=True)
             save_config(self.config, self.dir / "config.yaml")
         self.best = BestModels(self.dir, self.state.get("scores") or {}, self.is_main)
         self.clock = RunClock(self.config, self.data.splits["validation"].num_rows, self.announce)
         self.tracker = Tracker(self.dir, self.state["step"]) if self.is_main else None
-        self._stop = False
 
     def run(self) -> dict:
-        """Train to the end; returns validation results of the best model (MAP in percent by embedding)."""
-        previous = {number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            return self._run_stages()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            if self.tracker is not None:
-                self.tracker.close()
+        """Train to the end; returns validation results of the best model (MAP in percent by embedding).
 
-    def _run_stages(self) -> dict:
+        SIGTERM and SIGINT finish the step and save; once all stages are trained and saved they end the process at once.
+        """
+        try:
+            previous = {
+                number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)
+            }
+            try:
+                self._run_stages()
+            finally:
+                for number, handler in previous.items():
+                    signal.signal(number, handler)
+                if self.tracker is not None:
+                    self.tracker.close()
+            return finish_run(self.dir, self.config, self.data, self.best, self.accelerator, self.announce, self.notes)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self.lock is not None:
+            self.lock.release()
+
+    def _run_stages(self) -> None:
         self.announce(describe_machine(self.accelerator, self.config))
         if (before := self.state.get("threads", torch.get_num_threads())) != torch.get_num_threads():
             self.announce(f"the run had {before} threads until here: it goes on, but not bit for bit as it would have")
@@ -113,7 +138,6 @@ class Training:
             self.accelerator.wait_for_everyone()
             self.accelerator.free_memory()
             offset += stage.steps
-        return finish_run(self.dir, self.config, self.data, self.best, self.accelerator, self.announce, self.notes)
 
     # -- one stage ------------------------------------------------------------------------------------------------
 
@@ -252,7 +276,7 @@ class Training:
 
     def _checkpoint_to_resume(self, resume: str | None) -> Path | None:
         if resume is None:
-            if (self.dir / "metrics.jsonl").exists() and self.is_main:
+            if self.is_main and (read_metrics(self.dir) or find_checkpoint(self.dir)):
                 raise FileExistsError(f"{self.dir} already holds a run; use --resume auto, or another output_dir")
             return None
         if resume != "auto":
@@ -269,7 +293,8 @@ class Training:
         ours = json.loads(json.dumps(self.config.to_dict()))
         for free in ("output_dir", "loop", "rerank"):
             saved.pop(free), ours.pop(free)
-        saved["data"].pop("num_workers"), ours["data"].pop("num_workers")
+        for free in ("num_workers", "keep_maps", "maps_dir"):
+            saved["data"].pop(free, None), ours["data"].pop(free)
         different = [key for key in ours if ours[key] != saved[key]]
         if different:
             raise CheckpointError(

@@ -17,7 +17,7 @@ from ipad_train.report.extras import require
 _TEXT = "#010203"  # stands for the page's text colour while matplotlib draws
 _COLORS = ("#1f83cf", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#888888", "#b8860b")
 _DASHES = ("-", "--", ":")
-_NOT_A_LOSS = ("step", "stage", "event", "learning_rate", "accuracy", "skipped_images")
+_NOT_A_LOSS = ("step", "stage", "event", "learning_rate", "accuracy", "skipped_images", "gradient_norm")
 _MAP, _STUCK = "validation/MAP", "validation/stuck"
 _BY_ATTRIBUTE = ("validation/", "random/", "active/")
 
