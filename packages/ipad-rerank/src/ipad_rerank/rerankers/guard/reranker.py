@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,12 +88,15 @@ class Guard(Saved):
             reranker: What to guard.
             query: ``(Q, D)``.
             gallery: ``(G, D)``.
-            query_labels: ``(Q,)``.
+            query_labels: ``(Q,)``, of any kind.
             gallery_labels: ``(G,)``.
             query_groups: ``(Q,)``, with ``gallery_groups``.
             gallery_groups: ``(G,)``.
             objective: What a gain is, as in ``FeatureReasoning.fit``.
         """
+        query_labels, gallery_labels = (
+            np.asarray(v) if isinstance(v, list) else v for v in (query_labels, gallery_labels)
+        )
         names = tuple(dict.fromkeys((objective, *HEAD)))
         trials: dict[float, list[tuple[Tensor, dict[str, Tensor]]]] = {blend: [] for blend in BLENDS}
         before, relevant, largest = [], [], 1
