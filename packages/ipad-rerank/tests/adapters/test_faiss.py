@@ -125,10 +125,15 @@ def shaken(n_r: int = 10) -> FeatureReasoning:
     return reasoner
 
 
-@pytest.mark.parametrize("ends_in", ["expansion", "reasoner"])
+@pytest.mark.parametrize("ends_in", ["expansion", "reasoner", "expansions", "alone"])
 def test_a_chain_that_searches_again_gives_what_it_gives_over_the_gallery(vectors, ends_in):
     reasoner, expansion = shaken(), AverageQueryExpansion(k=5)
-    chain = Chain(reasoner, expansion, reasoner) if ends_in == "reasoner" else Chain(reasoner, expansion)
+    chain = {
+        "reasoner": Chain(reasoner, expansion, reasoner),
+        "expansion": Chain(reasoner, expansion),
+        "expansions": Chain(expansion, reasoner, AverageQueryExpansion(k=2), expansion),
+        "alone": expansion,
+    }[ends_in]
     query = vectors[:5] + 0.1 * vectors[5:10]
     found = FaissSearch(build("Flat", vectors))(query, 20, chain)
     expected = chain.rerank(query, vectors, rank(query, vectors, k=20))
@@ -143,7 +148,7 @@ def test_what_an_engine_cannot_serve(vectors):
     search = FaissSearch(build("Flat", vectors))
     with pytest.raises(TypeError, match="a step of it moves the whole collection"):
         search(vectors[:2], 5, Chain(DatabaseAugmentation(k=2), shaken()))
-    with pytest.raises(TypeError, match="this chain searches again; use the chain inside it"):
+    with pytest.raises(TypeError, match="this searches again; use what is inside it"):
         search(vectors[:2], 5, Guard(Chain(shaken(), AverageQueryExpansion(k=2))))
     assert len(search(vectors[:2], 5, Guard(shaken()))[0]) == 5
     with pytest.raises(ValueError, match="payload has nothing for id"):

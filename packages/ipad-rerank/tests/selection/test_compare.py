@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ipad_rerank import EmbeddingSet, Guard, compare, evaluate, rank
-from ipad_rerank.selection.compare import _recommend
+from ipad_rerank.selection.recommendation import recommended_of
 from ipad_rerank.selection.table import Gain, Row
 
 CENTERS = np.random.default_rng(7).normal(size=(5, 16))
@@ -120,7 +120,7 @@ def test_what_is_recommended_keeps_the_head_and_holds_in_larger_galleries(loses,
         row("third", speed=9.0, map=(2, 1, 3)),
         row("fourth", map=(9, -1, 19)),
     ]
-    best, found = _recommend(rows, Trial(loses, guards), "map")
+    best, found = recommended_of(rows, Trial(loses, guards), "map")
     assert (best.name if best else None) == expected
     assert re.match(words, found)
 

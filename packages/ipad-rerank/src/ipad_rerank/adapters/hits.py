@@ -56,7 +56,7 @@ def reranked(
 ) -> list[list[Hit]]:
     """Each query's hits in the re-ranker's order, with its scores.
 
-    A chain that moves the queries searches the engine again with the moved ones, as it would search a gallery.
+    Query expansion, alone or in a chain, searches the engine again with the moved queries, as it would search a gallery.
 
     Args:
         reranker: Anything with ``rerank_candidates``.
@@ -73,7 +73,7 @@ def reranked(
     steps = _steps(reranker)
     found = fetch(query)
     asked, answered = query, dict[int, bool]()
-    while moving := [place for place, step in enumerate(steps) if moves_queries(step) and len(steps) > 1]:
+    while moving := [place for place, step in enumerate(steps) if moves_queries(step)]:
         before, steps = steps[: moving[0] + 1], steps[moving[0] + 1 :]
         asked, known = asked.copy(), dict(answered)
         for rows, vectors in found.by_length():
@@ -83,8 +83,6 @@ def reranked(
             asked[rows] = run.query
             answered = {key: answered.get(key, False) or did for key, did in run.answered.items()}
         found = fetch(asked)
-        if not steps:
-            break
     lists: list[list[Hit]] = [[] for _ in found.hits]
     for rows, vectors in found.by_length():
         run = Run(asked[rows], vectors, None, None, True, gallery_size, None, on_unfamiliar, progress, answered)
@@ -106,10 +104,10 @@ def _steps(reranker: CandidateReranker) -> Sequence[Reranker]:
         raise TypeError(f"reranker must have a method rerank_candidates, got {type(reranker).__name__}")
     inner = reranker.reranker if isinstance(reranker, Guard) else reranker
     steps = inner.rerankers if isinstance(inner, Chain) else (inner,)
-    if isinstance(reranker, Guard) and len(steps) > 1 and any(map(moves_queries, steps)):
+    if isinstance(reranker, Guard) and any(map(moves_queries, steps)):
         raise TypeError(
-            f"an engine cannot serve {reranker!r}: its gate compares lists of one search, and this chain searches again; "
-            "use the chain inside it"
+            f"an engine cannot serve {reranker!r}: its gate compares lists of one search, and this searches again; "
+            "use what is inside it"
         )
     if len(steps) > 1 and any(moves_gallery(step) for step in steps):
         raise TypeError(f"an engine cannot serve {inner!r}: a step of it moves the whole collection")

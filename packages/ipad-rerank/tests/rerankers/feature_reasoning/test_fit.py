@@ -14,6 +14,8 @@ from ipad_rerank import (
     Chain,
     FeatureReasoning,
     NoGainWarning,
+    UnfamiliarDensityWarning,
+    evaluate,
     mean_average_precision,
     rank,
 )
@@ -46,6 +48,38 @@ def test_raises_held_out_map_at_every_gallery_from_twice_n_r(fitted, size):
     better = fitted.rerank(query, gallery, ranking)
     before = mean_average_precision(ranking, query_labels, gallery_labels)
     assert mean_average_precision(better, query_labels, gallery_labels) > before
+
+
+@pytest.mark.parametrize("depth", [20, 27, 35, 45])
+def test_fewer_candidates_than_n_r_do_no_harm(fitted, depth):
+    query, query_labels, _ = clusters(300, seed=1)
+    gallery, gallery_labels, _ = clusters(600, seed=2)
+    ranking = rank(query, gallery, k=depth)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfamiliarDensityWarning)  # where the list is too short it is left as it came
+        better = fitted.rerank(query, gallery, ranking)
+    before, after = (evaluate(found, query_labels, gallery_labels) for found in (ranking, better))
+    assert after.map > before.map - 0.005
+    assert after.precision[10] > before.precision[10] - 0.005
+
+
+@pytest.mark.parametrize("objective", ["map", "precision@10"])
+def test_the_objective_is_what_the_report_is_about(objective):
+    vectors, labels, _ = clusters(600, seed=0)
+    few = FAST | {"steps": 4, "keep_without_gain": True, "verbose": False, "objective": objective}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoGainWarning)
+        chosen, given = (
+            FeatureReasoning.fit(vectors, labels, **few),
+            FeatureReasoning.fit(vectors, labels, blend=0.3, **few),
+        )
+    assert chosen.report["objective"] == objective
+    assert set(chosen.report["measures"]) == {"map", "precision@1", "precision@10", "ndcg@10"}
+    assert chosen.report["gain_interval"] == chosen.report["measures"][objective]["gain_interval"]
+    assert chosen.blend in (0.25, 0.5, 0.75, 1.0)
+    assert given.blend == 0.3
+    with pytest.raises(ValueError, match="objective must be"):
+        FeatureReasoning.fit(vectors, labels, objective="mean")
 
 
 def test_records_what_it_saw(fitted):

@@ -92,6 +92,9 @@ def test_larger_galleries_are_warned_of(search):
     np.testing.assert_array_equal(found.indices, Chain(guard.reranker).rerank(query, gallery, ranking).indices)
     with pytest.warns(LargerGalleryWarning):
         guard.rerank_candidates(query, gallery[ranking.indices], gallery_size=150)
+    with pytest.warns(LargerGalleryWarning):
+        left = guard.rerank(query, gallery, ranking, on_unfamiliar="fallback")
+    np.testing.assert_array_equal(left.indices, ranking.indices)
     guard.rerank(query, gallery, ranking, on_unfamiliar="ignore")  # warnings are errors here
     Guard(AverageQueryExpansion(k=3), largest_gallery=120).rerank(query, gallery, ranking)
 

@@ -6,11 +6,14 @@ fit that expectation is wrong, and it can do worse than nothing.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ipad_rerank.rerankers.shortlist import Shortlist
 
 SLACK = 1.25
 """Gallery sizes may leave the recorded range by this factor, as may the share of close neighbors."""
@@ -85,3 +88,38 @@ def separating_similarity(similarity: Tensor, is_positive: Tensor) -> float:
     grid = torch.linspace(-1, 1, 201, device=similarity.device)
     kept = (positives[None] > grid[:, None]).double().mean(1) - (negatives[None] > grid[:, None]).double().mean(1)
     return float(grid[kept.argmax()])
+
+
+def is_too_short(density: Density | None, length: int, on_unfamiliar: str) -> bool:
+    """Are lists of ``length`` candidates so short that held-out queries lost by it? Warns, unless told to "ignore"."""
+    if density is None or length >= density.shortest:
+        return False
+    if on_unfamiliar != "ignore":
+        warnings.warn(
+            f"{length} candidates to re-order are too few for this reasoner: held-out queries lost with fewer than "
+            f"{density.shortest}. The ranking is left as it came; fetch more, or fit with a smaller n_r.",
+            UnfamiliarDensityWarning,
+            stacklevel=4,
+        )
+    return True
+
+
+def is_unfamiliar(density: Density | None, shortlist: Shortlist, gallery_size: int | None, sequences: int) -> bool:
+    """Is the density unlike those of the fit? Looks at up to about 64 queries, and warns."""
+    if density is None:
+        return False
+    count = len(shortlist.queries)
+    similarity = []
+    for row in range(0, count, max(1, count // 64)):
+        query, candidates = shortlist.batch(slice(row, row + 1))
+        similarity.append((candidates[0, ::sequences] @ query[0])[None])
+    share = close_share(torch.cat(similarity), density.close_similarity)
+    complaints = density.complaints(gallery_size, share, sequences)
+    if complaints:
+        warnings.warn(
+            f"this reasoner was fitted for another density: {'; '.join(complaints)}. It may do worse than no "
+            're-ranking; fit on similar data, or pass on_unfamiliar="fallback" or "ignore".',
+            UnfamiliarDensityWarning,
+            stacklevel=4,
+        )
+    return bool(complaints)

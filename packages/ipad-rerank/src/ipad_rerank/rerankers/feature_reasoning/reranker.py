@@ -5,13 +5,12 @@ Wan et al. 2025 (IPAD), Sec. 3.3, Eq. 12, 13 and 17, after the sub-graph scheme 
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any, Self
 
 import torch
 
-from ipad_rerank.rerankers.feature_reasoning.density import Density, UnfamiliarDensityWarning, close_share
+from ipad_rerank.rerankers.feature_reasoning.density import Density, is_too_short, is_unfamiliar
 from ipad_rerank.rerankers.feature_reasoning.fit import fit_reasoner
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
 from ipad_rerank.rerankers.feature_reasoning.scoring import head_scores
@@ -177,9 +176,9 @@ class FeatureReasoning(SequenceRefiner, Saved):
         head, sequences = self._head(ranking.k, gallery_size)
         device = self._device(queries, items)
         shortlist = Shortlist(queries, items, ranking, head, self.dtype, device)
-        if self.is_identity or head < 2 or self._is_too_short(head // sequences, on_unfamiliar):
+        if self.is_identity or head < 2 or is_too_short(self.density, head // sequences, on_unfamiliar):
             return ranking
-        unfamiliar = on_unfamiliar != "ignore" and self._is_unfamiliar(shortlist, gallery_size, sequences)
+        unfamiliar = on_unfamiliar != "ignore" and is_unfamiliar(self.density, shortlist, gallery_size, sequences)
         if unfamiliar and on_unfamiliar == "fallback":
             return ranking
         if self.network.scale.device != device:
@@ -200,36 +199,3 @@ class FeatureReasoning(SequenceRefiner, Saved):
             if each >= 2 and sequences * each <= k:  # a sequence of one candidate says nothing
                 return sequences * each, sequences
         return min(most, k), 1
-
-    def _is_too_short(self, length: int, on_unfamiliar: str) -> bool:
-        """Are the lists so short that held-out queries lost by it? Warns."""
-        if self.density is None or length >= self.density.shortest:
-            return False
-        if on_unfamiliar != "ignore":
-            warnings.warn(
-                f"{length} candidates to re-order are too few for this reasoner: held-out queries lost with fewer than "
-                f"{self.density.shortest}. The ranking is left as it came; fetch more, or fit with a smaller n_r.",
-                UnfamiliarDensityWarning,
-                stacklevel=4,
-            )
-        return True
-
-    def _is_unfamiliar(self, shortlist: Shortlist, gallery_size: int | None, sequences: int) -> bool:
-        """Is the density unlike those of the fit? Looks at up to about 64 queries, and warns."""
-        if self.density is None:
-            return False
-        count = len(shortlist.queries)
-        similarity = []
-        for row in range(0, count, max(1, count // 64)):
-            query, candidates = shortlist.batch(slice(row, row + 1))
-            similarity.append((candidates[0, ::sequences] @ query[0])[None])
-        share = close_share(torch.cat(similarity), self.density.close_similarity)
-        complaints = self.density.complaints(gallery_size, share, sequences)
-        if complaints:
-            warnings.warn(
-                f"this reasoner was fitted for another density: {'; '.join(complaints)}. It may do worse than no "
-                're-ranking; fit on similar data, or pass on_unfamiliar="fallback" or "ignore".',
-                UnfamiliarDensityWarning,
-                stacklevel=4,
-            )
-        return bool(complaints)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,12 +88,15 @@ class Guard(Saved):
             reranker: What to guard.
             query: ``(Q, D)``.
             gallery: ``(G, D)``.
-            query_labels: ``(Q,)``.
+            query_labels: ``(Q,)``, of any kind.
             gallery_labels: ``(G,)``.
             query_groups: ``(Q,)``, with ``gallery_groups``.
             gallery_groups: ``(G,)``.
             objective: What a gain is, as in ``FeatureReasoning.fit``.
         """
+        query_labels, gallery_labels = (
+            np.asarray(v) if isinstance(v, list) else v for v in (query_labels, gallery_labels)
+        )
         names = tuple(dict.fromkeys((objective, *HEAD)))
         trials: dict[float, list[tuple[Tensor, dict[str, Tensor]]]] = {blend: [] for blend in BLENDS}
         before, relevant, largest = [], [], 1
@@ -125,8 +129,8 @@ class Guard(Saved):
         progress: bool | None = None,
     ) -> Ranking:
         """A ranking of the same k; arguments as those of ``Chain.rerank``."""
-        if on_unfamiliar != "ignore":
-            self._check_size(len(gallery))
+        if self._is_too_large(len(gallery), on_unfamiliar) and on_unfamiliar == "fallback":
+            return ranking
         options = _given(batch_size=batch_size, progress=progress) | _density_option(self.reranker, on_unfamiliar)
         return self._choose(query, gallery, ranking, self.reranker.rerank(query, gallery, ranking, **options))
 
@@ -141,11 +145,11 @@ class Guard(Saved):
         ranking: Ranking | None = None,
     ) -> Ranking:
         """Order the columns of ``candidates (Q, k, D)``; arguments as those of ``Chain.rerank_candidates``."""
-        if gallery_size is not None and on_unfamiliar != "ignore":
-            self._check_size(gallery_size)
         queries, items = candidates_of(query, candidates)
         if ranking is None:
             ranking = rank_candidates(queries, items, compute_dtype(queries, items), work_device(queries, items))
+        if self._is_too_large(gallery_size or 0, on_unfamiliar) and on_unfamiliar == "fallback":
+            return ranking
         options = _given(batch_size=batch_size, progress=progress) | _density_option(self.reranker, on_unfamiliar)
         found = self.reranker.rerank_candidates(query, candidates, gallery_size, ranking=ranking, **options)
         return self._choose(query, candidates, ranking, found, own_galleries=True)
@@ -162,14 +166,17 @@ class Guard(Saved):
         opens = self.gate.opens(neighborhood(query, gallery, before, after, own_galleries))[:, None].to(indices.device)
         return before.like(torch.where(opens, new, indices), torch.where(opens, new_scores, scores))
 
-    def _check_size(self, size: int) -> None:
-        if self.largest_gallery is not None and size > SLACK * self.largest_gallery:
+    def _is_too_large(self, size: int, on_unfamiliar: str) -> bool:
+        """Is the gallery larger than any that was tried? Warns, unless told to "ignore"."""
+        too_large = self.largest_gallery is not None and size > SLACK * self.largest_gallery
+        if too_large and on_unfamiliar != "ignore":
             warnings.warn(
                 f"the gallery has {size} rows; this re-ranker was tried on {self.largest_gallery} at most, and what was "
                 "found there need not hold. Choose again with a gallery of this size (ipad-rerank compare).",
                 LargerGalleryWarning,
                 stacklevel=3,
             )
+        return too_large
 
     def to_config(self) -> dict[str, Any]:
         return {
