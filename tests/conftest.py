@@ -13,8 +13,8 @@ import yaml
 from ipad_data.render import render_image
 
 SMALL = {
-    "base": "photos",
-    "data": {"detail_size": 48, "num_workers": 0},
+    "base": "tiny",
+    "data": {"name": "table", "options": {}, "detail_size": 48, "num_workers": 0},
     "model": {
         "options": {
             "image_size": 32, "embed_dim": 16, "latent_dim": 16, "crop_size": 32,
@@ -39,7 +39,9 @@ def workplace(tmp_path_factory):
     for index in range(160):
         rendered = render_image(index, seed=5, size=64, difficulty="easy")
         rendered.image.save(photos / f"photo-{index}.jpg", quality=90)
-        labels = {key: rendered.labels.get(key) for key in ("sleeve_length", "collar_design")}
+        labels = {
+            key: rendered.labels.get(f"{key}_{kind}") for key, kind in (("sleeve", "length"), ("collar", "design"))
+        }
         rows.append(
             {"file_name": f"photo-{index}.jpg", **{k: "" if v is None else f"v{v}" for k, v in labels.items()}}
         )

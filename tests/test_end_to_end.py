@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,14 +77,18 @@ def test_the_report_is_one_page_without_anything_external(trained, run_process):
 
 def test_the_python_block_of_the_readme_runs(trained, monkeypatch):
     block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S).group(1)
-    monkeypatch.chdir(trained.parents[1])
-    names = {
-        "images": torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8), "attribute_ids": torch.tensor([0, 1, 0]),
-    }  # fmt: skip
+    folder = trained.parents[1]
+    monkeypatch.chdir(folder)
+    (folder / "runs" / "photos").symlink_to(trained)
+    for number in (1, 2):
+        shutil.copy(folder / "my-photos" / f"photo-{number}.jpg", folder / f"shirt-0{number}.jpg")
+    names: dict = {}
     exec(block, names)
     embedding = names["output"].embedding
-    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(3))
-    torch.testing.assert_close(names["output"].attention.sum(dim=(1, 2)), torch.ones(3))
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(names["output"].attention.sum(dim=(1, 2)), torch.ones(2))
+    both = names["model"].encode(names["kept"], attributes="all").embedding  # all attributes of an image in a row
+    torch.testing.assert_close(both[[1, 3]], embedding, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("packages/*/README.md")), ids=lambda path: path.parent.name)
