@@ -283,6 +283,7 @@ def test_exported_with_any_number_of_images_and_entries(make, name):
             torch.testing.assert_close(program(*question)[0], model(*question).embedding, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's exporter about torch
 @every_architecture
 def test_onnx_with_any_number_of_images_and_entries(make, name, tmp_path):
     model = make(name).eval()
