@@ -32,7 +32,8 @@ def test_encode_takes_kept_maps_in_half_precision_and_in_parts(images):
     ids, index = torch.tensor([0, 2, 1]), torch.tensor([4, 0, 2])
     with torch.no_grad():
         kept = model.keep(images).to(torch.float16)
-    assert kept.images is images
+    assert torch.equal(kept.images, images)
+    assert kept.stages[0].dtype == torch.float16
     actual = model.encode(kept, ids, index, batch_size=2)
     torch.testing.assert_close(actual.spatial, model.encode(images, ids, index).spatial, atol=0.02, rtol=0.02)
 

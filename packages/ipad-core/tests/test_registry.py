@@ -9,7 +9,7 @@ def test_names_are_sorted_and_filtered():
     names = list_models()
     assert names == sorted(names)
     assert {"ipad", "ipad_tiny", "ipad_resnet50_vitb16", "csn", "triplet", "attribute_classifier"} <= set(names)
-    assert list_models("ipad*") == ["ipad", "ipad_resnet50_vitb16", "ipad_tiny"]
+    assert list_models("ipad*") == ["ipad", "ipad_photos", "ipad_resnet50_vitb16", "ipad_tiny"]
     assert list_models("nothing*") == []
 
 

@@ -39,6 +39,11 @@ class FeatureMaps:
         )
 
     @property
+    def shape(self) -> torch.Size:
+        """``(N,)``: the number of images, where a network asks a tensor of images for it."""
+        return self.stages[0].shape[:1]
+
+    @property
     def device(self) -> torch.device:
         """Where the maps lie."""
         return self.stages[0].device
