@@ -65,7 +65,9 @@ def train_and_evaluate(run_process, name: str, folder: Path, run: Path, *more: s
     run_process(["-m", "accelerate.commands.launch", "--cpu", "-m", "ipad_train", "--config", name, *overrides])
     run_process(["-m", "ipad_train", "evaluate", str(run)])
     results = json.loads((run / "evaluation-test.json").read_text(encoding="utf-8"))
-    assert [row["name"] for row in results["rows"]] == ["random", "IP-SP", "IP-SE", "fused"]
+    names = [row["name"] for row in results["rows"]]
+    assert names[0] == "random"
+    assert names[-3:] == ["IP-SP", "IP-SE", "fused"]  # the last stage; rows of earlier ones stand before it
     assert all(0 <= row["overall"] <= 100 for row in results["rows"])
     assert results["queries"] > 0
     return results

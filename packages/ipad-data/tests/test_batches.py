@@ -34,6 +34,7 @@ def test_batch_is_the_contract(rendered):
     num_entries = len(plan.value_ids)
     assert {name: (tuple(t.shape), t.dtype) for name, t in batch.items()} == {
         "images": ((8, 3, 48, 48), torch.uint8),
+        "rows": ((8,), torch.int64),
         "image_index": ((num_entries,), torch.int64),
         "attribute_ids": ((num_entries,), torch.int64),
         "value_ids": ((num_entries,), torch.int64),
@@ -44,6 +45,16 @@ def test_batch_is_the_contract(rendered):
     assert batch["image_ids"].tolist() == [ids[i] for i in plan.image_index]
     expected = np.asarray(render_image(ids[3], size=64).image.resize((48, 48), Image.Resampling.BILINEAR), dtype=float)
     assert np.abs(batch["images"][3].permute(1, 2, 0).numpy() - expected).mean() < 4
+
+
+def test_a_batch_without_images_says_the_same_of_them(rendered):
+    plan = DenseSampler(EntryTable.from_dataset(rendered["train"], "train"), 8).plan(1, 0)
+    whole = BatchDataset(rendered["train"], 48)[plan]
+    bare = BatchDataset(rendered["train"], 48, with_images=False)[plan]
+    assert set(whole) - set(bare) == {"images"}
+    for name, tensor in bare.items():
+        assert torch.equal(tensor, whole[name])
+    assert bare["rows"].tolist() == plan.rows.tolist()
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
