@@ -44,6 +44,20 @@ def test_stage_2_takes_over_ip_sp_and_leaves_the_other_cut_as_it_is(model):
     torch.testing.assert_close(model.semantic.tokens.trunk.state_dict(), before)
 
 
+def test_a_stem_of_other_stages_takes_over_the_layers_that_both_have():
+    """Where stage 0 trained the trunk, because no pretrained weights were at hand."""
+    options = {**SMALL, "trunk": {"freeze": 0}}
+    model = create_model("ipad_photos", num_attributes=2, **options)
+    stage1 = create_model("ipad_photos", num_attributes=2, **{**options, "semantic": False})
+    model.initialize_semantic(stage1)
+    stem, trunk = model.semantic.tokens.trunk.state_dict(), stage1.trunk.state_dict()
+    shared = [name for name in trunk if name in stem]
+    assert len(shared) > 100
+    for name in shared:
+        assert torch.equal(stem[name], trunk[name])
+    assert set(stem) - set(trunk)  # the head convolution, which only the stem reads
+
+
 def test_it_comes_back_from_its_folder(model, tmp_path):
     model.save_pretrained(tmp_path)
     again = AttributeEmbedder.from_pretrained(tmp_path)

@@ -136,10 +136,16 @@ class Trunk(nn.Module):
     def take_over(self, other: Trunk) -> None:
         """Copy another trunk's tensors, and the record of what they started from.
 
+        Of a trunk that reads other stages of the same network it copies what both have.
+
         Raises:
             RuntimeError: the trunks differ.
         """
-        self.load_state_dict(other.state_dict())
+        if self.stage == other.stage:
+            self.load_state_dict(other.state_dict())
+        else:
+            own, theirs = self.state_dict(), other.state_dict()
+            self.load_state_dict({**own, **{name: tensor for name, tensor in theirs.items() if name in own}})
         self.started_from = dict(other.started_from)
 
     @property

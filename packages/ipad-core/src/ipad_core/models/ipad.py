@@ -221,12 +221,11 @@ class IPAD(AttributeEmbedder):
         Raises:
             ValueError: there is no second branch, or ``stage1`` has another IP-SP.
 
-        A stem that reads other stages than the trunk keeps the weights that it started from.
+        A stem that reads other stages than the trunk takes over the layers that both have.
         """
         self.take_over_spatial(stage1)
-        stem = self.semantic.tokens.trunk
-        if isinstance(self.semantic.tokens, HybridTokens) and stem.stage == self.trunk.stage:
-            stem.take_over(self.trunk)
+        if isinstance(self.semantic.tokens, HybridTokens):
+            self.semantic.tokens.trunk.take_over(self.trunk)
 
     def take_over_spatial(self, stage1: IPAD | None) -> None:
         """IP-SP of a stage-1 model, where there is one; an error where there is no second branch to train."""
