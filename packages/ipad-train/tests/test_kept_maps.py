@@ -13,7 +13,7 @@ from ipad_data import BatchDataset, BatchPlan
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
 from ipad_train.kept_crops import can_keep_crops, kept_inputs
-from ipad_train.kept_maps import KeptMaps, can_keep_maps, forget_maps, keep_maps
+from ipad_train.kept_maps import KeptMaps, can_keep_maps, forget_maps, keep_maps, kept_split
 from ipad_train.launch import make_accelerator
 from ipad_train.step_inputs import MapsOfImages
 from ipad_train.tracking import read_metrics
@@ -187,3 +187,12 @@ def test_a_run_forgets_what_it_kept_for_itself_and_leaves_what_it_shares(small_c
     (tmp_path / "run" / "maps" / "train-1").mkdir(parents=True)
     forget_maps(own)
     assert not (tmp_path / "run" / "maps").exists()
+
+
+def test_a_run_evaluated_by_itself_leaves_no_maps_and_the_mode_stays(parts, tmp_path):
+    config, data, model, accelerator = parts
+    assert kept_split(model, data, "test", config, accelerator) is None
+    shared = dataclasses.replace(config, data=dataclasses.replace(config.data, maps_dir=str(tmp_path / "shared")))
+    model.train()
+    assert len(kept_split(model, data, "test", shared, accelerator)) == 30
+    assert model.training

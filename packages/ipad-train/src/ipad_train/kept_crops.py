@@ -139,8 +139,10 @@ def keep_crops(
         with fast_precision(accelerator):
             return model.semantic.keep(cut)
 
+    was_training = model.training
     model.eval()
     write_maps(folder, len(keys), batches(), len(plans), crops, False, accelerator, "crops", {_KEYS: keys})
+    model.train(was_training)
     kept = KeptCrops(folder, num_attributes)
     announce(f"kept {len(keys)} crops of {dataset.split}: {kept.maps.nbytes / 2**20:.0f} MiB in {folder}")
     return kept

@@ -132,8 +132,11 @@ def keep_maps(
 def kept_split(
     model: AttributeEmbedder, data: RunData, split: str, config: RunConfig, accelerator: Accelerator
 ) -> KeptMaps | None:
-    """Maps of a split for evaluation, without mirror images; None where the trunk learns."""
-    if not can_keep_maps(model, config.data):
+    """Maps of a split for evaluation, without mirror images; None where the trunk learns, or no other run shares them.
+
+    A run that is evaluated by itself leaves no files behind.
+    """
+    if config.data.maps_dir is None or not can_keep_maps(model, config.data):
         return None
     return keep_maps(model, data.splits[split], config.data, maps_dir(config), accelerator, mirrored=False)
 
@@ -164,13 +167,21 @@ def _make(
         ):  # fmt: skip
             yield batch["rows"].numpy(), batch
 
+    was_training = model.training
     model.eval()
     write_maps(folder, dataset.num_rows, batches(), len(plans), maps, mirrored, accelerator, "maps of the trunk")
+    model.train(was_training)
 
 
 def share_of(count: int, accelerator: Accelerator) -> np.ndarray:
-    """The numbers below ``count`` that this process takes."""
+    """The numbers below ``count`` that this process takes.
+
+    Raises:
+        RuntimeError: there are fewer than processes, so that one would have nothing to write and the others wait for it.
+    """
     rank, world_size = accelerator.process_index, accelerator.num_processes
+    if count < world_size:
+        raise RuntimeError(f"{count} images are too few to keep maps of with {world_size} processes; use fewer")
     return np.arange(count * rank // world_size, count * (rank + 1) // world_size)
 
 
