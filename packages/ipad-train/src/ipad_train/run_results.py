@@ -79,7 +79,7 @@ def join_stages(
         mine = [dict(row) for row in evaluated[name]["rows"][1:]]
         for row in mine:
             same = next((other for other in rows if other["name"] == row["name"]), None)
-            if same is not None and same["attributes"] != row["attributes"]:
+            if same is not None and _shown(same) != _shown(row):
                 same["name"] += " after stage 1"
             elif same is not None:
                 rows = [other for other in rows if other is not same]
@@ -95,6 +95,11 @@ def join_stages(
     attending = [results for results in evaluated.values() if results["localization"]] or [evaluated[chosen]]
     located = evaluated[chosen] if evaluated[chosen]["localization"] else attending[-1]
     return {**located, "rows": rows, "delivered": row["name"], "final": final["name"]}
+
+
+def _shown(row: dict[str, Any]) -> dict[str, str]:
+    """A row as a table shows it: a frozen branch differs from itself by rounding only."""
+    return {name: f"{value:.2f}" for name, value in row["attributes"].items()}
 
 
 def check_split(data: RunData, split: str) -> None:

@@ -116,7 +116,7 @@ def _numbers(run: RunFolder, model: AttributeEmbedder, schema: AttributeSchema, 
     final = final_row(results)
     beta = results.get("beta", getattr(model, "beta", None) if getattr(model, "semantic", None) is not None else None)
     facts = {
-        f"{results['split']} MAP of {final['name']}": f"{final['overall']:.2f} %",
+        f"{results['split']} MAP of {final['name'].removesuffix(' + FR (not used)')}": f"{final['overall']:.2f} %",
         "random ranking": f"{results['rows'][0]['overall']:.2f} %",
     }
     if located := results.get("localization"):
