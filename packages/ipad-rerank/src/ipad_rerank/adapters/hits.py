@@ -13,10 +13,9 @@ from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.front import keep_in_front
 from ipad_rerank.rerankers.guard import Guard
 from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
-from ipad_rerank.rerankers.shortlist import rank_candidates
+from ipad_rerank.rerankers.retrieval import Options, Retrieval
 from ipad_rerank.rerankers.steps import Run, moves_gallery, moves_queries
-from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ArrayLike, Vectors, candidates_of, compute_dtype, work_device
+from ipad_rerank.search.vectors import ArrayLike, Vectors
 
 
 class Hit(NamedTuple):
@@ -71,28 +70,29 @@ def reranked(
         TypeError: no ``rerank_candidates``, or a re-ranker that an engine cannot serve.
     """
     steps = _steps(reranker)
+    options = Options(on_unfamiliar=on_unfamiliar, progress=progress)
     found = fetch(query)
     asked, answered = query, dict[int, bool]()
+
+    def run(rows: np.ndarray, vectors: np.ndarray, steps: Sequence[Reranker], known: dict[int, bool]) -> Run:
+        part = Run(Retrieval(asked[rows], vectors, None, None, True, gallery_size, options), known)
+        for step in steps:
+            part.add(step)
+        return part
+
     while moving := [place for place, step in enumerate(steps) if moves_queries(step)]:
         before, steps = steps[: moving[0] + 1], steps[moving[0] + 1 :]
         asked, known = asked.copy(), dict(answered)
         for rows, vectors in found.by_length():
-            run = Run(asked[rows], vectors, None, None, True, gallery_size, None, on_unfamiliar, progress, known)
-            for step in before:
-                run.add(step)
-            asked[rows] = run.query
-            answered = {key: answered.get(key, False) or did for key, did in run.answered.items()}
+            part = run(rows, vectors, before, known)
+            asked[rows] = part.now.query
+            answered = {key: answered.get(key, False) or did for key, did in part.answered.items()}
         found = fetch(asked)
     lists: list[list[Hit]] = [[] for _ in found.hits]
     for rows, vectors in found.by_length():
-        run = Run(asked[rows], vectors, None, None, True, gallery_size, None, on_unfamiliar, progress, answered)
-        for step in steps:
-            run.add(step)
-        ranking = run.ranking
+        ranking = run(rows, vectors, steps, answered).now.ranking
         if isinstance(reranker, Chain):
-            ranking = keep_in_front(
-                query[rows], vectors, _by_cosine(query[rows], vectors), ranking, own_galleries=True
-            )
+            ranking = keep_in_front(Retrieval(query[rows], vectors, own_galleries=True), ranking)
         for row, columns, scores in zip(rows, ranking.indices.tolist(), ranking.scores.tolist(), strict=True):
             ordered = zip(columns[:limit], scores[:limit], strict=True)
             lists[row] = [found.hits[row][column]._replace(score=score) for column, score in ordered]
@@ -112,11 +112,6 @@ def _steps(reranker: CandidateReranker) -> Sequence[Reranker]:
     if len(steps) > 1 and any(moves_gallery(step) for step in steps):
         raise TypeError(f"an engine cannot serve {inner!r}: a step of it moves the whole collection")
     return (reranker,) if isinstance(reranker, Guard) else steps
-
-
-def _by_cosine(query: np.ndarray, candidates: np.ndarray) -> Ranking:
-    queries, items = candidates_of(query, candidates)
-    return rank_candidates(queries, items, compute_dtype(queries, items), work_device(queries, items))
 
 
 def as_queries(query: ArrayLike, dim: int) -> np.ndarray:

@@ -36,11 +36,10 @@ class Report:
         """The method's row; without one that of the search."""
         if method is None:
             return Row.of(name, self.before, self.before, self.relevant, self.objective, self.seconds, self.seed)
-        options = {"on_unfamiliar": "warn"} if getattr(method, "looks_at_density", False) else {}
         parts, seconds = [], 0.0
         for ranking, (vectors, labels) in zip(self.rankings, self._searches(), strict=True):
             start = time.perf_counter()
-            found = method.rerank(*vectors, ranking, **options)
+            found = method.rerank(*vectors, ranking)
             seconds += time.perf_counter() - start
             parts.append(per_query(self.names, found, *labels))
         return Row.of(name, self.before, joined(parts), self.relevant, self.objective, seconds, self.seed)

@@ -12,6 +12,7 @@ import torch
 from ipad_rerank.metrics.objectives import label_of, measure_named, per_query
 from ipad_rerank.rerankers.plain import PlainReranker
 from ipad_rerank.rerankers.registry import RERANKERS
+from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.search.cosine import rank
 from ipad_rerank.search.groups import check_groups, searches
 from ipad_rerank.search.labels import as_labels, check_same_kind
@@ -119,10 +120,10 @@ def tune(
     for query_rows, gallery_rows in searches(None if groups is None else groups[kept], item_groups):
         query_rows = kept[query_rows].numpy()
         part, pool = queries.array[query_rows], items.array[gallery_rows]
-        ranking = rank(part, pool, k=k)
+        asked = Retrieval(part, pool, rank(part, pool, k=k))
         known = (labels[query_rows], item_labels[gallery_rows])
-        totals[-1] += float(per_query([objective], ranking, *known)[objective].sum())
-        swept = type(base).sweep(rerankers, part, pool, ranking)
+        totals[-1] += float(per_query([objective], asked.ranking, *known)[objective].sum())
+        swept = type(base).sweep(rerankers, asked)
         for place, found in progress_over(swept, len(rerankers), f"Tuning {name}", progress):
             totals[place] += float(per_query([objective], found, *known)[objective].sum())
     means = (totals / len(kept)).tolist()

@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ipad_rerank.rerankers.shortlist import Shortlist, batches
+from ipad_rerank.rerankers.retrieval import Retrieval
+from ipad_rerank.rerankers.shortlist import cosines
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import stable_order
-from ipad_rerank.search.vectors import ArrayLike, candidates_of, compute_dtype, pair_of, work_device
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE
 
 _ZERO_VECTOR = -100.0  # below every standardised score
 
 
-def blended(
-    query: ArrayLike, gallery: ArrayLike, ranking: Ranking, weight: float, own_galleries: bool = False
-) -> Ranking:
-    """The same candidates by ``weight`` times the ranking's scores plus the rest times their cosines.
+def blended(asked: Retrieval, found: Ranking, weight: float) -> Ranking:
+    """``found`` ordered by ``weight`` times its scores plus the rest times the cosines to the queries asked.
 
     Both are brought to mean 0 and deviation 1 within each list first, since scores of re-rankers have scales of their own.
-
-    Args:
-        query: ``(Q, D)``, as asked.
-        gallery: ``(G, D)``, or ``(Q, k, D)`` with ``own_galleries``.
-        ranking: Re-ranked.
-        weight: Within [0, 1]; 1 gives the ranking back.
-        own_galleries: Whether each query has a gallery of its own.
+    A weight of 1 gives ``found`` back.
     """
     if weight == 1:
-        return ranking
-    queries, items = (candidates_of if own_galleries else pair_of)(query, gallery)
-    dtype, device = compute_dtype(queries, items), work_device(queries, items)
-    lists = Shortlist(queries, items, ranking, ranking.k, dtype, device)
-    indices, scores = ranking.tensors()
-    mixed, order = torch.empty_like(scores, dtype=dtype), torch.empty_like(indices)
-    for rows in batches(len(queries), 4 * ranking.k * items.dim, dtype, device):
-        asked, unit = lists.batch(rows)
-        cosine = (unit * asked[:, None]).sum(-1)
-        score = weight * _standard(scores[rows].to(device, dtype)) + (1 - weight) * _standard(cosine)
-        score = score.masked_fill((unit == 0).all(-1), _ZERO_VECTOR).to(scores.device)
-        order[rows] = stable_order(score)
-        mixed[rows] = score.gather(1, order[rows])
-    return ranking.like(indices.gather(1, order), mixed)
+        return found
+    cosine = cosines(asked.after(found), found.k)
+    indices, scores = found.tensors()
+    mixed = weight * _standard(scores.to(cosine.dtype)) + (1 - weight) * _standard(cosine)
+    mixed = mixed.masked_fill(cosine == ZERO_VECTOR_SCORE, _ZERO_VECTOR)
+    order = stable_order(mixed)
+    return found.like(indices.gather(1, order), mixed.gather(1, order))
 
 
 def _standard(values: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -11,17 +12,17 @@ from torch import Tensor
 
 from ipad_rerank.metrics.objectives import BLENDS, HEAD, chosen_blend, joined, per_query
 from ipad_rerank.metrics.relevance import Judge
+from ipad_rerank.rerankers.base import BaseReranker, answer_of
 from ipad_rerank.rerankers.front import keep_in_front
 from ipad_rerank.rerankers.guard.blend import blended
 from ipad_rerank.rerankers.guard.gate import Gate
 from ipad_rerank.rerankers.guard.neighborhood import neighborhood
 from ipad_rerank.rerankers.protocols import Reranker
-from ipad_rerank.rerankers.saving import Saved, Tensors, pack, unpack
-from ipad_rerank.rerankers.shortlist import rank_candidates
-from ipad_rerank.search.cosine import rank
+from ipad_rerank.rerankers.retrieval import Options, Retrieval
+from ipad_rerank.rerankers.saving import Tensors, pack, unpack
 from ipad_rerank.search.groups import searches
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import Array, ArrayLike, candidates_of, compute_dtype, positive_int, work_device
+from ipad_rerank.search.vectors import Array, positive_int
 
 SLACK = 1.25
 """A gallery may be larger than the largest tried by this factor."""
@@ -31,7 +32,7 @@ class LargerGalleryWarning(UserWarning):
     """The gallery is larger than any that the re-ranker was tried on."""
 
 
-class Guard(Saved):
+class Guard(BaseReranker):
     """Another re-ranker's answer where its neighborhood promises a gain, else the ranking as it came.
 
     Near-duplicates of a query stay in front in either case.
@@ -46,8 +47,6 @@ class Guard(Saved):
         >>> guard = Guard.calibrate(reranker, query, gallery, query_labels, gallery_labels)
         >>> better = guard.rerank(query, gallery, rank(query, gallery, k=500))
     """
-
-    looks_at_density = True
 
     def __init__(
         self,
@@ -101,16 +100,16 @@ class Guard(Saved):
         trials: dict[float, list[tuple[Tensor, dict[str, Tensor]]]] = {blend: [] for blend in BLENDS}
         before, relevant, largest = [], [], 1
         for query_rows, gallery_rows in searches(query_groups, gallery_groups):
-            vectors = (query[query_rows], gallery[gallery_rows])
             labels = (query_labels[query_rows], gallery_labels[gallery_rows])
-            ranking = rank(*vectors)
-            answer = reranker.rerank(*vectors, ranking, **_density_option(reranker, "ignore"))
+            asked = Retrieval(query[query_rows], gallery[gallery_rows], options=Options(on_unfamiliar="ignore"))
+            asked = asked.after(asked.ranking)
+            answer = answer_of(reranker, asked)
             for blend, found in trials.items():
-                after = keep_in_front(*vectors, ranking, blended(*vectors, answer, blend))
-                found.append((neighborhood(*vectors, ranking, after), per_query(names, after, *labels)))
-            before.append(per_query(names, ranking, *labels))
-            relevant.append(Judge(*labels, None, None, len(ranking)).total)
-            largest = max(largest, ranking.k)
+                after = keep_in_front(asked, blended(asked, answer, blend))
+                found.append((neighborhood(asked, after), per_query(names, after, *labels)))
+            before.append(per_query(names, asked.ranking, *labels))
+            relevant.append(Judge(*labels, None, None, len(asked.ranking)).total)
+            largest = max(largest, asked.length)
         first = joined(before)
         gains = {b: {n: v - first[n] for n, v in joined([v for _, v in found]).items()} for b, found in trials.items()}
         blend = chosen_blend(
@@ -119,62 +118,28 @@ class Guard(Saved):
         features = torch.cat([features for features, _ in trials[blend]])
         return cls(reranker, Gate.fit(features, gains[blend][objective], torch.cat(relevant)), largest, blend)
 
-    def rerank(
-        self,
-        query: ArrayLike,
-        gallery: ArrayLike,
-        ranking: Ranking,
-        batch_size: int | None = None,
-        on_unfamiliar: str = "warn",
-        progress: bool | None = None,
-    ) -> Ranking:
-        """A ranking of the same k; arguments as those of ``Chain.rerank``."""
-        if self._is_too_large(len(gallery), on_unfamiliar) and on_unfamiliar == "fallback":
-            return ranking
-        options = _given(batch_size=batch_size, progress=progress) | _density_option(self.reranker, on_unfamiliar)
-        return self._choose(query, gallery, ranking, self.reranker.rerank(query, gallery, ranking, **options))
-
-    def rerank_candidates(
-        self,
-        query: ArrayLike,
-        candidates: ArrayLike,
-        gallery_size: int | None = None,
-        batch_size: int | None = None,
-        on_unfamiliar: str = "warn",
-        progress: bool | None = None,
-        ranking: Ranking | None = None,
-    ) -> Ranking:
-        """Order the columns of ``candidates (Q, k, D)``; arguments as those of ``Chain.rerank_candidates``."""
-        queries, items = candidates_of(query, candidates)
-        if ranking is None:
-            ranking = rank_candidates(queries, items, compute_dtype(queries, items), work_device(queries, items))
-        if self._is_too_large(gallery_size or 0, on_unfamiliar) and on_unfamiliar == "fallback":
-            return ranking
-        options = _given(batch_size=batch_size, progress=progress) | _density_option(self.reranker, on_unfamiliar)
-        found = self.reranker.rerank_candidates(query, candidates, gallery_size, ranking=ranking, **options)
-        return self._choose(query, candidates, ranking, found, own_galleries=True)
-
-    def _choose(
-        self, query: ArrayLike, gallery: ArrayLike, before: Ranking, after: Ranking, own_galleries: bool = False
-    ) -> Ranking:
-        """``after``, blended and with near-duplicates in front, where the gate opens; else ``before``."""
-        after = blended(query, gallery, after, self.blend, own_galleries)
-        after = keep_in_front(query, gallery, before, after, own_galleries)
+    def answer(self, asked: Retrieval) -> Ranking:
+        """The re-ranker's answer, blended and with near-duplicates in front, where the gate opens; else as it came."""
+        if self._is_too_large(asked) and asked.options.on_unfamiliar == "fallback":
+            return asked.ranking
+        asked = replace(asked, ranked=asked.ranking, largest_tried=self.largest_gallery)
+        found = keep_in_front(asked, blended(asked, answer_of(self.reranker, asked), self.blend))
         if self.gate is None:
-            return after
-        (indices, scores), (new, new_scores) = before.tensors(), after.tensors()
-        opens = self.gate.opens(neighborhood(query, gallery, before, after, own_galleries))[:, None].to(indices.device)
-        return before.like(torch.where(opens, new, indices), torch.where(opens, new_scores, scores))
+            return found
+        (indices, scores), (new, new_scores) = asked.ranking.tensors(), found.tensors()
+        opens = self.gate.opens(neighborhood(asked, found))[:, None].to(indices.device)
+        return found.like(torch.where(opens, new, indices), torch.where(opens, new_scores, scores))
 
-    def _is_too_large(self, size: int, on_unfamiliar: str) -> bool:
+    def _is_too_large(self, asked: Retrieval) -> bool:
         """Is the gallery larger than any that was tried? Warns, unless told to "ignore"."""
+        size = asked.gallery_size or 0
         too_large = self.largest_gallery is not None and size > SLACK * self.largest_gallery
-        if too_large and on_unfamiliar != "ignore":
+        if too_large and asked.options.on_unfamiliar != "ignore":
             warnings.warn(
                 f"the gallery has {size} rows; this re-ranker was tried on {self.largest_gallery} at most, and what was "
                 "found there need not hold. Choose again with a gallery of this size (ipad-rerank compare).",
                 LargerGalleryWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return too_large
 
@@ -193,12 +158,3 @@ class Guard(Saved):
     def from_config(cls, config: dict[str, Any], tensors: Tensors) -> Self:
         gate = Gate.from_config(config["gate"]) if config["gate"] else None
         return cls(unpack(config["reranker"], tensors), gate, config["largest_gallery"], config["blend"])
-
-
-def _density_option(reranker: Reranker, on_unfamiliar: str) -> dict[str, str]:
-    return {"on_unfamiliar": on_unfamiliar} if getattr(reranker, "looks_at_density", False) else {}
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """Those that are not None: re-rankers of others need not know options that are not used."""
-    return {name: value for name, value in options.items() if value is not None}
