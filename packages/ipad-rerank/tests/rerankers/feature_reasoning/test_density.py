@@ -83,7 +83,7 @@ def test_no_more_sequences_than_the_ranking_and_the_gallery_have_candidates_for(
 def test_lists_too_short_are_left_as_they_came(search, shaken):
     query, gallery, ranking = search
     reasoner = shaken(n_r=40)
-    reasoner.density = Density((150, 150), -1.0, (1.0, 1.0), 150, shortest=25)
+    reasoner.density = Density((150, 150), -1.0, (1.0, 1.0), 150, blends=((20, 0.0), (25, 0.5), (39, 1.0)))
     for depth in (24, 10):
         with pytest.warns(
             UnfamiliarDensityWarning, match=f"{depth} candidates to re-order are too few.*fewer than 25"
@@ -95,5 +95,17 @@ def test_lists_too_short_are_left_as_they_came(search, shaken):
     quiet = reasoner.rerank(query, gallery, ranking.top(24), on_unfamiliar="ignore")  # warnings are errors here
     np.testing.assert_array_equal(quiet.indices, ranking.top(24).indices)
     assert (reasoner.rerank(query, gallery, ranking.top(25)).indices != ranking.top(25).indices).any()
+    half, whole = shaken(n_r=40, blend=0.5), ranking.top(25)
+    np.testing.assert_array_equal(
+        reasoner.rerank(query, gallery, whole).indices, half.rerank(query, gallery, whole).indices
+    )
     with pytest.warns(UnfamiliarDensityWarning, match="24 candidates"):
         reasoner.rerank_candidates(query, gallery[ranking.indices[:, :24]], gallery_size=150)
+
+
+def test_shorter_lists_take_the_blend_of_their_length_and_never_more_than_full_ones():
+    density = Density((150, 150), 0.0, (0.0, 1.0), blends=((20, 0.0), (32, 0.25), (51, 1.0)))
+    found = [density.blend_for(length, 0.75) for length in (5, 20, 31, 32, 50, 51, 400)]
+    assert found == [0.0, 0.0, 0.0, 0.25, 0.25, 0.75, 0.75]
+    assert density.shortest == 32
+    assert Density((150, 150), 0.0, (0.0, 1.0)).blend_for(5, 0.75) == 0.75

@@ -32,18 +32,31 @@ class Density:
         close_similarity: Cosine above which a candidate counts as close to its query.
         close_shares: Smallest and largest share of close ones among a query's candidates (means over queries).
         best_gallery_size: Where the MAP of held-out queries came out best.
-        shortest: Candidates in a sequence below which it is better to leave a list as it came.
+        blends: ``(candidates, blend)``, ascending: how much the refined similarities count in lists of so many candidates
+            and more, at most; 0 where it is better to leave a list as it came.
     """
 
     gallery_sizes: tuple[int, int]
     close_similarity: float
     close_shares: tuple[float, float]
     best_gallery_size: int | None = None
-    shortest: int = 2
+    blends: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Density:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        blends = tuple((int(length), float(blend)) for length, blend in values.pop("blends"))
+        pairs = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**pairs, blends=blends)
+
+    @property
+    def shortest(self) -> int:
+        """Candidates from which on lists are re-ordered."""
+        return next((length for length, blend in self.blends if blend > 0), 2)
+
+    def blend_for(self, length: int, blend: float) -> float:
+        """``blend``, or less where lists of ``length`` candidates want less; the shortest take what the first want."""
+        found = [most for least, most in self.blends if least <= length] or [most for _, most in self.blends[:1]]
+        return min([blend, *found[-1:]])
 
     def sequences_for(self, gallery_size: int) -> int:
         """To how many sequences to deal candidates out, so that they lie as dense as where the fit came out best."""
@@ -102,7 +115,7 @@ def is_familiar(density: Density | None, shortlist: Shortlist, sequences: int) -
     """
     asked = shortlist.asked
     told, length = asked.options.on_unfamiliar, shortlist.head // sequences
-    if density is not None and length < density.shortest:
+    if density is not None and density.blend_for(length, 1.0) == 0:
         if told != "ignore":
             warnings.warn(
                 f"{length} candidates to re-order are too few for this reasoner: held-out queries lost with fewer than "

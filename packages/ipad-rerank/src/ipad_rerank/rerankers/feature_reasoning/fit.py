@@ -16,7 +16,7 @@ from ipad_rerank.rerankers.feature_reasoning.density import Density
 from ipad_rerank.rerankers.feature_reasoning.held_out import HeldOut
 from ipad_rerank.rerankers.feature_reasoning.loss import FeatureReasoningLoss
 from ipad_rerank.rerankers.feature_reasoning.report import FitReport
-from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler
+from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler, TrainingSet
 from ipad_rerank.rerankers.feature_reasoning.training import train
 from ipad_rerank.search.labels import UNLABELLED, as_labels
 from ipad_rerank.search.vectors import ArrayLike, Device, Vectors, positive_int
@@ -63,7 +63,7 @@ def fit_reasoner(
     Each step draws a gallery of random size and queries outside it, takes their ``n_r - 1`` best and
     follows the gradient of Eq. 17. A share of the vectors is held out as queries: half of them choose the best of
     ``evaluations`` checkpoints, how much the refined similarities count beside the first ones (``blend``: the most that
-    leaves P@1 and P@10 where they were) and the shortest list that is worth re-ordering; the other half say what it
+    leaves P@1 and P@10 where they were; for lists that end early a weight of their own); the other half say what it
     brought. If the objective does not rise (the 95 % bootstrap interval of the gain must lie above 0), a warning says so
     and the identity is returned. A quarter of the sequences are cut to random lengths: searches do not always return as
     many candidates as were asked for.
@@ -135,13 +135,13 @@ def fit_reasoner(
     largest = int(torch.bincount(groups[pool].unique(return_inverse=True)[1]).max())
     choose_blend = "blend" not in config and init is None
     reasoner = _new_reasoner(cls, init, largest, config, seed).to(device)
-    sampler = SequenceSampler(unit, label_ids, groups, pool, reasoner.n_r, gallery_sizes, before, generator)
+    data = TrainingSet(unit, label_ids, groups, pool, reasoner.n_r, before, generator)
+    sampler = SequenceSampler(data, gallery_sizes)
     low, high = sampler.gallery_range
     sizes = sorted({min(max(low, 2 * reasoner.n_r), high), int(math.sqrt(max(low, 2 * reasoner.n_r) * high)), high})
     half = len(held) // 2
-    choosing, judging = (
-        HeldOut(unit, label_ids, groups, rows.to(device), pool, reasoner.n_r, sizes, before, generator, objective)
-        for rows in (held[:half][:150], held[half:])
+    choosing, calibrating, judging = (
+        HeldOut(data, rows.to(device), sizes, objective) for rows in (held[:half][:150], held[:half], held[half:])
     )
     threshold, shares = train(
         reasoner,
@@ -158,8 +158,8 @@ def fit_reasoner(
     if choose_blend:
         reasoner.blend = choosing.best_blend(reasoner)
     report = judging.report(reasoner, seed)
-    shortest = choosing.shortest(reasoner)
-    reasoner.density = Density((low, high), threshold, (min(shares), max(shares)), report.best_size, shortest)
+    blends = calibrating.blends(reasoner)
+    reasoner.density = Density((low, high), threshold, (min(shares), max(shares)), report.best_size, blends)
     reasoner.report = report.to_dict() | {"returned": "fitted"}
     _announce(reasoner, report, keep_without_gain, verbose)
     return reasoner

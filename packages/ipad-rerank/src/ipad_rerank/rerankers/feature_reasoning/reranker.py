@@ -67,10 +67,10 @@ class FeatureReasoning(SequenceRefiner, BaseReranker):
     def answer(self, asked: Retrieval) -> Ranking:
         """The ranking with its best ``n_r - 1`` candidates re-ordered; the ranking itself where nothing is done.
 
-        Lists shorter than ``n_r - 1`` are re-ordered too, down to the length at which the fit saw a loss
-        (``density.shortest``); below it they are left as they came, with a warning. In a gallery of less than ``2 n_r``
-        rows only as many as half the gallery are re-ordered: a sequence that holds most of the gallery is unlike any that
-        help. ``sequences`` above 1 re-order as many more; "auto" needs to know the gallery's size.
+        Lists shorter than ``n_r - 1`` are re-ordered too, with the weight that the fit chose for lists of that length;
+        where it saw a loss (below ``density.shortest``) they are left as they came, with a warning. In a gallery of less
+        than ``2 n_r`` rows only as many as half the gallery are re-ordered: a sequence that holds most of the gallery is
+        unlike any that help. ``sequences`` above 1 re-order as many more; "auto" needs to know the gallery's size.
 
         Head scores are refined cosines, raised by a constant per query where the tail's scores would stand above them;
         the tail keeps its order and scores.
@@ -87,7 +87,8 @@ class FeatureReasoning(SequenceRefiner, BaseReranker):
         n = head // sequences + 1
         numbers = 2 * n * sequences * asked.queries.dim + 14 * n * n
         most = 8 if device.type == "cpu" else 1024
-        return shortlist.rerank(partial(head_scores, self, sequences=sequences), numbers, most)
+        blend = self.density.blend_for(n - 1, self.blend) if self.density else self.blend
+        return shortlist.rerank(partial(head_scores, self, blend=blend, sequences=sequences), numbers, most)
 
     def to_config(self) -> dict[str, Any]:
         density = asdict(self.density) if self.density else None
