@@ -58,7 +58,7 @@ def test_every_field_can_be_set_from_the_command_line():
         ("stage1.sampler=fast", "stage1.sampler must be 'dense' or 'triplet', got 'fast'"),
         ("loop.mixed_precision=fp8", "loop.mixed_precision must be"),
         ("clusters.momentum=1.0", r"clusters.momentum must be within \[0, 1\)"),
-        ("seed", "an override must read key=value"),
+        ("seed", "an option must read KEY=VALUE"),
         ("seed.x=1", "seed must be of type int"),
         ("data=3", "data must hold keys of its own"),
     ],

@@ -101,14 +101,12 @@ class Chain(BaseReranker):
         return keep_in_front(asked, asked.in_kind(*run.now.ranking.tensors()))
 
     def to_config(self) -> dict[str, Any]:
-        return {
-            "steps": [
-                self._first(step) if self._first(step) < place else pack(step)[0] for place, step in self._placed
-            ]
-        }
+        steps = zip(self.rerankers, self._firsts, strict=True)
+        return {"steps": [pack(step)[0] if first == place else first for place, (step, first) in enumerate(steps)]}
 
     def tensors(self) -> Tensors:
-        packed = {place: pack(step)[1] for place, step in self._placed if self._first(step) == place}
+        places = sorted(set(self._firsts))
+        packed = {place: pack(self.rerankers[place])[1] for place in places}
         return {f"{place}.{name}": tensor for place, found in packed.items() for name, tensor in found.items()}
 
     @classmethod
@@ -121,9 +119,7 @@ class Chain(BaseReranker):
         return cls(*steps)
 
     @property
-    def _placed(self) -> list[tuple[int, Reranker]]:
-        return list(enumerate(self.rerankers))
-
-    def _first(self, step: Reranker) -> int:
-        """The first place of a step that may stand in several."""
-        return next(place for place, other in self._placed if other is step)
+    def _firsts(self) -> list[int]:
+        """For each step the first place where it stands: it may stand in several."""
+        ids = [id(step) for step in self.rerankers]
+        return [ids.index(key) for key in ids]

@@ -27,25 +27,29 @@ def near_duplicates(cosine: Tensor) -> Tensor:
     return distance <= (NEAR * ordinary).clamp_min(1e-6)
 
 
-def keep_in_front(asked: Retrieval, found: Ranking) -> Ranking:
-    """``found`` with the near-duplicates that the ranking of ``asked``, by cosine, had in front put there again."""
+def keep_in_front(asked: Retrieval, found: Ranking, first: int = 0) -> Ranking:
+    """``found`` with what the ranking of ``asked``, by cosine, had in front put there again, in that order.
+
+    Args:
+        asked: The queries, with their ranking by cosine.
+        found: Another ranking of them.
+        first: So many are put in front whatever they are; further ones where they are near-duplicates.
+    """
     indices, scores = found.tensors()
-    cosine = cosines(asked, PLACE)
+    cosine = cosines(asked, max(PLACE, first))
     near = near_duplicates(cosine)
+    near[:, :first] = True
     rows = near.any(1).nonzero()[:, 0]
     if not len(rows):
         return found
-    first, cosine, near = (
-        asked.ranking.tensors()[0][rows, : cosine.shape[1]],
-        cosine[rows].to(scores.dtype),
-        near[rows],
-    )
+    best = asked.ranking.tensors()[0][rows, : cosine.shape[1]]
+    cosine, near = cosine[rows].to(scores.dtype).cummin(1).values, near[rows]
     lifted = torch.where(near, scores[rows, :1].clamp_min(0) + 1 + cosine, -torch.inf)
     kept, old = scores[rows], indices[rows]
-    for column in first.masked_fill(~near, -1).T:  # each is in front now, so no more where it was
+    for column in best.masked_fill(~near, -1).T:  # each is in front now, so no more where it was
         kept = kept.masked_fill(old == column[:, None], -torch.inf)
     merged, order = torch.sort(torch.cat([lifted, kept], 1), dim=1, descending=True, stable=True)
-    best = torch.cat([first, old], 1).gather(1, order)
+    mixed = torch.cat([best, old], 1).gather(1, order)
     return found.like(
-        indices.index_copy(0, rows, best[:, : found.k]), scores.index_copy(0, rows, merged[:, : found.k])
+        indices.index_copy(0, rows, mixed[:, : found.k]), scores.index_copy(0, rows, merged[:, : found.k])
     )

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from ipad_rerank import UnfamiliarDensityWarning, rank
+from ipad_rerank import Guard, UnfamiliarDensityWarning, rank
 from ipad_rerank.rerankers.feature_reasoning.density import Density
 
 
@@ -29,6 +29,20 @@ def test_unfamiliar_density_warns_or_falls_back(search, shaken):
     reasoner.density = Density((100, 200), -0.99, (0.0, 0.1))
     with pytest.warns(UnfamiliarDensityWarning, match="of the candidates are close"):
         reasoner.rerank(*search)
+
+
+def test_what_was_tried_in_a_larger_gallery_is_no_surprise_there(search, shaken):
+    reasoner = shaken()
+    reasoner.density = Density(
+        (30, 60), -1.0, (0.2, 0.5)
+    )  # all candidates are close here, twice as many as in the fit
+    with pytest.warns(UnfamiliarDensityWarning, match="150 rows.*100.0% of the candidates"):
+        reasoner.rerank(*search)
+    tried = Guard(reasoner, largest_gallery=150)
+    tried.rerank(*search)  # no warning: warnings are errors here
+    reasoner.density = Density((30, 60), -1.0, (0.0, 0.1))
+    with pytest.warns(UnfamiliarDensityWarning, match="100.0% of the candidates"):
+        tried.rerank(*search)
 
 
 def test_larger_galleries_than_the_fit_s_warn_and_name_the_way_out(search, shaken):

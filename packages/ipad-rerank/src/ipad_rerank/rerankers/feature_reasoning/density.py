@@ -76,13 +76,14 @@ class Density:
         """
         found = []
         low, high = self.gallery_sizes
-        largest = SLACK * max(high, largest_tried or 0)
-        if gallery_size is not None and not (low / SLACK <= gallery_size / sequences and gallery_size <= largest):
+        largest = max(high, largest_tried or 0)
+        if gallery_size is not None and not low / SLACK <= gallery_size / sequences <= gallery_size <= largest * SLACK:
             found.append(f"the gallery has {gallery_size} rows, fitted on {low} to {high}")
             if gallery_size > high and sequences == 1:
                 found[-1] += ' (see sequences="auto", and rank deeper)'
+        closer = largest / high  # as many times as many close ones may be among the candidates of a larger gallery
         low, high = self.close_shares
-        if not low / SLACK - 0.02 <= share <= high * SLACK + 0.02:
+        if not low / SLACK - 0.02 <= share <= high * SLACK * closer + 0.02:
             found.append(
                 f"{share:.1%} of the candidates are close to their query (cosine above {self.close_similarity:.2f}), "
                 f"fitted on {low:.1%} to {high:.1%}"
