@@ -55,7 +55,7 @@ def test_every_field_can_be_set_from_the_command_line():
         ("stage9.steps=3", "unknown configuration key 'stage9'; nearest: stage"),
         ("stage1.steps=many", "stage1.steps must be of type int, got 'many'"),
         ("stage1.steps=true", "stage1.steps must be of type int"),
-        ("stage1.sampler=fast", "stage1.sampler must be 'dense' or 'triplet', got 'fast'"),
+        ("stage1.sampler=fast", "stage1.sampler must be one of dense, triplet, balanced, got 'fast'"),
         ("loop.mixed_precision=fp8", "loop.mixed_precision must be"),
         ("clusters.momentum=1.0", r"clusters.momentum must be within \[0, 1\)"),
         ("seed", "an option must read KEY=VALUE"),
