@@ -157,6 +157,6 @@ def _joint_ids(
         groups = torch.cat([query_groups, gallery_groups]).unique(return_inverse=True)[1]
         span = int(labels.max()) + 1 if len(labels) else 1
         labels = (groups * span + labels).unique(return_inverse=True)[1]
-    own, others = labels[: len(queries)], labels[len(queries) :]
+    asked, others = labels[: len(queries)], labels[len(queries) :]
     # What has no label equals nothing, not even what has no label either.
-    return torch.where(known[: len(own)], own, -1), torch.where(known[len(own) :], others, -2)
+    return torch.where(known[: len(asked)], asked, -1), torch.where(known[len(asked) :], others, -2)

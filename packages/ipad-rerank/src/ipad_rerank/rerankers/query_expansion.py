@@ -34,8 +34,8 @@ class QueryExpansion(PlainReranker):
 
         The gallery is ``(G, D)``, or ``(Q, n, D)`` where each query has candidates of its own.
         """
-        own = np.ndim(gallery) == 3
-        return self._expand(Retrieval(query, gallery, ranking, own_galleries=own, options=Options(batch_size)))
+        each = np.ndim(gallery) == 3
+        return self._expand(Retrieval(query, gallery, ranking, own_galleries=each, options=Options(batch_size)))
 
     def search(self, asked: Retrieval) -> Ranking:
         """Search again with the expanded queries."""
