@@ -207,7 +207,7 @@ class TestDamagedFolders:
     def test_newer_version(self, folder):
         config = json.loads((folder / "config.json").read_text()) | {"version": 99}
         (folder / "config.json").write_text(json.dumps(config))
-        with pytest.raises(ValueError, match="version 3"):
+        with pytest.raises(ValueError, match="version 99"):
             FeatureReasoning.from_pretrained(folder)
 
     @pytest.mark.parametrize(
