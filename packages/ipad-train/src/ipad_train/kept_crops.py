@@ -70,7 +70,7 @@ def can_keep_crops(model: AttributeEmbedder, config: RunConfig) -> bool:
     """Whether stage 2 may read its crops' maps from files: all that is trained comes behind them."""
     if not isinstance(model, IPAD) or model.semantic is None or not can_keep_maps(model, config.data):
         return False
-    return config.stage2.spatial_learning_rate == 0 and model.semantic.tokens.trunk.is_frozen
+    return config.stage2.spatial_learning_rate == 0 and model.semantic.crop_trunk.is_frozen
 
 
 def kept_inputs(
@@ -108,7 +108,7 @@ def keep_crops(
         announce: Receives a line where something is made.
     """
     num_attributes = model.options["num_attributes"]
-    facts = [model.crop, model.crop_size, maps.folder.name, digest_of(model.semantic.tokens.trunk, "")]
+    facts = [model.crop, model.crop_size, maps.folder.name, digest_of(model.semantic.crop_trunk, "")]
     folder = Path(config.output_dir) / "maps" / f"{dataset.split}-crops-{digest_of(model.spatial, facts)}"
     accelerator.wait_for_everyone()
     if folder.is_dir():
