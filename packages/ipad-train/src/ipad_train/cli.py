@@ -104,26 +104,42 @@ def report(run_dir: Path, split: str, out: Path | None, overrides: tuple[str, ..
 
 @main.command()
 @click.option("--config", "source", default="quickstart", show_default=True, metavar="FILE|PRESET")
-@click.option("--methods", default="triplet,csn", show_default=True, help="Networks to train beside it.")
+@click.option(
+    "--models", default="triplet,csn", show_default=True, help="Networks to train beside it, or `all` peers."
+)
 @click.option("--seeds", metavar="N,N,...", help="Once a seed, each in a folder of its own, and a table of the means.")
+@click.option("--against", metavar="ROW", help="Compare all rows with this one: paired bootstrap over the queries.")
+@click.option(
+    "--budget", default="stages", show_default=True, metavar="stages|steps|Nmin", help="What is equal for all."
+)
 @click.option("--split", default="test", show_default=True, help="validation or test")
 @_overrides
-def compare(source: str, methods: str, seeds: str | None, split: str, overrides: tuple[str, ...]) -> None:
-    """Train several methods from one start and print one table: what `nox -s quickstart` runs.
+def compare(
+    source: str,
+    models: str,
+    seeds: str | None,
+    against: str | None,
+    budget: str,
+    split: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train several networks from one start and print one table: what `nox -s quickstart` runs.
 
-    An interrupted comparison continues where it was.
+    An interrupted comparison continues where it was, and a network more joins those that are there.
     """
+    from ipad_train.budget import Budget
     from ipad_train.checkpoint import CheckpointError
     from ipad_train.compare import compare as run
     from ipad_train.compare import compare_seeds
     from ipad_train.loop import DivergedError
 
     with _user_errors(ConfigError, CheckpointError, DivergedError):
-        config, names = load_config(source, overrides), [name for name in methods.split(",") if name]
+        config, names = load_config(source, overrides), [name for name in models.split(",") if name]
+        options = {"against": against, "budget": Budget.parse(budget)}
         if seeds is None:
-            run(config, names, split, click.echo)
+            run(config, names, split, click.echo, **options)
         else:
-            compare_seeds(config, _whole_numbers("--seeds", seeds), names, split, click.echo)
+            compare_seeds(config, _whole_numbers("--seeds", seeds), names, split, click.echo, **options)
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:

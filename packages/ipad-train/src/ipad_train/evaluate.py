@@ -128,7 +128,7 @@ def with_beta(model: IPAD, embedded: EntryEmbeddings, beta: float) -> EntryEmbed
 
 
 def map_table(results: dict[str, Any], title: str = "MAP, %") -> str:
-    """Results as a plain-text (and Markdown) table, and below it attention and differences where there are any."""
+    """Results as a plain-text (and Markdown) table, with :func:`table_notes` below."""
     attributes = list(results["rows"][0]["attributes"])
     lines = [[title, *attributes, "overall"]] + [
         [row["name"], *(_number(row["attributes"].get(name)) for name in attributes), _number(row["overall"])]
@@ -143,6 +143,12 @@ def map_table(results: dict[str, Any], title: str = "MAP, %") -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join([*text, *table_notes(results)])
+
+
+def table_notes(results: dict[str, Any]) -> list[str]:
+    """Lines for below a table: where the attention peaks, and the differences that matter."""
+    text: list[str] = []
     if located := results.get("localization"):
         text += ["", f"attention peak in the true box: {located['overall']:.1f} % of entries that have one"]
     if located and (chance := results.get("random_localization")):
@@ -153,7 +159,7 @@ def map_table(results: dict[str, Any], title: str = "MAP, %") -> str:
         text += [
             f"- {d['first']} - {d['second']}: {d['mean']:+.2f} ({d['low']:+.2f} to {d['high']:+.2f})" for d in found
         ]
-    return "\n".join(text)
+    return text
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +12,50 @@ from accelerate import Accelerator
 
 from ipad_core import AttributeEmbedder, create_model
 from ipad_data import EvaluationPlans
-from ipad_train.checkpoint import replace_folder
+from ipad_train.checkpoint import replace_folder, write_json
 from ipad_train.config import RunConfig
+from ipad_train.costs import model_costs
 from ipad_train.data import RunData, evaluation_batches
+from ipad_train.evaluate import evaluate_split
 from ipad_train.networks import network_options
+
+
+def frozen_rows(
+    folder: Path, data: RunData, split: str, config: RunConfig, accelerator: Accelerator
+) -> list[dict[str, Any]]:
+    """The rows ``frozen trunk`` and ``lens`` of a split with ``precisions`` and ``costs``; none without pretrained weights.
+
+    No seed changes them: they are made once and kept in ``folder / "lens"``, for all that share the folder.
+    """
+    kept = folder / "lens" / f"{split}.json"
+    arrays = kept.with_suffix(".npz")
+    if not kept.is_file():
+        trunk = frozen_trunk(config, data)
+        if trunk is None:
+            return []
+        trunk = trunk.to(accelerator.device)
+        rows = _evaluated(trunk, data, split, config, accelerator)
+        rows += _evaluated(
+            fitted_lens(trunk, folder / "lens" / "best", config, data, accelerator), data, split, config, accelerator
+        )
+        if not accelerator.is_main_process:
+            accelerator.wait_for_everyone()
+            return rows
+        np.savez(arrays, **{row["name"]: row.pop("precisions") for row in rows})
+        write_json(kept, {"rows": rows})
+        accelerator.wait_for_everyone()
+    rows = json.loads(kept.read_text(encoding="utf-8"))["rows"]
+    with np.load(arrays) as precisions:
+        return [{**row, "precisions": precisions[row["name"]]} for row in rows]
+
+
+def _evaluated(
+    model: AttributeEmbedder, data: RunData, split: str, config: RunConfig, accelerator: Accelerator
+) -> list[dict[str, Any]]:
+    model = model.to(accelerator.device)
+    rows = evaluate_split(model, data, split, config, accelerator, keep_precisions=True)["rows"][1:]
+    costs = {**model_costs(model, config.data.detail_size)._asdict(), "images_per_second": None}
+    return [{**row, "costs": costs} for row in rows]
 
 
 def frozen_trunk(config: RunConfig, data: RunData) -> AttributeEmbedder | None:
