@@ -142,6 +142,28 @@ def compare(
             compare_seeds(config, _whole_numbers("--seeds", seeds), names, split, click.echo, **options)
 
 
+@main.command()
+@click.option("--config", "source", default="tiny", show_default=True, metavar="FILE|PRESET")
+@click.option(
+    "--figures", default="2,3,4,5,6", show_default=True, metavar="N,N,...", help="Of the paper's section 4.3."
+)
+@click.option("--seeds", default="0", show_default=True, metavar="N,N,...", help="Error bars are over these.")
+@click.option("--split", default="test", show_default=True, help="validation or test")
+@_overrides
+def ablate(source: str, figures: str, seeds: str, split: str, overrides: tuple[str, ...]) -> None:
+    """What each part of IPAD adds: figures 2 to 6 of the paper, each variant a run.
+
+    An interrupted ablation continues where it was.
+    """
+    from ipad_train.ablation import ablate as run
+    from ipad_train.checkpoint import CheckpointError
+    from ipad_train.loop import DivergedError
+
+    with _user_errors(ConfigError, CheckpointError, DivergedError, ImportError):
+        numbers, chosen = _whole_numbers("--figures", figures), _whole_numbers("--seeds", seeds)
+        run(load_config(source, overrides), numbers, chosen, split, click.echo)
+
+
 def _whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]

@@ -25,7 +25,7 @@ class MetricLearning(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.two_branches = hasattr(model, "spatial")
+        self.two_branches = getattr(model, "spatial", None) is not None
         self.triplets = EntryTriplets(sampler, margin, anchor_views, average, model.options["num_attributes"])
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
