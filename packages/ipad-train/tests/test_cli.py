@@ -95,7 +95,7 @@ def test_compare_trains_every_method_from_one_stage_zero_once_a_seed_and_goes_on
     folder = tmp_path / "all"
     arguments = (
         "compare", "--config", small_config.path, "--models", "csn", "--seeds", "0,3", f"output_dir={folder}",
-        "stage0.steps=1", "stage1.steps=1", "stage2.steps=1",
+        "stage0.steps=1", "stage1.steps=3", "stage2.steps=2",
     )  # fmt: skip
     result = run(*arguments)
     assert result.exit_code == 0, result.output

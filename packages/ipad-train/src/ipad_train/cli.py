@@ -164,6 +164,36 @@ def ablate(source: str, figures: str, seeds: str, split: str, overrides: tuple[s
         run(load_config(source, overrides), numbers, chosen, split, click.echo)
 
 
+@main.command()
+@click.argument("source", default="ipad_resnet50_vitb16", metavar="[NETWORK|RUN_DIR]")
+@click.option("--attributes", default=8, show_default=True, help="Of a network by name.")
+@click.option("--image-size", type=int, help="Side of the image, px; by default what the network takes.")
+def analyze(source: str, attributes: int, image_size: int | None) -> None:
+    """Parameters, multiply-adds and milliseconds of each branch, beside section 4.5 of the paper.
+
+    NETWORK is a name of ipad-core (random weights), by default the paper's sizes; RUN_DIR a trained run.
+    """
+    from ipad_train.commands import analyze_network
+
+    with _user_errors(ConfigError):
+        analyze_network(source, attributes, image_size, click.echo)
+
+
+@main.command()
+@_run_dir
+@click.option(
+    "--format", "formats", default="onnx,torch", show_default=True, help="onnx, torch (torch.export) or both."
+)
+@click.option("--branch", default="both", show_default=True, type=click.Choice(["both", "spatial"]))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: export in RUN_DIR.")
+def export(run_dir: Path, formats: str, branch: str, out: Path | None) -> None:
+    """Write a run's model for other runtimes, with any number of images and entries, and check what was written."""
+    from ipad_train.export import ExportMismatchError, export_run
+
+    with _user_errors(ConfigError, ImportError, ExportMismatchError):
+        export_run(run_dir, out, formats.split(","), click.echo, branch)
+
+
 def _whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from ipad_core import AttributeEmbedder
+from ipad_core import AttributeEmbedder, create_model
 from ipad_rerank import write_embeddings
+from ipad_train.analyze import analysis_table, analyze, explain
 from ipad_train.best_models import stage_folders
 from ipad_train.checkpoint import write_json
 from ipad_train.config_files import load_run_config
@@ -91,3 +93,29 @@ def embed_run(
             metadata={"run": run_dir.name, "split": split, "branch": branch},
         )
         announce(f"{out}: {len(vectors)} embeddings of {vectors.shape[1]} numbers")
+
+
+def analyze_network(source: str, attributes: int, image_size: int | None, announce: Callable[[str], None]) -> None:
+    """Say what a network costs, branch by branch.
+
+    Args:
+        source: A run's folder, or a name of ``ipad_core.list_models()``.
+        attributes: Of a network by name.
+        image_size: Side of the image, px; None for what the network takes.
+        announce: Receives the lines.
+
+    Raises:
+        ValueError: neither a run nor a network; numbers that are not positive.
+    """
+    if attributes < 1 or (image_size is not None and image_size < 1):
+        raise ValueError(f"attributes and image-size must be positive, got {attributes} and {image_size}")
+    folder = Path(source)
+    if folder.is_dir():
+        model = AttributeEmbedder.from_pretrained(folder / "best" if (folder / "best").is_dir() else folder)
+    else:
+        model = create_model(source, num_attributes=attributes).eval()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    parts = analyze(model.to(device), image_size or model.detail_size)
+    announce(analysis_table(model, parts, device))
+    for line in explain(model, parts):
+        announce(f"\n{line}")
