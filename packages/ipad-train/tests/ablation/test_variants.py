@@ -44,12 +44,20 @@ def test_branches(made):
 
 
 def test_components_of_the_attention(made):
-    options = {label: apply(made, 3, label).model.options["attention"] for label in made[1][3].variants}
+    options = {label: apply(made, 3, label).model.options.get("attention") for label in made[1][3].variants}
     soft = {key: READINGS["soft"][key] for key in ("suppression", "suppression_ratio")}
     assert options["w/ IA"] == soft
     assert options["w/o ISA"] == {**soft, "spatial": False}
     assert options["w/o ICA"] == {**soft, "channel": False}
-    assert options["w/o AS"]["suppression"] == "none"
+    assert options["w/o AS"] is None
+    assert apply(made, 3, "w/o AS") == apply(made, 2, "w/o SE")
+
+
+def test_without_suppression_where_the_configuration_has_one(small_config):
+    config = small_config("model.options.reading=soft")
+    found = figures(config, network_options(config, load_data(config.data)))[3].variants
+    assert found["w/o AS"](config).model.options["attention"]["suppression"] == "none"
+    assert found["w/ IA"](config).model.options["attention"]["suppression"] == "soft"
 
 
 def test_momentum(made):

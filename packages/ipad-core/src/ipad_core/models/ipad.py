@@ -22,7 +22,8 @@ from ipad_core.layers import (
 from ipad_core.layers.fusion import FUSIONS
 from ipad_core.layers.iterative_attention import READINGS
 from ipad_core.models.branches import SemanticBranch, SpatialBranch
-from ipad_core.models.embedder import AttributeEmbedder, check_entries
+from ipad_core.models.embedder import AttributeEmbedder
+from ipad_core.models.entries import check_entries
 from ipad_core.output import EmbeddingOutput
 
 

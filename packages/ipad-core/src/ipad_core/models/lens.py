@@ -13,7 +13,8 @@ from torch import Tensor
 from ipad_core._registry import register_model
 from ipad_core.backbones import build_trunk, trunk_mapping
 from ipad_core.clustering.discriminant import FORMS, Discriminant, fit_discriminant
-from ipad_core.models.embedder import AttributeEmbedder, check_entries
+from ipad_core.models.embedder import AttributeEmbedder
+from ipad_core.models.entries import check_entries
 from ipad_core.output import EmbeddingOutput
 
 

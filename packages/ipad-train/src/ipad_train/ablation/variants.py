@@ -59,6 +59,8 @@ def figures(config: RunConfig, options: Mapping[str, Any]) -> dict[int, Figure]:
         return changed(semantic=False, attention={**suppressing, **attention})
 
     suppressing = _suppressing(options, options["iterations"])
+    own = {**READINGS[options["reading"]], **(options["attention"] or {})}
+    plain = changed(semantic=False) if own.get("suppression", "none") == "none" else attending(suppression="none")
     rounds = {str(count): _rounds(count, options, changed) for count in range(1, 11)}
     with_momentum: Change = lambda run: run  # noqa: E731
     return {
@@ -70,7 +72,7 @@ def figures(config: RunConfig, options: Mapping[str, Any]) -> dict[int, Figure]:
             "The components of IP-SP", "",
             {
                 "w/o ISA": attending(spatial=False), "w/o ICA": attending(channel=False),
-                "w/o AS": attending(suppression="none"), "w/ IA": attending(),
+                "w/o AS": plain, "w/ IA": attending(),
             },
         ),
         4: Figure(
