@@ -165,6 +165,44 @@ def ablate(source: str, figures: str, seeds: str, split: str, overrides: tuple[s
 
 
 @main.command()
+@click.option("--config", "source", default="photos", show_default=True, metavar="FILE|PRESET")
+@click.option(
+    "--trunk", required=True, metavar="NAME|MAPPING", help="A timm name such as vit_base_patch16_clip_224.openai."
+)
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A .npy or .safetensors file."
+)
+@_overrides
+def features(source: str, trunk: str, out: Path, overrides: tuple[str, ...]) -> None:
+    """Embed every photo of a dataset once by any timm trunk with its pretrained weights, for `lens` and for any head.
+
+    A MAPPING is YAML, as model.options.trunk: '{name: resnet18, weights: FILE, stage: 3}'.
+    """
+    import yaml
+
+    from ipad_core import WeightsNotFoundError
+    from ipad_train.commands import write_features
+
+    with _user_errors(ConfigError, WeightsNotFoundError, TypeError, yaml.YAMLError):
+        given = yaml.safe_load(trunk)
+        mapping = given if isinstance(given, dict) else {"name": trunk, "pretrained": True}
+        write_features(load_config(source, overrides), mapping, out, click.echo)
+
+
+@main.command()
+@click.option("--config", "source", default="photos", show_default=True, metavar="FILE|PRESET")
+@click.option("--split", default="test", show_default=True, help="validation or test")
+@_overrides
+def lens(source: str, split: str, overrides: tuple[str, ...]) -> None:
+    """Fit a lens (a projection per attribute in closed form) on a frozen trunk or on vectors, and evaluate it."""
+    from ipad_core import WeightsNotFoundError
+    from ipad_train.commands import fit_lens
+
+    with _user_errors(ConfigError, WeightsNotFoundError):
+        fit_lens(load_config(source, overrides), split, click.echo)
+
+
+@main.command()
 @click.argument("source", default="ipad_resnet50_vitb16", metavar="[NETWORK|RUN_DIR]")
 @click.option("--attributes", default=8, show_default=True, help="Of a network by name.")
 @click.option("--image-size", type=int, help="Side of the image, px; by default what the network takes.")

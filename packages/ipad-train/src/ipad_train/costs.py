@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ipad_core import AttributeEmbedder
+from ipad_core import AttributeEmbedder, FeatureMaps
+from ipad_core.backbones import Vectors
 
 
 class Costs(NamedTuple):
@@ -29,13 +30,15 @@ def model_costs(
 
     Args:
         model: The network; its mode is restored.
-        image_side: Side of the uint8 image that it is given, px.
+        image_side: Side of the uint8 image that it is given, px; one that reads vectors gets a vector.
         repeats: How often the pass is timed, after two that are not.
         part: Whose parameters count; the whole network's by default.
         options: Of its ``forward``, e.g. ``branches="spatial"``.
     """
-    device = next(model.parameters()).device
-    image = torch.zeros(1, 3, image_side, image_side, dtype=torch.uint8, device=device)
+    device = model.trunk.mean.device
+    image: Any = torch.zeros(1, 3, image_side, image_side, dtype=torch.uint8, device=device)
+    if isinstance(model.trunk, Vectors):
+        image = FeatureMaps.from_vectors(torch.zeros(1, model.trunk.num_features, device=device))
     attribute = torch.zeros(1, dtype=torch.long, device=device)
 
     def once() -> None:

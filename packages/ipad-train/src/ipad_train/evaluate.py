@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -63,7 +64,7 @@ def evaluate_split(
     query, gallery = some_queries(embedded, max_queries), embedded.with_role("gallery")
     if not len(query.value_ids):
         raise ValueError(f"no query of the split {split!r} can be read, so there is nothing to evaluate")
-    rows = [_random_row(dataset, data.schema)]
+    rows = [random_row(dataset, data.schema)]
     names = ["fused"] if embedded.semantic is None else ["spatial", "semantic", "fused"]
     for name in names:
         title = BRANCH_NAMES[name] if embedded.semantic is not None else _single_name(model)
@@ -192,7 +193,8 @@ def _row(
     }
 
 
-def _random_row(dataset, schema: AttributeSchema) -> dict[str, Any]:
+def random_row(dataset: datasets.Dataset, schema: AttributeSchema) -> dict[str, Any]:
+    """The expected MAP of a random ranking of a split, percent."""
     expected = expected_random_map(dataset, schema)
     attributes = {name: 100 * value for name, value in expected.per_attribute.items()}
     return {

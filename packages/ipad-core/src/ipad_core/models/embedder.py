@@ -106,7 +106,7 @@ class AttributeEmbedder(nn.Module, HubModel):
         Raises:
             ValueError, TypeError, OSError: as :meth:`encode`.
         """
-        opened, device = ImageBatches(images, self.detail_size), next(self.parameters()).device
+        opened, device = ImageBatches(images, self.detail_size), self.trunk.mean.device
         with evaluating(self):
             batches = [opened.take(i, i + batch_size).to(device) for i in range(0, len(opened), batch_size)]
             stages = zip(*(self.stage_maps(batch) for batch in batches), strict=True)
@@ -133,7 +133,7 @@ class AttributeEmbedder(nn.Module, HubModel):
     def feature_map(self, images: Tensor | FeatureMaps) -> Tensor:
         """The trunk's map ``(N, C, h, w)`` of images, or of what :meth:`keep` made of them."""
         if isinstance(images, FeatureMaps):
-            dtype = next(self.trunk.parameters()).dtype
+            dtype = next((tensor.dtype for tensor in self.trunk.parameters()), self.trunk.mean.dtype)
             return self.trunk.join([stage.to(dtype) for stage in images.stages])
         return self.trunk(self.trunk_input(self.normalized(images)))
 
