@@ -21,6 +21,7 @@ from ipad_data import EntryTable
 from ipad_data.samplers.plan import plan_from_rows
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData, evaluation_batches
+from ipad_train.folded_trunk import folded
 from ipad_train.kept_maps import (
     KeptMaps,
     can_keep_maps,
@@ -129,6 +130,8 @@ def keep_crops(
             index = np.searchsorted(keys, owner * num_attributes + batch["attribute_ids"].numpy())
             yield index, batch
 
+    trunk = folded(model.semantic.crop_trunk)
+
     def crops(batch: dict[str, torch.Tensor], mirror: bool) -> list[torch.Tensor]:
         device = accelerator.device
         stages = [stage.to(device) for stage in maps.read(batch["rows"])]
@@ -137,7 +140,7 @@ def keep_crops(
         spatial = model.spatial(model.feature_map(kept), ids, index, background=False)
         cut = model.crops(kept, model.boxes(spatial.maps), index)
         with fast_precision(accelerator):
-            return model.semantic.keep(cut)
+            return trunk.stage_maps(model.semantic.inputs(cut))
 
     was_training = model.training
     model.eval()

@@ -24,6 +24,7 @@ from ipad_core import AttributeEmbedder
 from ipad_data import BatchDataset, BatchPlan
 from ipad_train.config import DataConfig, RunConfig
 from ipad_train.data import RunData
+from ipad_train.folded_trunk import folded
 from ipad_train.vectors import SplitVectors, reads_vectors, vectors_of
 
 _BATCH = 32  # images
@@ -163,10 +164,12 @@ def _make(
     nothing = np.empty(0, dtype=np.int64)
     plans = [BatchPlan(rows[i : i + _BATCH], nothing, nothing, nothing) for i in range(0, len(rows), _BATCH)]
 
+    trunk = folded(model.trunk)
+
     def maps(batch: dict[str, torch.Tensor], mirror: bool) -> list[torch.Tensor]:
         images = batch["images"].to(accelerator.device)
         with fast_precision(accelerator):
-            return model.stage_maps(images.flip(-1) if mirror else images)
+            return trunk.stage_maps(model.trunk_input(model.normalized(images.flip(-1) if mirror else images)))
 
     def batches() -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
         images = BatchDataset(dataset, config.detail_size)

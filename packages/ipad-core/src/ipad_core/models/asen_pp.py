@@ -61,7 +61,11 @@ class LocalBranch(AttendingBranch):
 
     def keep(self, crops: Tensor) -> list[Tensor]:
         """The maps of the trunk's stages; a frozen one never answers other ones for these crops."""
-        return self.trunk.stage_maps(crops)
+        return self.trunk.stage_maps(self.inputs(crops))
+
+    def inputs(self, crops: Tensor | Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
+        """Crops as they are: the trunk is of the kind that they were normalized for."""
+        return crops
 
     def forward(self, crops: Tensor | Sequence[Tensor], attribute_ids: Tensor) -> Tensor:
         """Embed crops, or what :meth:`keep` made of them."""
