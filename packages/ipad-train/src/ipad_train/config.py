@@ -128,6 +128,9 @@ class LossConfig:
 
     margin: float = 0.2  # [m] of the triplet and the cluster center loss, cosine units
     average: str = "triplets"  # dense batches: mean over all active triplets, or over `attributes` of each one's mean
+    naming_weight: float = (
+        0.0  # cross-entropy of naming the value from the embedding; not in the paper, see ValueNaming
+    )
     temperature: float = 0.07  # [tau] of Eq. 15
     background_weight: float = 12.0  # [epsilon] of background negatives in Eq. 15
     semantic_weight: float = 0.1  # [lambda_1] of the semantic branch's triplet loss
@@ -138,7 +141,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         _require(0 <= self.margin <= 2, "losses.margin", self.margin, "within [0, 2], cosine units")
         _require(self.temperature > 0, "losses.temperature", self.temperature, "positive")
-        for name in ("background", "semantic", "contrast", "spatial_center", "semantic_center"):
+        for name in ("naming", "background", "semantic", "contrast", "spatial_center", "semantic_center"):
             weight = getattr(self, f"{name}_weight")
             _require(weight >= 0, f"losses.{name}_weight", weight, "zero or more")
         _require(

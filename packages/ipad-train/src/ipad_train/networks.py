@@ -12,7 +12,13 @@ from ipad_core import IPAD, AttributeEmbedder, create_model
 from ipad_core.models import attribute_types
 from ipad_train.config import ModelConfig, RunConfig, StageConfig
 from ipad_train.data import RunData
-from ipad_train.objectives import AttributeClassification, AttributeDiverging, BranchClusters, MetricLearning
+from ipad_train.objectives import (
+    AttributeClassification,
+    AttributeDiverging,
+    BranchClusters,
+    MetricLearning,
+    ValueNaming,
+)
 
 # Options that a stage-0 classifier shares with the network whose trunk it trains.
 _TRUNK_OPTIONS = ("image_size", "trunk")
@@ -79,17 +85,31 @@ def make_objective(
     config: RunConfig, name: str, stage: StageConfig, model: AttributeEmbedder, data: RunData
 ) -> nn.Module:
     """What a stage minimizes."""
-    owners = data.value_attribute_ids
+    owners, losses = data.value_attribute_ids, config.losses
     if name == "stage0":
         return AttributeClassification(model, owners)
     if name == "stage1":
+        branch = "spatial" if hasattr(model, "spatial") else "embedding"
+        naming = _naming(model, [branch], owners).get(branch) if losses.naming_weight else None
         return MetricLearning(
-            model, stage.sampler, config.losses.margin, config.data.anchor_views, config.losses.average
+            model, stage.sampler, losses.margin, config.data.anchor_views, losses.average, naming, losses.naming_weight
         )
     train_spatial = stage.spatial_learning_rate is None or stage.spatial_learning_rate > 0
     clusters = None
     if config.clusters.enabled:
         clusters = BranchClusters(
-            model, config.clusters, data.value_counts, owners, config.losses.margin, stage.steps, train_spatial
+            model, config.clusters, data.value_counts, owners, losses.margin, stage.steps, train_spatial
         )
-    return AttributeDiverging(model, stage.sampler, config.losses, clusters, train_spatial, config.data.anchor_views)
+    branches = ["spatial", "semantic"] if train_spatial else ["semantic"]
+    naming = _naming(model, branches, owners) if losses.naming_weight else None
+    return AttributeDiverging(model, stage.sampler, losses, clusters, train_spatial, config.data.anchor_views, naming)
+
+
+def _naming(model: AttributeEmbedder, branches: list[str], owners: torch.Tensor) -> dict[str, ValueNaming]:
+    """A layer that names values for each branch, as wide as what the branch answers to a blank image."""
+    was_training = model.training
+    blank = torch.zeros(1, 3, model.detail_size, model.detail_size, dtype=torch.uint8)
+    with torch.no_grad():
+        output = model.eval()(blank, torch.zeros(1, dtype=torch.int64))
+    model.train(was_training)
+    return {branch: ValueNaming(getattr(output, branch).shape[1], owners) for branch in branches}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from ipad_core import IPAD, EmbeddingOutput
 from ipad_core.losses import ForegroundBackgroundLoss
 from ipad_train.config import LossConfig
+from ipad_train.objectives.attribute_classification import ValueNaming
 from ipad_train.objectives.clusters import BranchClusters
 from ipad_train.objectives.metric_learning import EntryTriplets
 
@@ -24,14 +26,16 @@ class AttributeDiverging(nn.Module):
         clusters: Queues of the branches, or None to leave Eq. 10, 11, 16 out.
         train_spatial: Whether IP-SP learns as well. If not, its terms are left out: they have no gradient.
         anchor_views: Augmented views of each anchor that a triplet batch holds; they take part in every term.
+        naming: By branch (``spatial``, ``semantic``), what names values from its embedding; empty for none.
     """
 
     def __init__(
         self, model: IPAD, sampler: str, losses: LossConfig, clusters: BranchClusters | None, train_spatial: bool,
-        anchor_views: int = 0,
+        anchor_views: int = 0, naming: Mapping[str, ValueNaming] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.model = model
+        self.naming = nn.ModuleDict(naming or {})
         self.weights = losses
         self.train_spatial = train_spatial
         self.triplets = EntryTriplets(
@@ -72,6 +76,9 @@ class AttributeDiverging(nn.Module):
         if self.train_spatial:
             parts["triplet_spatial"], _ = self.triplets(output.spatial, batch)
             loss = loss + parts["triplet_spatial"]
+        for branch, naming in self.naming.items():
+            parts[f"naming_{branch}"] = naming(getattr(output, branch), *ids)
+            loss = loss + weights.naming_weight * parts[f"naming_{branch}"]
         if self.clusters is not None and self.clusters.started:
             parts["centers_semantic"] = self.clusters.loss("semantic", output.semantic, batch)
             loss = loss + weights.semantic_center_weight * parts["centers_semantic"]

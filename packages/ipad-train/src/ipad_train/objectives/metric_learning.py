@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ipad_core.losses import BatchAllTripletLoss, TripletLoss
+from ipad_train.objectives.attribute_classification import ValueNaming
 
 
 class MetricLearning(nn.Module):
@@ -18,15 +19,19 @@ class MetricLearning(nn.Module):
         margin: Required similarity gap, cosine units.
         anchor_views: Augmented views of each anchor that a triplet batch holds.
         average: Of dense batches, see :class:`ipad_core.losses.BatchAllTripletLoss`.
+        naming: Names values from the embedding, or None.
+        naming_weight: Of its cross-entropy, beside the triplet loss's 1.
     """
 
     def __init__(
-        self, model: nn.Module, sampler: str, margin: float, anchor_views: int = 0, average: str = "triplets"
-    ) -> None:
+        self, model: nn.Module, sampler: str, margin: float, anchor_views: int = 0, average: str = "triplets",
+        naming: ValueNaming | None = None, naming_weight: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.model = model
         self.two_branches = getattr(model, "spatial", None) is not None
         self.triplets = EntryTriplets(sampler, margin, anchor_views, average, model.options["num_attributes"])
+        self.naming, self.naming_weight = naming, naming_weight
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Loss of a batch."""
@@ -34,7 +39,11 @@ class MetricLearning(nn.Module):
         output = self.model(batch["images"], batch["attribute_ids"], batch["image_index"], **options)
         embedding = output.spatial if self.two_branches else output.embedding
         loss, active = self.triplets(embedding, batch)
-        return {"loss": loss, **active}
+        if self.naming is None:
+            return {"loss": loss, **active}
+        named = self.naming(embedding, batch["attribute_ids"], batch["value_ids"])
+        parts = {"triplet": loss.detach(), "naming": named.detach()}
+        return {"loss": loss + self.naming_weight * named, **parts, **active}
 
     def after_step(self, batch: dict[str, torch.Tensor], step: int) -> list[str]:
         """Nothing to do between steps."""
