@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ipad_core import AttributeEmbedder, FeatureMaps
-from ipad_core.backbones import Vectors
+from ipad_core import AttributeEmbedder
+from ipad_train.networks import blank_input
 
 
 class Costs(NamedTuple):
@@ -36,9 +36,7 @@ def model_costs(
         options: Of its ``forward``, e.g. ``branches="spatial"``.
     """
     device = model.trunk.mean.device
-    image: Any = torch.zeros(1, 3, image_side, image_side, dtype=torch.uint8, device=device)
-    if isinstance(model.trunk, Vectors):
-        image = FeatureMaps.from_vectors(torch.zeros(1, model.trunk.num_features, device=device))
+    image = blank_input(model, image_side)
     attribute = torch.zeros(1, dtype=torch.long, device=device)
 
     def once() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ipad_core import IPAD, AttributeEmbedder, create_model
+from ipad_core import IPAD, AttributeEmbedder, FeatureMaps, create_model
+from ipad_core.backbones import Vectors
 from ipad_core.models import attribute_types
 from ipad_train.config import ModelConfig, RunConfig, StageConfig
 from ipad_train.data import RunData
@@ -89,7 +90,7 @@ def make_objective(
     if name == "stage0":
         return AttributeClassification(model, owners)
     if name == "stage1":
-        branch = "spatial" if hasattr(model, "spatial") else "embedding"
+        branch = "spatial" if getattr(model, "spatial", None) is not None else "embedding"
         naming = _naming(model, [branch], owners).get(branch) if losses.naming_weight else None
         return MetricLearning(
             model, stage.sampler, losses.margin, config.data.anchor_views, losses.average, naming, losses.naming_weight
@@ -105,10 +106,23 @@ def make_objective(
     return AttributeDiverging(model, stage.sampler, losses, clusters, train_spatial, config.data.anchor_views, naming)
 
 
+def blank_input(model: AttributeEmbedder, side: int | None = None) -> torch.Tensor | FeatureMaps:
+    """One black uint8 image where the network lies, or one vector of zeros for a network that reads vectors.
+
+    Args:
+        model: The network.
+        side: Of the image, px; :attr:`AttributeEmbedder.detail_size` when None.
+    """
+    device, side = model.trunk.mean.device, side or model.detail_size
+    if isinstance(model.trunk, Vectors):
+        return FeatureMaps.from_vectors(torch.zeros(1, model.trunk.num_features, device=device))
+    return torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
+
+
 def _naming(model: AttributeEmbedder, branches: list[str], owners: torch.Tensor) -> dict[str, ValueNaming]:
     """A layer that names values for each branch, as wide as what the branch answers to a blank image."""
     was_training = model.training
-    blank = torch.zeros(1, 3, model.detail_size, model.detail_size, dtype=torch.uint8)
+    blank = blank_input(model)
     with torch.no_grad():
         output = model.eval()(blank, torch.zeros(1, dtype=torch.int64))
     model.train(was_training)
