@@ -14,7 +14,7 @@ from ipad_train.compare import compare, compare_seeds
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.networks import make_model, network_options
-from ipad_train.peers import PEERS, check_peers, name_rows, peer_config
+from ipad_train.peers import PEERS, check_peers, name_rows, peer_config, row_name
 
 FEW = ("stage0.steps=1", "stage1.steps=5", "stage2.steps=4")
 
@@ -57,6 +57,14 @@ def test_rows_under_the_peers_name():
     rows = [{"name": name} for name in ("IP-SP", "IP-SE", "fused")]
     assert [row["name"] for row in name_rows("rpf", rows)] == ["RPF region", "RPF patch", "RPF"]
     assert [row["name"] for row in name_rows("rpf", [{"name": "rpf"}])] == ["RPF"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [(None, None), ("csn", "CSN mask"), ("csn MASK", "CSN mask"), ("ipad", "fused"), ("rpf patch", "RPF patch")],
+)
+def test_a_row_by_its_name_or_that_of_its_network(asked, found):
+    assert row_name(asked, ["csn", "rpf"], "ipad") == found
 
 
 def test_mistakes_are_found_before_anything_is_trained(small_config, tmp_path):

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,21 @@ from ipad_core import AttributeEmbedder
 from ipad_train.best_models import stage_folders
 from ipad_train.budget import Budget, with_steps
 from ipad_train.chance import stuck_attributes
-from ipad_train.checkpoint import write_json
 from ipad_train.comparison import Precisions, add_differences, differences, mean_results
 from ipad_train.comparison_files import write_comparison
 from ipad_train.config import RunConfig
 from ipad_train.config_files import load_run_config
-from ipad_train.costs import model_costs
+from ipad_train.costs import branch_costs
 from ipad_train.data import load_data
 from ipad_train.evaluate import evaluate_split
 from ipad_train.frozen import frozen_rows
 from ipad_train.launch import make_accelerator
 from ipad_train.networks import network_options, network_shape
 from ipad_train.paper import paper_row
-from ipad_train.peers import BRANCHES, PEERS, check_peers, name_rows, peer_config, row_names
+from ipad_train.peers import FIRST_BRANCHES, PEERS, check_peers, name_rows, peer_config, row_name
 from ipad_train.reranking import load_reasoner
 from ipad_train.run_results import evaluate_stages
-from ipad_train.step_speed import measure_steps
+from ipad_train.step_speed import measured_once
 from ipad_train.trained_runs import check_settings, device_name, sharing_maps, train_once, training_speed
 
 _RESULTS, _PRECISIONS, _SECONDS = "comparison.json", "precisions.npz", "step-seconds.json"
@@ -68,7 +66,7 @@ def compare_seeds(
         precisions.append(_read_precisions(folder))
     means = mean_results(results, seeds)
     means["differences"] = [difference._asdict() for difference in differences(results, precisions)]
-    add_differences(means, precisions, comparison.against)
+    add_differences(means, precisions, comparison._known(means))
     comparison.write(comparison.out, means)
     return means
 
@@ -120,7 +118,7 @@ class _Comparison:
         shape = network_shape(config, self.data)
         self.options, self.architecture = shape.options, shape.architecture
         self.models = check_peers(models, self.architecture)
-        self.against = self._row_name(against)
+        self.against = row_name(against, self.models, self.architecture)
         if self.accelerator.is_main_process:
             check_settings(self.out, config, budget=str(self.budget))
         self.accelerator.wait_for_everyone()
@@ -133,10 +131,10 @@ class _Comparison:
         """Train and evaluate all networks with one seed."""
         started = time.monotonic()
         config = dataclasses.replace(self.config, seed=seed)
-        seconds = self._step_seconds() if self.budget.kind == "minutes" else {}
+        speeds = self._speeds() if self.budget.kind == "minutes" else {}
         main_config = dataclasses.replace(config, output_dir=str(folder / config.model.name))
-        if seconds:
-            main_config = self._within_minutes(main_config, seconds[config.model.name])
+        if speeds:
+            main_config = self._within_minutes(main_config, speeds[config.model.name])
         main = train_once(main_config, config.model.name, self.announce)
         config = load_run_config(main)  # with what its start decided: weights, lengths
         both = config.stage1.steps + config.stage2.steps
@@ -146,15 +144,15 @@ class _Comparison:
         runs = {}
         for name in self.models:
             peer = peer_config(config, name, options, trunk, folder / name)
-            if seconds:
-                peer = self._within_minutes(peer, seconds[name])
+            if speeds:
+                peer = self._within_minutes(peer, speeds[name])
             else:
                 peer = self.budget.apply(peer, both)
             runs[name] = train_once(peer, PEERS[name], self.announce)
         results = evaluate_stages(
             main, self.data, self.split, config, self.accelerator, load_reasoner(main), keep_precisions=True
         )
-        self._add_costs(results["rows"][1:], main)
+        self._add_costs(results["rows"][1:], main, self._last_model(main))
         rows = results["rows"]
         first = 1 + sum(row["name"] == "stage 0 alone" for row in rows)
         frozen = frozen_rows(self.out, self.data, self.split, config, self.accelerator)
@@ -178,7 +176,7 @@ class _Comparison:
     ) -> dict[str, Any]:
         """Compare the rows, and write the table."""
         results["differences"] = [difference._asdict() for difference in differences([results], [precisions])]
-        add_differences(results, [precisions], self.against)
+        add_differences(results, [precisions], self._known(results))
         self.write(folder, results, quiet)
         return results
 
@@ -197,39 +195,22 @@ class _Comparison:
         self._add_costs(rows, run, model)
         return rows
 
-    def _add_costs(self, rows: list[dict[str, Any]], run: Path, model: AttributeEmbedder | None = None) -> None:
-        """Costs of a run's rows: with two branches, the first one alone is cheaper than both."""
-        speed = training_speed(run)
-        if model is None:
-            last = list(stage_folders(run).values()) or [run / "best"]
-            model = AttributeEmbedder.from_pretrained(last[-1]).to(self.accelerator.device)
-        side = self.config.data.detail_size
-        both = getattr(model, "semantic", None) is not None and getattr(model, "spatial", None) is not None
-        whole = model_costs(model, side)._asdict()
-        part = model_costs(model, side, part=model.spatial, branches="spatial")._asdict() if both else whole
-        first = {"IP-SP", *(f"{PEERS[name]} {parts[0]}" for name, parts in BRANCHES.items())}
+    def _last_model(self, run: Path) -> AttributeEmbedder:
+        folder = [run / "best", *stage_folders(run).values()][-1]
+        return AttributeEmbedder.from_pretrained(folder).to(self.accelerator.device)
+
+    def _add_costs(self, rows: list[dict[str, Any]], run: Path, model: AttributeEmbedder) -> None:
+        costs = branch_costs(model, self.config.data.detail_size)
         for row in rows:
             if row["name"] != "stage 0 alone":
-                row["costs"] = {**(part if row["name"] in first else whole), "images_per_second": speed}
+                cost = costs["first" if row["name"] in FIRST_BRANCHES else "whole"]
+                row["costs"] = {**cost._asdict(), "images_per_second": training_speed(run)}
 
-    def _step_seconds(self) -> dict[str, dict[str, float]]:
-        """By network, the seconds of a step of each stage; measured once and kept."""
-        path = self.out / _SECONDS
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        resolved = None
-        for name in [self.config.model.name, *self.models]:
-            if name in kept:
-                continue
-            self.announce(f"timing a few steps of {name}")
-            own = self.config
-            if name != self.config.model.name:
-                own = peer_config(self.config, name, self.options, None, self.out / name)
-            resolved, seconds = measure_steps(own)
-            lengths = {stage: part.steps for stage, part in resolved.stages()}
-            kept[name] = {"seconds": seconds, "steps": lengths}
-            if self.accelerator.is_main_process:
-                write_json(path, kept)
-        return kept
+    def _speeds(self) -> dict[str, dict[str, dict[str, float]]]:
+        """By network, the seconds of a step and the configured steps of each stage; measured once and kept."""
+        configs = {self.config.model.name: self.config}
+        configs |= {name: peer_config(self.config, name, self.options, None, self.out / name) for name in self.models}
+        return measured_once(self.out / _SECONDS, configs, self.announce, self.accelerator)
 
     def _within_minutes(self, config: RunConfig, measured: dict[str, dict[str, float]]) -> RunConfig:
         stages = {
@@ -237,21 +218,13 @@ class _Comparison:
         }
         return self.budget.apply(dataclasses.replace(config, **stages), 0, measured["seconds"])
 
-    def _row_name(self, asked: str | None) -> str | None:
-        """The row that ``against`` means.
-
-        Raises:
-            ValueError: there will be no such row; the nearest are named.
-        """
-        names = row_names(self.models, self.architecture)
-        if asked is None or asked in names:
-            return asked
-        known = {**{name.lower(): name for name in names}, **PEERS, "ipad": "fused"}
-        found = known.get(asked.lower())
-        if found not in names:
-            near = get_close_matches(asked, [*names, *known]) or names
-            raise ValueError(f"against must be a row of the table, got {asked!r}; did you mean: {', '.join(near)}?")
-        return found
+    def _known(self, results: dict[str, Any]) -> str | None:
+        """The row to compare with, where there is one: what a run delivers decides which rows it has."""
+        names = [row["name"] for row in results["rows"]]
+        if self.against is None or self.against in names:
+            return self.against
+        self.announce(f"no row {self.against!r} to compare with; there are: {', '.join(names)}")
+        return None
 
 
 def _read_precisions(folder: Path) -> Precisions:

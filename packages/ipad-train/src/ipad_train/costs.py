@@ -53,6 +53,14 @@ def model_costs(
     return Costs(parameters, counter.get_total_flops() // 2, milliseconds)
 
 
+def branch_costs(model: AttributeEmbedder, image_side: int) -> dict[str, Costs]:
+    """Costs of the ``whole`` network and of its ``first`` branch alone, which are the same where it has one."""
+    whole = model_costs(model, image_side)
+    both = getattr(model, "semantic", None) is not None and getattr(model, "spatial", None) is not None
+    first = model_costs(model, image_side, part=model.spatial, branches="spatial") if both else whole
+    return {"whole": whole, "first": first}
+
+
 def time_calls(call: Any, device: torch.device, repeats: int) -> float:
     """Median milliseconds of a call that works on a device."""
     times = []

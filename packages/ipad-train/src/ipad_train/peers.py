@@ -19,6 +19,7 @@ PEERS = {
 }  # fmt: skip
 # Those with a second stage -> what their branches are called.
 BRANCHES = {"asen_pp": ("global", "local"), "rpf": ("region", "patch")}
+FIRST_BRANCHES = {"IP-SP", *(f"{PEERS[name]} {parts[0]}" for name, parts in BRANCHES.items())}
 # Options of the configured network that its peers take over, where they know them.
 SHARED_OPTIONS = (
     "image_size", "trunk", "embed_dim", "position_channels", "latent_dim", "reduction", "semantic_trunk",
@@ -88,11 +89,27 @@ def name_rows(peer: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, An
     return [{**row, "name": names[row["name"]]} for row in rows]
 
 
-def row_names(models: Iterable[str], configured: str) -> list[str]:
-    """Names of the rows that a comparison can have, re-ranking and the rows without training among them."""
+def row_name(asked: str | None, models: Iterable[str], configured: str) -> str | None:
+    """The row of a table that is meant by its name or that of its network; None for None.
+
+    Args:
+        asked: E.g. ``CSN mask``, ``csn`` or ``ipad``.
+        models: Networks beside the configured one.
+        configured: Architecture of that.
+
+    Raises:
+        ValueError: there will be no such row; the nearest are named.
+    """
     names = ["random", "frozen trunk", "lens", "stage 0 alone"]
     for name in models:
-        parts = BRANCHES.get(name, ())
-        names += [*(f"{PEERS[name]} {part}" for part in parts), PEERS[name]]
+        names += [*(f"{PEERS[name]} {part}" for part in BRANCHES.get(name, ())), PEERS[name]]
     own = list(BRANCH_NAMES.values()) if configured == "ipad" else [PEERS.get(configured, configured)]
-    return [*names, *own, *(f"{name} + FR" for name in own)]
+    names += [*own, *(f"{name} + FR" for name in own)]
+    if asked is None or asked in names:
+        return asked
+    known = {**{name.lower(): name for name in names}, **PEERS, "ipad": "fused"}
+    found = known.get(asked.lower())
+    if found not in names:
+        near = get_close_matches(asked, [*names, *known]) or names
+        raise ValueError(f"against must be a row of the table, got {asked!r}; did you mean: {', '.join(near)}?")
+    return found

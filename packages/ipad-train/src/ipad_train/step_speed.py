@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from accelerate import Accelerator
 
 from ipad_train.budget import with_steps
+from ipad_train.checkpoint import write_json
 from ipad_train.config import RunConfig, StageConfig
 from ipad_train.loop import run_stage
 from ipad_train.training import Training
@@ -84,6 +87,22 @@ def measure_steps(config: RunConfig, steps: int = 12) -> tuple[RunConfig, dict[s
         training.tracker.close()
         training._release()
     return resolved, timer.seconds()
+
+
+def measured_once(
+    path: Path, configs: Mapping[str, RunConfig], announce: Callable[[str], None], accelerator: Accelerator
+) -> dict[str, dict[str, dict[str, float]]]:
+    """By name, ``seconds`` of a step and ``steps`` of each stage of runs; what a JSON file has is not measured again."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    accelerator.wait_for_everyone()
+    for name, config in configs.items():
+        if name not in kept:
+            announce(f"timing a few steps of {name}")
+            resolved, seconds = measure_steps(config)
+            kept[name] = {"seconds": seconds, "steps": {stage: part.steps for stage, part in resolved.stages()}}
+            if accelerator.is_main_process:
+                write_json(path, kept)
+    return kept
 
 
 def speed_file(run_dir: Path) -> Path:
