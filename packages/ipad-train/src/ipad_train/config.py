@@ -30,6 +30,7 @@ class DataConfig:
     on_error: str = "raise"  # an unreadable image: raise, or skip (and count)
     flip: float = 0.5  # probability of a horizontal flip, per image
     augmentation: dict[str, Any] = field(default_factory=dict)  # further arguments of ipad_data's BatchAugmentation
+    vectors: str | None = None  # embeddings of your own instead of images, .npy or .safetensors; see vectors.py
     keep_maps: bool = True  # a trunk that is frozen whole runs once per image, and its maps are read from files
     maps_dir: str | None = None  # where those files lie, for several runs to share; None: maps in output_dir
     anchor_views: int = 0  # triplet batches: augmented views of each anchor, as further anchors (the paper's code: 2)

@@ -69,7 +69,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     def absolute(path: str | None) -> str | None:
         return path if path is None or "://" in path else os.path.abspath(os.path.expanduser(path))
 
-    data = dataclasses.replace(config.data, dir=absolute(config.data.dir), maps_dir=absolute(config.data.maps_dir))
+    paths = {name: absolute(getattr(config.data, name)) for name in ("dir", "maps_dir", "vectors")}
+    data = dataclasses.replace(config.data, **paths)
     model = dataclasses.replace(config.model, trunk_weights=absolute(config.model.trunk_weights))
     return dataclasses.replace(config, data=data, model=model)
 

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ipad_core import IPAD, AttributeEmbedder, create_model
-from ipad_train.config import RunConfig, StageConfig
+from ipad_core import IPAD, AttributeEmbedder, FeatureMaps, create_model
+from ipad_core.backbones import Vectors
+from ipad_core.models import attribute_types
+from ipad_train.config import ModelConfig, RunConfig, StageConfig
 from ipad_train.data import RunData
 from ipad_train.objectives import (
     AttributeClassification,
@@ -34,7 +36,7 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
         FileNotFoundError: ``model.trunk_weights`` names no saved model.
     """
     num_attributes = len(data.schema.attributes)
-    name, options = config.model.name, dict(config.model.options)
+    name, options = config.model.name, _options(config.model, data)
     if stage == "stage2":
         model = create_model(name, num_attributes=num_attributes, **options)
         if not isinstance(model, IPAD) or model.semantic is None:
@@ -44,9 +46,9 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
         stage1 = run_dir / "stages" / "stage1"
         model.initialize_semantic(IPAD.from_pretrained(stage1, semantic=False) if stage1.is_dir() else None)
         return model
-    shape = _shape(config, data)
+    shape = network_shape(config, data)
     if stage == "stage1":
-        if isinstance(shape, IPAD):
+        if isinstance(shape, IPAD) and shape.spatial is not None:
             options["semantic"] = False  # built when stage 2 needs it
         model = create_model(name, num_attributes=num_attributes, **options)
         source = Path(config.model.trunk_weights) if config.model.trunk_weights else run_dir / "stages" / "stage0"
@@ -61,12 +63,23 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
 
 def network_options(config: RunConfig, data: RunData) -> dict[str, Any]:
     """All options of the configured network, with those that its preset fills in."""
-    return _shape(config, data).options
+    return network_shape(config, data).options
 
 
-def _shape(config: RunConfig, data: RunData) -> AttributeEmbedder:
+def network_shape(config: RunConfig, data: RunData) -> AttributeEmbedder:
+    """The configured network without values in its tensors, for what its options and shapes tell."""
     with torch.device("meta"):  # where no pretrained weights are looked for
-        return create_model(config.model.name, num_attributes=len(data.schema.attributes), **config.model.options)
+        return create_model(
+            config.model.name, num_attributes=len(data.schema.attributes), **_options(config.model, data)
+        )
+
+
+def _options(model: ModelConfig, data: RunData) -> dict[str, Any]:
+    """Options of the configured network; HAEN's ``types`` come from the schema's names where none are given."""
+    options = dict(model.options)
+    if model.name in ("haen", "haen_tiny") and options.get("types") is None:
+        options["types"] = attribute_types(data.schema.attributes)
+    return options
 
 
 def make_objective(
@@ -77,7 +90,7 @@ def make_objective(
     if name == "stage0":
         return AttributeClassification(model, owners)
     if name == "stage1":
-        branch = "spatial" if hasattr(model, "spatial") else "embedding"
+        branch = "spatial" if getattr(model, "spatial", None) is not None else "embedding"
         naming = _naming(model, [branch], owners).get(branch) if losses.naming_weight else None
         return MetricLearning(
             model, stage.sampler, losses.margin, config.data.anchor_views, losses.average, naming, losses.naming_weight
@@ -93,10 +106,23 @@ def make_objective(
     return AttributeDiverging(model, stage.sampler, losses, clusters, train_spatial, config.data.anchor_views, naming)
 
 
+def blank_input(model: AttributeEmbedder, side: int | None = None) -> torch.Tensor | FeatureMaps:
+    """One black uint8 image where the network lies, or one vector of zeros for a network that reads vectors.
+
+    Args:
+        model: The network.
+        side: Of the image, px; :attr:`AttributeEmbedder.detail_size` when None.
+    """
+    device, side = model.trunk.mean.device, side or model.detail_size
+    if isinstance(model.trunk, Vectors):
+        return FeatureMaps.from_vectors(torch.zeros(1, model.trunk.num_features, device=device))
+    return torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
+
+
 def _naming(model: AttributeEmbedder, branches: list[str], owners: torch.Tensor) -> dict[str, ValueNaming]:
     """A layer that names values for each branch, as wide as what the branch answers to a blank image."""
     was_training = model.training
-    blank = torch.zeros(1, 3, model.detail_size, model.detail_size, dtype=torch.uint8)
+    blank = blank_input(model)
     with torch.no_grad():
         output = model.eval()(blank, torch.zeros(1, dtype=torch.int64))
     model.train(was_training)

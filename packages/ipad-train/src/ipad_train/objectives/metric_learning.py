@@ -29,7 +29,7 @@ class MetricLearning(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.model = model
-        self.two_branches = hasattr(model, "spatial")
+        self.two_branches = getattr(model, "spatial", None) is not None
         self.triplets = EntryTriplets(sampler, margin, anchor_views, average, model.options["num_attributes"])
         self.naming, self.naming_weight = naming, naming_weight
 
