@@ -65,6 +65,15 @@ def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
 
+def is_harmless(changes: Tensor) -> bool:
+    """Do queries whose measure changed by ``(Q,)`` surely lose no more than TOLERANCE, a standard error to spare?
+
+    NaN (queries without a relevant item) are left out; fewer than two queries say nothing against it.
+    """
+    kept = changes[~torch.isnan(changes)]
+    return len(kept) < 2 or float(kept.mean() - kept.std() / len(kept) ** 0.5) >= -TOLERANCE
+
+
 def chosen_blend(gains: Mapping[float, Mapping[str, float]], objective: str) -> float:
     """The blend that raises the objective most among those that do not lower the head; the largest of equals."""
     safe = [blend for blend, gain in gains.items() if min(gain[name] for name in HEAD) >= -TOLERANCE]

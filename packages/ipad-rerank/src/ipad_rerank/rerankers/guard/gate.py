@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ipad_rerank.metrics.objectives import is_harmless
+
 BINS = (1, 10, 50, 200)
 """Queries are looked at by their number of relevant items, in bins that start here."""
-
-TOLERANCE = 0.004
-"""Loss of a bin, as a share of 1, that a gate may leave on the queries of its calibration, half a standard error added."""
 
 SMALLEST_BIN = 5
 _FOLDS = 5
@@ -102,8 +101,7 @@ def _threshold(predicted: Tensor, gains: Tensor, relevant: Tensor) -> float:
     best, best_gain = float("inf"), 0.0
     for threshold in [float("-inf"), *predicted.quantile(torch.linspace(0, 1, 41, dtype=torch.float64)).tolist()]:
         left = torch.where(predicted > threshold, gains, 0.0)
-        parts = [left[mask] for mask in members]
-        harmless = all(float(part.mean() - 0.5 * part.std() / len(part) ** 0.5) >= -TOLERANCE for part in parts)
+        harmless = all(is_harmless(left[mask]) for mask in members)
         if harmless and float(left.mean()) > best_gain:
             best, best_gain = threshold, float(left.mean())
     return best

@@ -20,7 +20,7 @@ from ipad_rerank.rerankers.saving import Tensors, pack, unpack
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array, positive_int
 
-FIRST = (0, 3, 5, 10)
+FIRST = (0, 3, 5, 10, 30)
 """How many of the first results stay: what a calibration tries."""
 
 SLACK = 1.25
