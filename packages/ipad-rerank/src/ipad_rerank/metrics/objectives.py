@@ -66,12 +66,19 @@ def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def is_harmless(changes: Tensor) -> bool:
-    """Do queries whose measure changed by ``(Q,)`` surely lose no more than TOLERANCE, a standard error to spare?
+    """Do queries whose measure changed by ``(Q,)`` surely lose no more than TOLERANCE?
 
-    NaN (queries without a relevant item) are left out; fewer than two queries say nothing against it.
+    Their mean change keeps above it by a standard error; where queries are few and that is more than TOLERANCE itself, it
+    is enough that these few do not lose. NaN (queries without a relevant item) are left out.
     """
     kept = changes[~torch.isnan(changes)]
-    return len(kept) < 2 or float(kept.mean() - kept.std() / len(kept) ** 0.5) >= -TOLERANCE
+    spare = min(standard_error(kept), TOLERANCE)
+    return not len(kept) or float(kept.mean()) >= spare - TOLERANCE
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of ``(Q,)``; infinite for less than two."""
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else float("inf")
 
 
 def chosen_blend(gains: Mapping[float, Mapping[str, float]], objective: str) -> float:
