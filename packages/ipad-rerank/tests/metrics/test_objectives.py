@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from ipad_rerank import average_precision, ndcg_at_k, precision_at_k, rank, recall_at_k
-from ipad_rerank.metrics.objectives import label_of, measure_named, per_query
+from ipad_rerank.metrics.objectives import is_harmless, label_of, measure_named, per_query
 
 
 def test_each_is_the_function_of_its_name():
@@ -43,3 +44,19 @@ def test_labels():
 def test_other_names(name):
     with pytest.raises(ValueError, match="objective"):
         measure_named(name)
+
+
+def test_changes_are_harmless_where_they_surely_stay_above_the_tolerance():
+    nan = float("nan")
+    assert is_harmless(torch.tensor([0.0, 0.0, nan]))
+    assert is_harmless(torch.tensor([-0.0049, -0.0049]))
+    assert not is_harmless(torch.tensor([-0.0051, -0.0051]))
+    # 1,000 queries of deviation 0.1: the standard error is 0.0032, so the mean may be down to -0.0018
+    many = torch.tensor([0.0995, -0.0995] * 500)
+    assert is_harmless(many - 0.0015)
+    assert not is_harmless(many - 0.0022)
+    # 10 queries: the standard error is more than the tolerance, and a mean of 0 is asked for
+    assert is_harmless(many[:10] + 0.0001)
+    assert not is_harmless(many[:10] - 0.0001)
+    assert not is_harmless(torch.tensor([-0.9, nan]))
+    assert is_harmless(torch.tensor([nan]))

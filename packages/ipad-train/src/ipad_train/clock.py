@@ -27,9 +27,12 @@ class RunClock:
     WARM_UP, TIMED = 2, 5  # steps
 
     def __init__(
-        self, config: RunConfig, validation_images: int, announce: Callable[[str], None],
+        self,
+        config: RunConfig,
+        validation_images: int,
+        announce: Callable[[str], None],
         now: Callable[[], float] = time.perf_counter,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.stages = dict(config.stages())
         self.eval_every, self.validation_images = config.loop.eval_every, validation_images
         self.announce, self.now = announce, now

@@ -33,18 +33,32 @@ def fit_reasoner(
     embedded = validation
     if split == "train" or embedded is None:
         embedded = embed_split(
-            model, data.splits[split], config.data, accelerator, roles=roles,
-            description=f"embedding {split} for re-ranking", **kept_inputs(model, data, split, config, accelerator),
-        )  # fmt: skip
+            model,
+            data.splits[split],
+            config.data,
+            accelerator,
+            roles=roles,
+            description=f"embedding {split} for re-ranking",
+            **kept_inputs(model, data, split, config, accelerator),
+        )
     count = len(embedded.value_ids)
     if count > config.rerank.max_embeddings:
         kept = np.random.default_rng(config.seed).permutation(count)[: config.rerank.max_embeddings]
         embedded = embedded.select(np.sort(kept))
     return FeatureReasoning.fit(
-        embedded.fused, embedded.value_ids, group_ids=embedded.attribute_ids, n_r=config.rerank.sequence_length,
-        n_t=config.rerank.rounds, steps=config.rerank.steps, seed=config.seed, verbose=accelerator.is_main_process,
-        progress=False, device=accelerator.device, max_vectors=config.rerank.max_embeddings, **config.rerank.options,
-    )  # fmt: skip
+        embedded.fused,
+        embedded.value_ids,
+        group_ids=embedded.attribute_ids,
+        n_r=config.rerank.sequence_length,
+        n_t=config.rerank.rounds,
+        steps=config.rerank.steps,
+        seed=config.seed,
+        verbose=accelerator.is_main_process,
+        progress=False,
+        device=accelerator.device,
+        max_vectors=config.rerank.max_embeddings,
+        **config.rerank.options,
+    )
 
 
 def load_reasoner(run_dir: Path) -> FeatureReasoning | None:

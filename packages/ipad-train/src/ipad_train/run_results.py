@@ -24,8 +24,9 @@ def evaluate_stages(
     split: str,
     config: RunConfig,
     accelerator: Accelerator,
-    reasoner: FeatureReasoning | None = None, keep_precisions: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    reasoner: FeatureReasoning | None = None,
+    keep_precisions: bool = False,
+) -> dict[str, Any]:
     """MAP of every stage's best model on a split, and of re-ranking what the run delivers.
 
     Returns:
@@ -57,9 +58,14 @@ def evaluate_stages(
 
 
 def join_stages(
-    evaluated: dict[str, dict[str, Any]], chosen: str, delivered: EntryEmbeddings, data: RunData,
-    reasoner: FeatureReasoning | None, refused: bool, keep_precisions: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    evaluated: dict[str, dict[str, Any]],
+    chosen: str,
+    delivered: EntryEmbeddings,
+    data: RunData,
+    reasoner: FeatureReasoning | None,
+    refused: bool,
+    keep_precisions: bool = False,
+) -> dict[str, Any]:
     """One table of the evaluations of a run's stages.
 
     IP-SP has a second row, as stage 1 left it, where stage 2 changed it.

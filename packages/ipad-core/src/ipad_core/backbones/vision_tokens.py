@@ -56,8 +56,14 @@ class HybridTokens(nn.Module):
     """
 
     def __init__(
-        self, stem: Trunk, image_size: int, embed_dim: int = 128, depth: int = 2, num_heads: int = 4, mlp_ratio: float = 2.0
-    ) -> None:  # fmt: skip
+        self,
+        stem: Trunk,
+        image_size: int,
+        embed_dim: int = 128,
+        depth: int = 2,
+        num_heads: int = 4,
+        mlp_ratio: float = 2.0,
+    ) -> None:
         super().__init__()
         side = -(-image_size // stem.stride)
         place = nn.Identity()  # timm's ViT initializes all that it holds, so the stem goes in when that is done
@@ -65,9 +71,17 @@ class HybridTokens(nn.Module):
         embed = partial(timm.layers.HybridEmbed, backbone=place, feature_size=(side, side))
         with torch.no_grad():
             self.vit = timm.models.VisionTransformer(
-                img_size=image_size, patch_size=1, embed_layer=embed, embed_dim=embed_dim, depth=depth,
-                num_heads=num_heads, mlp_ratio=mlp_ratio, class_token=False, global_pool="", num_classes=0,
-            )  # fmt: skip
+                img_size=image_size,
+                patch_size=1,
+                embed_layer=embed,
+                embed_dim=embed_dim,
+                depth=depth,
+                num_heads=num_heads,
+                mlp_ratio=mlp_ratio,
+                class_token=False,
+                global_pool="",
+                num_classes=0,
+            )
         self.vit.patch_embed.backbone = stem
         self.num_features = embed_dim
 

@@ -97,7 +97,7 @@ class OneHotAttention(nn.Module):
         query, context = (
             table.weight if attribute_ids is None else table(attribute_ids).unsqueeze(1)
             for table in (self.query, self.context)
-        )  # fmt: skip
+        )
         weighted = query.tanh() * self.score.weight[0]  # w . (k * q) = (w * q) . k: no product per position is kept
         maps = _softmax((weighted @ self.key(tokens).tanh().transpose(1, 2) + self.score.bias).tanh())
         located = maps.to(tokens.dtype) @ tokens

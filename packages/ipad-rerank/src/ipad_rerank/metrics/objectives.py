@@ -65,6 +65,22 @@ def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
 
+def is_harmless(changes: Tensor) -> bool:
+    """Do queries whose measure changed by ``(Q,)`` surely lose no more than TOLERANCE?
+
+    Their mean change keeps above it by a standard error; where queries are few and that is more than TOLERANCE itself, it
+    is enough that these few do not lose. NaN (queries without a relevant item) are left out.
+    """
+    kept = changes[~torch.isnan(changes)]
+    spare = min(standard_error(kept), TOLERANCE)
+    return not len(kept) or float(kept.mean()) >= spare - TOLERANCE
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of ``(Q,)``; infinite for less than two."""
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else float("inf")
+
+
 def chosen_blend(gains: Mapping[float, Mapping[str, float]], objective: str) -> float:
     """The blend that raises the objective most among those that do not lower the head; the largest of equals."""
     safe = [blend for blend, gain in gains.items() if min(gain[name] for name in HEAD) >= -TOLERANCE]

@@ -31,7 +31,8 @@ class Ranking:
             object.__setattr__(self, "indices", np.asarray(self.indices))
             object.__setattr__(self, "scores", np.asarray(self.scores))
         indices, scores = self.indices, self.scores
-        if isinstance(indices, torch.Tensor) != isinstance(scores, torch.Tensor):
+        is_torch = isinstance(indices, torch.Tensor)
+        if is_torch != isinstance(scores, torch.Tensor):
             raise TypeError(
                 f"indices and scores must both be numpy or both torch, got {type(indices)}, {type(scores)}"
             )
@@ -39,16 +40,9 @@ class Ranking:
             raise ValueError(
                 f"indices and scores must both have shape (Q, k), got {tuple(indices.shape)}, {tuple(scores.shape)}"
             )
-        is_torch = isinstance(indices, torch.Tensor)
-        whole = (
-            not (indices.is_floating_point() or indices.dtype == torch.bool)
-            if is_torch
-            else indices.dtype.kind in "iu"
-        )
-        real = scores.is_floating_point() if is_torch else scores.dtype.kind == "f"
-        if not whole:
+        if _kind(indices) not in "iu":
             raise TypeError(f"indices must be whole numbers, got {indices.dtype}")
-        if not real:
+        if _kind(scores) != "f":
             raise TypeError(f"scores must be floats, got {scores.dtype}")
         if str(indices.dtype).split(".")[-1] != "int64":
             object.__setattr__(self, "indices", indices.long() if is_torch else indices.astype(np.int64))
@@ -95,6 +89,13 @@ class Ranking:
             raise ValueError(f"ranking has {len(self)} rows, query has {num_queries}; they must be equal")
         if self.k and int(self.indices.max()) >= num_gallery:
             raise ValueError(f"ranking has index {int(self.indices.max())}, gallery has {num_gallery} rows only")
+
+
+def _kind(array: Array) -> str:
+    """numpy's letter for the kind of its numbers: i and u whole, f floats, b truth values."""
+    if isinstance(array, torch.Tensor):
+        return "f" if array.is_floating_point() else "b" if array.dtype == torch.bool else "i"
+    return array.dtype.kind
 
 
 def _repeats(indices: torch.Tensor) -> bool:

@@ -18,7 +18,7 @@ from ipad_rerank import (
 )
 from ipad_rerank.metrics.objectives import chosen_blend
 from ipad_rerank.rerankers.guard import Gate
-from ipad_rerank.rerankers.guard.gate import BINS, bin_names, bin_of
+from ipad_rerank.rerankers.guard.gate import BINS, bin_names, bin_of, worst_bin
 from ipad_rerank.rerankers.guard.neighborhood import FEATURES, neighborhood
 from ipad_rerank.rerankers.retrieval import Retrieval
 
@@ -132,6 +132,13 @@ def test_a_gate_learns_where_the_gain_is():
     assert not bool(Gate.fit(features, -gains.abs(), relevant)[0].opens(features).any())
     assert bool(Gate.fit(features, gains.abs(), relevant)[0].opens(features).all())
     assert not bool(Gate.closed(3).opens(features).any())
+
+
+def test_the_worst_group_is_the_one_of_the_least_gain_less_its_error():
+    gains = torch.tensor([0.1] * 10 + [0.02, 0.04] * 5 + [-1.0] * 4)
+    relevant = torch.tensor([300] * 10 + [20] * 10 + [3] * 4)  # four queries are too few to judge by
+    error = gains[10:20].std() / 10**0.5
+    assert worst_bin(gains, relevant) == pytest.approx(float(0.03 - error))
 
 
 def test_bins():

@@ -56,8 +56,15 @@ def attended_images(
         true = pictures.true_boxes(image_id, attribute_id)
         crop = None if crops is None else crops[i].numpy()
         layers = [heat_overlay(decoded[i], layer.numpy()) for layer in maps[i]]
-        drawn = [draw_boxes(layer, true, None if crop is None or n < len(layers) - 1 else crop,
-                            peaks[i] if n == len(layers) - 1 else None) for n, layer in enumerate(layers)]  # fmt: skip
+        drawn = [
+            draw_boxes(
+                layer,
+                true,
+                None if crop is None or n < len(layers) - 1 else crop,
+                peaks[i] if n == len(layers) - 1 else None,
+            )
+            for n, layer in enumerate(layers)
+        ]
         hit = None if true is None else in_boxes(peaks[i], true)
         plain = data_uri(draw_boxes(decoded[i], true, crop))
         attended.append(AttendedImage(image_id, values[i], plain, [data_uri(picture) for picture in drawn], hit))

@@ -104,10 +104,18 @@ def plot(series: Series, description: str, label: str, marks: list[int] | tuple[
     """
     matplotlib, figures = require("matplotlib"), require("matplotlib.figure")
     settings = {
-        "svg.fonttype": "none", "svg.hashsalt": description, "font.family": "sans-serif", "font.size": 10,
-        "text.color": _TEXT, "axes.labelcolor": _TEXT, "axes.edgecolor": _TEXT, "xtick.color": _TEXT,
-        "ytick.color": _TEXT, "axes.spines.top": False, "axes.spines.right": False,
-    }  # fmt: skip
+        "svg.fonttype": "none",
+        "svg.hashsalt": description,
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "text.color": _TEXT,
+        "axes.labelcolor": _TEXT,
+        "axes.edgecolor": _TEXT,
+        "xtick.color": _TEXT,
+        "ytick.color": _TEXT,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     buffer = io.StringIO()
     with matplotlib.rc_context(settings):
         rows = math.ceil(len(series) / 3)
@@ -116,9 +124,15 @@ def plot(series: Series, description: str, label: str, marks: list[int] | tuple[
         for i, (name, (steps, values)) in enumerate(series.items()):
             drawn = [math.nan if value is None else value for value in values]
             axes.plot(
-                steps, drawn, _DASHES[i // len(_COLORS) % len(_DASHES)], color=_COLORS[i % len(_COLORS)], label=name,
-                linewidth=2.0 if i == 0 else 1.2, marker="o" if len(steps) < 25 else None, markersize=3,
-            )  # fmt: skip
+                steps,
+                drawn,
+                _DASHES[i // len(_COLORS) % len(_DASHES)],
+                color=_COLORS[i % len(_COLORS)],
+                label=name,
+                linewidth=2.0 if i == 0 else 1.2,
+                marker="o" if len(steps) < 25 else None,
+                markersize=3,
+            )
         for step in marks:
             axes.axvline(step, color="#888888", linestyle=":", linewidth=1)
         axes.grid(color="#888888", alpha=0.25, linewidth=0.6)

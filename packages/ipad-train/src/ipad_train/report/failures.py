@@ -48,11 +48,14 @@ def confusions(retrieval: Retrieval, schema: AttributeSchema, count: int = 10) -
     ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:count]
     return [
         Confusion(
-            schema.value_names[value].partition("/")[0].replace("_", " "), value_name(schema, value),
-            value_name(schema, other), number, queries[value],
+            schema.value_names[value].partition("/")[0].replace("_", " "),
+            value_name(schema, value),
+            value_name(schema, other),
+            number,
+            queries[value],
         )
         for (value, other), number in ordered
-    ]  # fmt: skip
+    ]
 
 
 def worst_queries(retrieval: Retrieval, schema: AttributeSchema) -> list[tuple[str, int]]:

@@ -101,9 +101,12 @@ def write_report(
             "misses": attention_misses(model, pictures, entries, data.schema, detail),
         }
         environment = jinja.Environment(
-            loader=jinja.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True,
-            lstrip_blocks=True, undefined=jinja.StrictUndefined,
-        )  # fmt: skip
+            loader=jinja.FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja.StrictUndefined,
+        )
         _write(path, environment.get_template(_TEMPLATE).render(content))
         announce(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     accelerator.wait_for_everyone()
@@ -131,13 +134,22 @@ def _numbers(run: RunFolder, model: AttributeEmbedder, schema: AttributeSchema, 
     if "seconds" in results:
         facts["duration"] = _duration(results["seconds"])
     return {
-        "title": run.dir.resolve().name, "dataset": run.config.data.name, "network": run.config.model.name,
-        "split": split, "facts": facts, "table": results_table(results), "results_split": results["split"],
-        "results_file": run.results_file.name, "final": final["name"], "attributes": list(schema.attributes),
-        "stuck": stuck_attributes(final["attributes"], results["rows"][0]["attributes"]), "stuck_means": STUCK_MEANS,
-        "warnings": run.warnings, "differences": results.get("differences", []),
+        "title": run.dir.resolve().name,
+        "dataset": run.config.data.name,
+        "network": run.config.model.name,
+        "split": split,
+        "facts": facts,
+        "table": results_table(results),
+        "results_split": results["split"],
+        "results_file": run.results_file.name,
+        "final": final["name"],
+        "attributes": list(schema.attributes),
+        "stuck": stuck_attributes(final["attributes"], results["rows"][0]["attributes"]),
+        "stuck_means": STUCK_MEANS,
+        "warnings": run.warnings,
+        "differences": results.get("differences", []),
         "configuration": (run.main / "config.yaml").read_text("utf-8"),
-    }  # fmt: skip
+    }
 
 
 def _curves(run: RunFolder) -> dict[str, Any]:
@@ -156,10 +168,12 @@ def _queries(retrieval: Retrieval, pictures: SplitPictures, schema: AttributeSch
         "queries": [query_row(why, i, retrieval, pictures, schema) for why, i in choose_queries(retrieval, schema)],
         "worst": [query_row(why, i, retrieval, pictures, schema) for why, i in worst_queries(retrieval, schema)],
         "confusions": confusions(retrieval, schema),
-        "helped": int((gain > 0).sum()), "hurt": int((gain < 0).sum()), "same": int((gain == 0).sum()),
+        "helped": int((gain > 0).sum()),
+        "hurt": int((gain < 0).sum()),
+        "same": int((gain == 0).sum()),
         "map_before": 100 * float(retrieval.precision.mean()) if len(gain) else 0.0,
         "map_after": 100 * float(retrieval.precision_after.mean()) if len(gain) else 0.0,
-    }  # fmt: skip
+    }
 
 
 def _duration(seconds: float) -> str:

@@ -118,11 +118,16 @@ def query_row(
     image_id = int(query.image_ids[index])
     after = _answers(index, retrieval, pictures, schema, after=True) if retrieval.reranked else None
     return QueryRow(
-        title, schema.attributes[query.attribute_ids[index]].replace("_", " "),
-        value_name(schema, int(query.value_ids[index])), image_id, pictures.thumbnail(image_id, 128),
-        _answers(index, retrieval, pictures, schema, after=False), after, 100 * float(retrieval.precision[index]),
+        title,
+        schema.attributes[query.attribute_ids[index]].replace("_", " "),
+        value_name(schema, int(query.value_ids[index])),
+        image_id,
+        pictures.thumbnail(image_id, 128),
+        _answers(index, retrieval, pictures, schema, after=False),
+        after,
+        100 * float(retrieval.precision[index]),
         100 * float(retrieval.precision_after[index]),
-    )  # fmt: skip
+    )
 
 
 def _answers(
@@ -135,9 +140,15 @@ def _answers(
             image_id, found = int(gallery.image_ids[entry]), int(gallery.value_ids[entry])
             former = int(retrieval.former[index, place]) + 1 if after else None
             answers.append(
-                Answer(place + 1, image_id, pictures.thumbnail(image_id), value_name(schema, found), found == value,
-                       former)
-            )  # fmt: skip
+                Answer(
+                    place + 1,
+                    image_id,
+                    pictures.thumbnail(image_id),
+                    value_name(schema, found),
+                    found == value,
+                    former,
+                )
+            )
     return answers
 
 

@@ -37,8 +37,10 @@ def results_table(results: dict[str, Any]) -> ResultsTable:
     """
     attributes = list(results["rows"][0]["attributes"])
     columns = [*attributes, "overall", "macro"]
-    numbers = [[*(row["attributes"].get(name) for name in attributes), row["overall"], row["macro"]]
-               for row in results["rows"]]  # fmt: skip
+    numbers = [
+        [*(row["attributes"].get(name) for name in attributes), row["overall"], row["macro"]]
+        for row in results["rows"]
+    ]
     texts = [[_percent(number) for number in row] for row in numbers]
     best = [max((row[i] for row in numbers[1:] if row[i] is not None), default=None) for i in range(len(columns))]
     rows, random = [], results["rows"][0]["attributes"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.metrics.bootstrap import paired_bootstrap
-from ipad_rerank.metrics.objectives import BLENDS, REPORTED, TOLERANCE, chosen_blend, measure_named
+from ipad_rerank.metrics.objectives import BLENDS, REPORTED, chosen_blend, is_harmless, measure_named
 from ipad_rerank.metrics.relevance import Judged, without_relevant
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
 from ipad_rerank.rerankers.feature_reasoning.report import AtSize, FitReport, Gain
@@ -146,10 +146,6 @@ class HeldOut:
 
 
 def _is_safe(before: Values, after: Values) -> bool:
-    """Do MAP and P@10 keep their level at every size, less the TOLERANCE, with a standard error to spare?"""
-    for name in ("map", "precision@10"):
-        for change in after[name] - before[name]:
-            kept = change[~torch.isnan(change)]
-            if len(kept) > 1 and float(kept.mean() - kept.std() / len(kept) ** 0.5) < -TOLERANCE:
-                return False
-    return True
+    """Do MAP and P@10 keep their level in a gallery of every size?"""
+    changes = [after[name] - before[name] for name in ("map", "precision@10")]
+    return all(is_harmless(at_size) for change in changes for at_size in change)

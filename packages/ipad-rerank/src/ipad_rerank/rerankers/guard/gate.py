@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ipad_rerank.metrics.objectives import is_harmless, standard_error
+
 BINS = (1, 10, 50, 200)
 """Queries are looked at by their number of relevant items, in bins that start here."""
-
-TOLERANCE = 0.004
-"""Loss of a bin, as a share of 1, that a gate may leave on the queries of its calibration, half a standard error added."""
 
 SMALLEST_BIN = 5
 _FOLDS = 5
@@ -95,15 +94,25 @@ def bin_names() -> list[str]:
     return [f"{low}-{high - 1}" for low, high in pairwise(BINS)] + [f"{BINS[-1]}+"]
 
 
-def _threshold(predicted: Tensor, gains: Tensor, relevant: Tensor) -> float:
+def worst_bin(gains: Tensor, relevant: Tensor) -> float:
+    """The least of the bins' mean gains, each less its standard error."""
+    found = [float(part.mean()) - standard_error(part) for part in (gains[mask] for mask in _members(relevant))]
+    return min(found, default=0.0)
+
+
+def _members(relevant: Tensor) -> list[Tensor]:
+    """``(Q,)`` bool for each bin with enough queries to judge by."""
     bins = bin_of(relevant)
     members = [bins == number for number in range(len(BINS))]
-    members = [mask for mask in members if int(mask.sum()) >= SMALLEST_BIN]
+    return [mask for mask in members if int(mask.sum()) >= SMALLEST_BIN]
+
+
+def _threshold(predicted: Tensor, gains: Tensor, relevant: Tensor) -> float:
+    members = _members(relevant)
     best, best_gain = float("inf"), 0.0
     for threshold in [float("-inf"), *predicted.quantile(torch.linspace(0, 1, 41, dtype=torch.float64)).tolist()]:
         left = torch.where(predicted > threshold, gains, 0.0)
-        parts = [left[mask] for mask in members]
-        harmless = all(float(part.mean() - 0.5 * part.std() / len(part) ** 0.5) >= -TOLERANCE for part in parts)
+        harmless = all(is_harmless(left[mask]) for mask in members)
         if harmless and float(left.mean()) > best_gain:
             best, best_gain = threshold, float(left.mean())
     return best
