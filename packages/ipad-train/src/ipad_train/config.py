@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STAGE_NAMES = ("stage0", "stage1", "stage2")
+SAMPLERS = ("dense", "triplet", "balanced")
 
 
 def _require(condition: bool, name: str, value: object, allowed: str) -> None:
@@ -64,8 +65,10 @@ class StageConfig:
     min_steps: int | None = None  # of a length in epochs: at least so many steps, for small datasets
     max_steps: int | None = None  # of a length in epochs: at most so many steps, for large ones
     when: str = "always"  # stage 0: always, or without_weights: only where its trunk has no pretrained weights
-    batch_size: int = 64  # over all processes: images (dense), triplets (triplet)
-    sampler: str = "dense"  # dense: every labelled attribute of an image; triplet: as the paper
+    batch_size: int = 64  # over all processes: images (dense), triplets (triplet), labels (balanced)
+    sampler: str = "dense"  # dense: every labelled attribute of an image; triplet: as the paper; balanced
+    values_per_attribute: int = 4  # balanced: values of each attribute of a batch ...
+    images_per_value: int = 4  # ... and images of each of these values
     entries_per_image: int | None = None  # dense: at most so many attributes of an image in a step, drawn at random
     balance: float = 0.0  # dense: 0 draws every image alike; 1 draws images of rare values as often as of common ones
     triplets_per_epoch: int = 100_000  # triplet: length of an epoch
@@ -84,7 +87,14 @@ class StageConfig:
         self._check_length()
         _require(self.when in ("always", "without_weights"), "when", self.when, "'always' or 'without_weights'")
         _require(self.batch_size > 0, "batch_size", self.batch_size, "positive")
-        _require(self.sampler in ("dense", "triplet"), "sampler", self.sampler, "'dense' or 'triplet'")
+        _require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
+        _require(self.values_per_attribute > 1, "values_per_attribute", self.values_per_attribute, "2 or more")
+        _require(self.images_per_value > 1, "images_per_value", self.images_per_value, "2 or more")
+        block = self.values_per_attribute * self.images_per_value
+        fits = self.sampler != "balanced" or self.batch_size % block == 0
+        _require(
+            fits, "batch_size", self.batch_size, f"a multiple of values_per_attribute * images_per_value, {block}"
+        )
         _require(self.optimizer in ("adamw", "adam"), "optimizer", self.optimizer, "'adamw' or 'adam'")
         _require(self.schedule in ("one_cycle", "step"), "schedule", self.schedule, "'one_cycle' or 'step'")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")

@@ -11,7 +11,15 @@ import torch
 from torch.utils.data import DataLoader
 
 import ipad_data
-from ipad_data import AttributeSchema, BatchDataset, DenseSampler, EndlessPlans, EntryTable, TripletSampler
+from ipad_data import (
+    AttributeSchema,
+    BalancedSampler,
+    BatchDataset,
+    DenseSampler,
+    EndlessPlans,
+    EntryTable,
+    TripletSampler,
+)
 from ipad_train.config import DataConfig, RunConfig, StageConfig
 
 
@@ -65,9 +73,13 @@ def load_data(config: DataConfig) -> RunData:
     return RunData(splits, AttributeSchema.from_features(splits["train"].features))
 
 
-def make_sampler(data: RunData, stage: StageConfig, seed: int) -> DenseSampler | TripletSampler:
+def make_sampler(data: RunData, stage: StageConfig, seed: int) -> BalancedSampler | DenseSampler | TripletSampler:
     """The stage's stateless sampler."""
     entries = data.train_entries
+    if stage.sampler == "balanced":
+        values, images = stage.values_per_attribute, stage.images_per_value
+        steps = max(1, len(np.unique(entries.rows)) // stage.batch_size)
+        return BalancedSampler(entries, stage.batch_size // (values * images), values, images, steps, seed)
     if stage.sampler == "triplet":
         return TripletSampler(entries, stage.batch_size, triplets_per_epoch=stage.triplets_per_epoch, seed=seed)
     return DenseSampler(
