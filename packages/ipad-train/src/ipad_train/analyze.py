@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import timm
 import torch
 from torch import nn
 
 from ipad_core import IPAD, AttributeEmbedder
+from ipad_core.backbones import build_trunk
 from ipad_train.comparison_files import as_markdown
 from ipad_train.costs import Costs, model_costs, time_calls
 from ipad_train.trained_runs import device_name
 
 PAPER = Costs(142_000_000, 3_440_000_000, 11.0)  # section 4.5; one RTX 3090
+_IMAGENET_CLASSES = 1_000
 _VIT_CLASSES = 21_843  # of the ImageNet-21k classifier of Google's original ViT-B/16
 
 
@@ -64,7 +65,8 @@ def explain(model: AttributeEmbedder, parts: list[Part]) -> list[str]:
         return []
     whole, first, second = parts[-1], parts[0], parts[3]
     with torch.device("meta"):
-        unread = _count(timm.create_model("resnet50")) - _count(model.trunk)
+        fourth = build_trunk({"name": "resnet50", "stage": 4}, model.image_size)
+    unread = _count(fourth) - _count(model.trunk) + _IMAGENET_CLASSES * (fourth.num_features + 1)
     dim = model.semantic.crop_trunk.num_features
     classifier = _VIT_CLASSES * (dim + 1) + dim * (dim + 1)  # a linear layer behind a hidden one
     total = whole.parameters + unread + classifier
