@@ -55,7 +55,7 @@ def train(source: str | None, resume: str | None, overrides: tuple[str, ...]) ->
     from ipad_train.loop import DivergedError
     from ipad_train.training import Training
 
-    with _user_errors(ConfigError, CheckpointError, DivergedError):
+    with _user_errors(ConfigError, CheckpointError, DivergedError, ImportError):
         Training(load_config(source, overrides), resume, click.echo).run()
 
 

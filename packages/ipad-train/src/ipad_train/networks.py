@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
 from ipad_core import IPAD, AttributeEmbedder, create_model
 from ipad_train.config import RunConfig, StageConfig
 from ipad_train.data import RunData
-from ipad_train.objectives import AttributeClassification, AttributeDiverging, BranchClusters, MetricLearning
+from ipad_train.objectives import Objective, StageSetup, objective_of
 
 # Options that a stage-0 classifier shares with the network whose trunk it trains.
 _TRUNK_OPTIONS = ("image_size", "trunk")
@@ -29,7 +27,8 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
     """
     num_attributes = len(data.schema.attributes)
     name, options = config.model.name, dict(config.model.options)
-    if stage == "stage2":
+    trained = objective_of(config, stage).network
+    if trained == "both branches":
         model = create_model(name, num_attributes=num_attributes, **options)
         if not isinstance(model, IPAD) or model.semantic is None:
             raise ValueError(
@@ -39,7 +38,7 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
         model.initialize_semantic(IPAD.from_pretrained(stage1, semantic=False) if stage1.is_dir() else None)
         return model
     shape = _shape(config, data)
-    if stage == "stage1":
+    if trained == "first branch":
         if isinstance(shape, IPAD):
             options["semantic"] = False  # built when stage 2 needs it
         model = create_model(name, num_attributes=num_attributes, **options)
@@ -65,19 +64,10 @@ def _shape(config: RunConfig, data: RunData) -> AttributeEmbedder:
 
 def make_objective(
     config: RunConfig, name: str, stage: StageConfig, model: AttributeEmbedder, data: RunData
-) -> nn.Module:
-    """What a stage minimizes."""
-    owners = data.value_attribute_ids
-    if name == "stage0":
-        return AttributeClassification(model, owners)
-    if name == "stage1":
-        return MetricLearning(
-            model, stage.sampler, config.losses.margin, config.data.anchor_views, config.losses.average
-        )
-    train_spatial = stage.spatial_learning_rate is None or stage.spatial_learning_rate > 0
-    clusters = None
-    if config.clusters.enabled:
-        clusters = BranchClusters(
-            model, config.clusters, data.value_counts, owners, config.losses.margin, stage.steps, train_spatial
-        )
-    return AttributeDiverging(model, stage.sampler, config.losses, clusters, train_spatial, config.data.anchor_views)
+) -> Objective:
+    """What a stage minimizes.
+
+    Raises:
+        ValueError: ``stageN.objective`` names none that fits the stage.
+    """
+    return objective_of(config, name).of_stage(StageSetup(config, stage, data), model)

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from ipad_core.losses import BatchAllTripletLoss, TripletLoss
+from ipad_train.objectives.objective import Batch, Objective, StageSetup
 
 
-class MetricLearning(nn.Module):
+class MetricLearning(Objective):
     """Triplet loss on a model's embedding (IP-SP's for the ipad model).
 
     Args:
@@ -20,25 +21,28 @@ class MetricLearning(nn.Module):
         average: Of dense batches, see :class:`ipad_core.losses.BatchAllTripletLoss`.
     """
 
+    network = "first branch"
+
     def __init__(
         self, model: nn.Module, sampler: str, margin: float, anchor_views: int = 0, average: str = "triplets"
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model, 3 + anchor_views if sampler == "triplet" else 1)
         self.two_branches = hasattr(model, "spatial")
         self.triplets = EntryTriplets(sampler, margin, anchor_views, average, model.options["num_attributes"])
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    @classmethod
+    def of_stage(cls, setup: StageSetup, model: nn.Module) -> MetricLearning:
+        losses = setup.config.losses
+        return cls(model, setup.stage.sampler, losses.margin, setup.anchor_views, losses.average)
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Loss of a batch."""
         options = {"branches": "spatial", "background": False} if self.two_branches else {}
         output = self.model(batch["images"], batch["attribute_ids"], batch["image_index"], **options)
         embedding = output.spatial if self.two_branches else output.embedding
-        loss, active = self.triplets(embedding, batch)
+        ids, features = self.gathered(batch, embedding=embedding)
+        loss, active = self.triplets(features["embedding"], ids)
         return {"loss": loss, **active}
-
-    def after_step(self, batch: dict[str, torch.Tensor], step: int) -> list[str]:
-        """Nothing to do between steps."""
-        return []
 
 
 class EntryTriplets(nn.Module):
