@@ -49,7 +49,7 @@ class WholeBatch:
 
     def gather_with_gradient(self, features: Tensor) -> Tensor:
         """As :meth:`gather`, with a gradient that scales as the module's first lines say."""
-        return self._ordered(_GatherRows.apply(features, self.sizes))
+        return features if len(self.sizes) == 1 else self._ordered(_GatherRows.apply(features, self.sizes))
 
     def _ordered(self, rows: Tensor) -> Tensor:
         return rows if self._order is None else rows.index_select(0, self._order)
@@ -86,10 +86,10 @@ def gather_entries(*tensors: Tensor) -> tuple[Tensor, ...]:
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows: Tensor, sizes: list[int]) -> Tensor:
-        rank = dist.get_rank() if len(sizes) > 1 else 0
+        rank = dist.get_rank()
         ctx.mine = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
         ctx.processes = len(sizes)
-        return _gather_rows(rows, sizes).clone() if ctx.processes == 1 else _gather_rows(rows, sizes)
+        return _gather_rows(rows, sizes)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
