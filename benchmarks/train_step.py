@@ -1,16 +1,18 @@
 """A training step of the paper's networks: images a second, where the time goes, memory, and the published way beside it.
 
-    python benchmarks/train_step.py                          # the paper's sizes: on a GPU 64 and 16 triplets in bf16, on a CPU 4
-    python benchmarks/train_step.py --precisions no,bf16     # both precisions in one run, for the ratios to the published way
-    python benchmarks/train_step.py --model ipad_tiny --triplets 2 --detail-size 64 --turns 1   # does it run? (seconds)
-    python benchmarks/train_step.py --growth                 # step time and queue memory from 8/54 to 5/1000 attributes/values
+    python benchmarks/train_step.py                        # paper's sizes: 64 and 16 triplets in bf16 on a GPU, 4 on a CPU
+    python benchmarks/train_step.py --precisions no,bf16   # both precisions in one run, for the ratios
+    python benchmarks/train_step.py --growth               # step time and queue memory from 8/54 to 5/1000 values
+    python benchmarks/train_step.py --model ipad_tiny --triplets 2 --detail-size 64 --turns 1 --queue-length 5    # seconds
 
-Ours is the step of `ipad_train.loop`, on images that lie on the device as uint8: augmentation, forward, backward, optimizer,
-then the momentum encoder, the queues and their centers. Stage 1 trains IP-SP, stage 2 both branches with the cluster loss on.
+Ours is the step of `ipad_train.loop`, on images that lie on the device as uint8: augmentation, forward, backward,
+optimizer, then the momentum encoder, the queues and their centers. Stage 1 trains IP-SP, stage 2 both branches with
+the cluster loss on.
 
 The published way is a straightforward implementation of what RPF's public loop does, with our layers. Each part of the
-triplets goes through the network by itself, an image for each entry. The attention maps go to the CPU, and each image is cropped
-there by PIL. It is float32, without momentum encoder and clusters, which that code does not train. It takes turns with ours.
+triplets goes through the network by itself, an image for each entry. The attention maps go to the CPU, and each image
+is cropped there by PIL. It is float32, without momentum encoder and clusters, which that code does not train. It takes
+turns with ours.
 
 - images/s: images of a batch (3 a triplet) by the seconds of a step, the median over the turns.
 - share: each part's seconds, measured in a turn of its own that waits for the device after each part.
@@ -18,8 +20,8 @@ there by PIL. It is float32, without momentum encoder and clusters, which that c
   seconds, in percent of the fastest product of two matrices on this machine in the same precision.
 - kept: bytes that autograd keeps from forward to backward; on a GPU also the peak of its memory.
 
-Run it on a machine that does nothing else, and say which one: `lscpu | grep "Model name"`, or `nvidia-smi -L`. On a CPU a turn of
-stage 2 at the paper's sizes takes about half a minute.
+Run it on a machine that does nothing else, and say which one: `lscpu | grep "Model name"`, or `nvidia-smi -L`. On a
+CPU a turn of stage 2 at the paper's sizes takes about half a minute.
 """
 
 from __future__ import annotations
@@ -250,7 +252,9 @@ def measure(options: argparse.Namespace, stage: int) -> None:
             if turn or options.turns == 0:  # the first turn warms up
                 found[name].append(spent)
     published = found["the published way, float32"]
-    print(f"\nStage {stage}, {options.triplets} triplets, {options.attributes} attributes with {options.values} values")
+    print(
+        f"\nStage {stage}, {options.triplets} triplets, {options.attributes} attributes with {options.values} values"
+    )
     print("| | s a step | images/s | times the published way | utilisation | kept, GiB |")
     print("|---|---|---|---|---|---|")
     for name, spent in found.items():

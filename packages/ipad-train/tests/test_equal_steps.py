@@ -92,7 +92,9 @@ def test_several_processes_do_the_steps_of_one(results, name, processes):
     gradients = of_kind(one, "gradients")
     largest = max(gradient.abs().max() for gradient in gradients.values())
     for key, expected in gradients.items():
-        torch.testing.assert_close(many[0][f"gradients/{key}"], expected, rtol=1e-3, atol=1e-5 * largest.item(), msg=key)
+        torch.testing.assert_close(
+            many[0][f"gradients/{key}"], expected, rtol=1e-3, atol=1e-5 * largest.item(), msg=key
+        )
     # Weights at the end, by how far they moved. Where the gradient is rounding and nothing else (a softmax does not see the
     # bias of its keys), Adam makes a step of any sign of it: these numbers are left out.
     before, after = of_kind(one, "before"), of_kind(one, "after")

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from ipad_train.checkpoint import find_checkpoint
-from ipad_train.tracking import read_metrics
 
 pytestmark = pytest.mark.multiprocess
 

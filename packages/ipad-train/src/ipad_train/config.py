@@ -108,7 +108,9 @@ class StageConfig:
         if self.accumulation is not None:
             _require(self.accumulation > 0, "accumulation", self.accumulation, "positive or null")
             parts = self.accumulation
-            _require(self.batch_size % parts == 0, "batch_size", self.batch_size, f"a multiple of accumulation, {parts}")
+            _require(
+                self.batch_size % parts == 0, "batch_size", self.batch_size, f"a multiple of accumulation, {parts}"
+            )
         if self.entries_per_image is not None:
             _require(self.entries_per_image > 0, "entries_per_image", self.entries_per_image, "positive")
 

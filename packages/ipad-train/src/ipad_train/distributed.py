@@ -1,8 +1,8 @@
 """The few collectives that training needs beside Accelerate: one batch from the entries of all processes.
 
-How gradients scale. Every process computes the loss of the whole batch from the gathered features. In backward each takes
-its own rows of the gradient times the number of processes, as the engines (DDP, DeepSpeed) take the mean over processes
-of what each adds up. That mean is then the gradient of the whole batch's loss, as one process would have it.
+How gradients scale. Every process computes the loss of the whole batch from the gathered features. In backward each
+takes its own rows of the gradient times the number of processes, as the engines (DDP, DeepSpeed) take the mean over
+processes of what each adds up. That mean is then the gradient of the whole batch's loss, as one process would have it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ def is_distributed() -> bool:
 class WholeBatch:
     """The batch of all processes, in the order that one process would have it in.
 
-    Process r holds the r-th share of the batch. Where its entries are stacked in parts (anchors, positives, negatives, ...),
-    the whole batch is stacked in the same parts: the anchors of all processes in the order of their ranks, then the positives,
-    and so on. All processes must make one at the same point, with the same ``parts``. One process gets its tensors back.
+    Process r holds the r-th share of the batch. Where its entries are stacked in parts (anchors, positives, negatives,
+    ...), the whole batch is stacked in the same parts: the anchors of all processes in the order of their ranks, then
+    the positives, and so on. All processes must make one at the same point, with the same ``parts``. One process gets
+    its tensors back.
 
     Args:
         entries: This process's number of entries, which may differ from the others'.
@@ -108,7 +109,13 @@ def _gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
 
 def lost_process(error: BaseException) -> str | None:
     """A sentence where an error says that another process of the run is gone; None for other errors."""
-    signs = ("connection closed by peer", "connection reset by peer", "broken pipe", "socket closed", "timed out waiting")
+    signs = (
+        "connection closed by peer",
+        "connection reset by peer",
+        "broken pipe",
+        "socket closed",
+        "timed out waiting",
+    )
     lost = isinstance(error, dist.DistBackendError) or any(sign in str(error).lower() for sign in signs)
     if not (is_distributed() and lost):
         return None

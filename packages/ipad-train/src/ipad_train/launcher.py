@@ -119,7 +119,7 @@ def check_deepspeed(plugin: Any, config: RunConfig, precision: str) -> None:
             if float(clipping) != stage.gradient_clip:
                 raise ValueError(
                     f"DeepSpeed was configured with gradient_clipping={clipping}, and the run has "
-                    f"{name}.gradient_clip={stage.gradient_clip}; leave DeepSpeed's out or set it to \"auto\""
+                    f'{name}.gradient_clip={stage.gradient_clip}; leave DeepSpeed\'s out or set it to "auto"'
                 )
 
 

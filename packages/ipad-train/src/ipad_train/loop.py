@@ -29,10 +29,10 @@ class DivergedError(RuntimeError):
 class StageRun:
     """One stage in progress, and all that a step of it needs.
 
-    ``objective`` and ``optimizer`` are as Accelerate prepared them; ``batches`` yields ``accumulation`` micro-batches a step;
-    ``offset`` is the global step at the stage's start; ``ended`` says that the stage is over before its last step, as it was
-    long without progress. ``attributes`` are their names by id; ``stuck`` is how many the last evaluation found at chance,
-    None before the first.
+    ``objective`` and ``optimizer`` are as Accelerate prepared them; ``batches`` yields ``accumulation`` micro-batches
+    a step; ``offset`` is the global step at the stage's start; ``ended`` says that the stage is over before its last
+    step, as it was long without progress. ``attributes`` are their names by id; ``stuck`` is how many the last
+    evaluation found at chance, None before the first.
     """
 
     name: str
@@ -66,15 +66,15 @@ def run_stage(
 ) -> bool:
     """Train a stage from ``run.step`` to its end; returns False where a requested stop ended it early.
 
-    ``evaluate`` answers whether the stage should end; ``save`` is called there, and every so many steps; ``step_done`` is
-    called with the stage and its number of steps after each of them.
+    ``evaluate`` answers whether the stage should end; ``save`` is called there, and every so many steps; ``step_done``
+    is called with the stage and its number of steps after each of them.
 
-    Losses and gradients are checked without waiting for the device at every step: a flag travels with them and is read when
-    they are logged and before anything is saved, so that no damaged weights are ever written.
+    Losses and gradients are checked without waiting for the device at every step: a flag travels with them and is read
+    when they are logged and before anything is saved, so that no damaged weights are ever written.
 
     Raises:
-        DivergedError: a loss or a gradient is NaN or infinite; the message names the step and the last checkpoint stays as
-            it is.
+        DivergedError: a loss or a gradient is NaN or infinite; the message names the step and the last checkpoint
+        stays as it is.
     """
     # The scaler of fp16 tries scales that overflow, and leaves such steps out by itself.
     watch = LossWatch(accelerator.device, check_gradients=accelerator.mixed_precision != "fp16")
@@ -124,8 +124,8 @@ def set_training_mode(run: StageRun, config: LoopConfig) -> None:
 def train_step(run: StageRun, accelerator: Accelerator, watch: LossWatch, batch_norm: str) -> list[str]:
     """One step of the optimizer, over all its micro-batches; returns what the objective has to say.
 
-    The gradient is the mean of the micro-batches' gradients. The losses that a batch's entries form with each other see one
-    micro-batch (of all processes) at a time; batch norm does as well.
+    The gradient is the mean of the micro-batches' gradients. The losses that a batch's entries form with each other
+    see one micro-batch (of all processes) at a time; batch norm does as well.
     """
     objective = accelerator.unwrap_model(run.objective)
     set_learning_rate(run.optimizer, run.stage, run.step)
@@ -228,4 +228,3 @@ class LossWatch:
             )
         means = (sums.sum(dim=0) / counts.sum(dim=0)).tolist()
         return {name: mean for name, mean in zip(names, means, strict=False) if not math.isnan(mean)}
-

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from ipad_core import IPAD, AttributeEmbedder, create_model
 from ipad_train.config import RunConfig, StageConfig
 from ipad_train.data import RunData

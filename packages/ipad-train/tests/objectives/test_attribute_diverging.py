@@ -88,7 +88,9 @@ def test_a_frozen_first_branch_gets_no_gradient_and_its_crops_are_cut_once_a_ste
     monkeypatch.setattr(objective.model, "crops", lambda *arguments: cuts.append(1) or original(*arguments))
     seen = []
     momentum = objective.clusters.momentum
-    monkeypatch.setattr(momentum.network, "forward", lambda crops, ids: seen.append(crops) or torch.zeros(len(ids), 16))
+    monkeypatch.setattr(
+        momentum.network, "forward", lambda crops, ids: seen.append(crops) or torch.zeros(len(ids), 16)
+    )
     before = [parameter.detach().clone() for parameter in objective.model.spatial.parameters()]
     batch = make_batch()
     objective(batch)["loss"].backward()

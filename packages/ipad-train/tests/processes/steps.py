@@ -3,8 +3,8 @@
     python steps.py CONFIG OUT CASE...            one process
     torchrun --nproc-per-node 4 steps.py ...      four
 
-A case is ``name;override;override``, with ``env:NAME=VALUE`` among the overrides for a variable of the launcher. With ``resume``
-among them the stage saves in its middle, and what comes out is of a second start that goes on from there.
+A case is ``name;override;override``, with ``env:NAME=VALUE`` among the overrides for a variable of the launcher. With
+``resume`` among them the stage saves in its middle, and what comes out is of a second start that goes on from there.
 """
 
 from __future__ import annotations

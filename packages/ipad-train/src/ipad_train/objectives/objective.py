@@ -40,17 +40,17 @@ class StageSetup:
 class Objective(nn.Module):
     """A model, and the losses of a batch of entries.
 
-    **A batch** holds ``images`` (``(N, 3, H, W)`` in [0, 1], or a frozen trunk's ``FeatureMaps``), and of the B entries
-    ``image_index`` into them, ``attribute_ids``, flat ``value_ids`` and ``image_ids``, each ``(B,)``; with a frozen first branch
-    perhaps ``crops``, kept maps of each entry's crop. A triplet batch stacks anchors, positives, negatives and views of the
-    anchors, ``parts`` of equal length. On several processes it is this process's share, and losses are those of the whole
-    batch, see :meth:`gathered`.
+    **A batch** holds ``images`` (``(N, 3, H, W)`` in [0, 1], or a frozen trunk's ``FeatureMaps``), and of the B
+    entries ``image_index`` into them, ``attribute_ids``, flat ``value_ids`` and ``image_ids``, each ``(B,)``; with a
+    frozen first branch perhaps ``crops``, kept maps of each entry's crop. A triplet batch stacks anchors, positives,
+    negatives and views of the anchors, ``parts`` of equal length. On several processes it is this process's share, and
+    losses are those of the whole batch, see :meth:`gathered`.
 
-    **forward(batch)** returns ``{"loss": scalar, ...}``: what is minimized, and further named scalars without gradient, which
-    are logged. It is called once for each of the micro-batches of a step, under the run's precision.
+    **forward(batch)** returns ``{"loss": scalar, ...}``: what is minimized, and further named scalars without
+    gradient, which are logged. It is called once for each of the micro-batches of a step, under the run's precision.
 
-    **after_step(batches, step)** is called once after the optimizer's step with the step's micro-batches; it returns lines for
-    the user.
+    **after_step(batches, step)** is called once after the optimizer's step with the step's micro-batches; it returns
+    lines for the user.
 
     **What is saved**: the model, and everything of :attr:`memory`.
 
@@ -79,8 +79,8 @@ class Objective(nn.Module):
     def memory(self) -> nn.Module | None:
         """What moves along without gradients: momentum encoder, queues, centers.
 
-        It is no submodule. DistributedDataParallel would broadcast it, and DeepSpeed would cast it to bf16, in which a momentum
-        of 0.995 stands still. It must be equal on all processes.
+        It is no submodule. DistributedDataParallel would broadcast it, and DeepSpeed would cast it to bf16, in which a
+        momentum of 0.995 stands still. It must be equal on all processes.
         """
         return self._memory[0] if self._memory else None
 
