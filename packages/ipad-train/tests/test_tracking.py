@@ -53,7 +53,7 @@ def test_trackers_are_known_and_installed_or_named():
     check_trackers([])
     with pytest.raises(ValueError, match=r"loop\.log_with must name trackers of aim, .*, got 'tensorbord'"):
         check_trackers(["tensorbord"])
-    with pytest.raises(ImportError, match="loop.log_with=dvclive needs its package: pip install dvclive"):
+    with pytest.raises(ImportError, match=r"loop\.log_with=dvclive needs its package: pip install dvclive"):
         check_trackers(["dvclive"])
 
 

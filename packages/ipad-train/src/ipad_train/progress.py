@@ -115,7 +115,7 @@ def load_progress(
     if objective.memory is not None:
         objective.memory.load_state_dict(tensors)
     load_optimizer_tensors(optimizer, load_file(folder / f"optimizer-{rank}.safetensors"))
-    load_scaler(accelerator.scaler, optimizer, position.state["scaler"])
+    load_scaler(accelerator.scaler, optimizer, position.state.get("scaler", {}))
     restore_random_state(load_file(folder / f"random-{rank}.safetensors"))
 
 
