@@ -100,11 +100,16 @@ def configure_engine(accelerator: Accelerator, stage: StageConfig) -> None:
     settings["train_micro_batch_size_per_gpu"] = max(1, stage.batch_size // parts)
     settings["gradient_accumulation_steps"] = stage.accumulation or 1
     settings["gradient_clipping"] = stage.gradient_clip
+    settings["bf16"] = {"enabled": False}  # weights stay float32, and step_precision casts: the steps that DDP does
     settings["zero_force_ds_cpu_optimizer"] = False  # offloaded states are updated by torch's optimizers as well
 
 
 def step_precision(accelerator: Accelerator) -> AbstractContextManager:
-    """Autocast to the run's precision, also where the engine is DeepSpeed, which casts weights and leaves inputs alone."""
+    """Autocast to the run's precision, whatever the engine.
+
+    DeepSpeed's own bf16 casts the weights and nothing else. Batch norms and layer norms then meet inputs, weights and
+    statistics of different types, which torch does not compute with.
+    """
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
     if accelerator.mixed_precision not in dtypes:
         return nullcontext()

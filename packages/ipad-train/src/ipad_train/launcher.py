@@ -99,13 +99,17 @@ def check_deepspeed(plugin: Any, config: RunConfig, precision: str) -> None:
     """Refuse what a DeepSpeed configuration says against the run's.
 
     Raises:
-        ValueError: ZeRO-3; a precision, a clipping or an accumulation that is not the run's.
+        ValueError: ZeRO-3; fp16; a precision or a clipping that is not the run's.
     """
     settings = as_launched(plugin)
     if settings["zero_optimization"]["stage"] == 3:
         raise ValueError(
             "DeepSpeed ZeRO-3 partitions the parameters, which the momentum encoder (Eq. 10) cannot follow; use ZeRO-1 or "
             "ZeRO-2 (`ipad-train configs deepspeed-zero2`)"
+        )
+    if precision == "fp16":
+        raise ValueError(
+            "DeepSpeed runs in bf16 or float32 here: set mixed_precision=bf16, or start plain processes for fp16"
         )
     for dtype in ("bf16", "fp16"):
         if str(settings.get(dtype, {}).get("enabled")).lower() == "true" and precision != dtype:

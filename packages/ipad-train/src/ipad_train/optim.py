@@ -109,38 +109,15 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
         raise ValueError(f"optimizer state of parameters that this run does not train: {sorted(remaining)[:4]}")
 
 
-# What DeepSpeed's dynamic loss scale consists of; Accelerate's is a scaler of torch with a state of its own.
-_LOSS_SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
+def scaler_state(scaler: torch.amp.GradScaler | None) -> dict[str, float]:
+    """The loss scale of fp16 as plain numbers; empty where losses are not scaled."""
+    return {} if scaler is None else scaler.state_dict()
 
 
-def scaler_state(scaler: torch.amp.GradScaler | None, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """The loss scale of fp16 as plain numbers, Accelerate's or DeepSpeed's; empty where losses are not scaled."""
-    if scaler is not None:
-        return scaler.state_dict()
-    dynamic = _loss_scale(optimizer)
-    return {name: float(getattr(dynamic, name)) for name in _LOSS_SCALE if hasattr(dynamic, name)}
-
-
-def load_scaler(
-    scaler: torch.amp.GradScaler | None, optimizer: torch.optim.Optimizer, state: dict[str, float]
-) -> None:
+def load_scaler(scaler: torch.amp.GradScaler | None, state: dict[str, float]) -> None:
     """Inverse of :func:`scaler_state`; an empty state leaves the scale as it is."""
     if scaler is not None and state:
         scaler.load_state_dict(state)
-    elif state:
-        dynamic = _loss_scale(optimizer)
-        for name, value in state.items():
-            kind = type(getattr(dynamic, name))
-            setattr(dynamic, name, kind(value) if kind in (int, float) else value)
-
-
-def _loss_scale(optimizer: torch.optim.Optimizer) -> object | None:
-    """DeepSpeed's loss scale, below the wrappers of Accelerate; None where there is none, or a fixed one."""
-    found = getattr(optimizer, "loss_scaler", None)
-    if found is not None:
-        return found if hasattr(found, "cur_iter") else None
-    inner = getattr(optimizer, "optimizer", None)
-    return None if inner is None else _loss_scale(inner)
 
 
 def _base_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

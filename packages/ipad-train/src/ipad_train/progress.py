@@ -82,7 +82,7 @@ def save_progress(
     rank = accelerator.process_index
     state = {
         "stage": run.name, "stage_step": run.step, "config": config.to_dict(), "world_size": accelerator.num_processes,
-        "threads": torch.get_num_threads(), "scaler": scaler_state(accelerator.scaler, run.optimizer),
+        "threads": torch.get_num_threads(), "scaler": scaler_state(accelerator.scaler),
         **further,
     }  # fmt: skip
 
@@ -115,7 +115,7 @@ def load_progress(
     if objective.memory is not None:
         objective.memory.load_state_dict(tensors)
     load_optimizer_tensors(optimizer, load_file(folder / f"optimizer-{rank}.safetensors"))
-    load_scaler(accelerator.scaler, optimizer, position.state.get("scaler", {}))
+    load_scaler(accelerator.scaler, position.state.get("scaler", {}))
     restore_random_state(load_file(folder / f"random-{rank}.safetensors"))
 
 

@@ -131,7 +131,7 @@ def test_what_is_remembered_is_out_of_an_engines_sight():
     objective = make(queue_dtype="bfloat16")
     assert not any("momentum" in name or "queues" in name for name in objective.state_dict())
     assert objective.memory is objective.clusters
-    objective.bfloat16()  # as DeepSpeed does
+    objective.bfloat16()  # as an engine may do
     assert {parameter.dtype for parameter in objective.model.parameters()} == {torch.bfloat16}
     assert {parameter.dtype for parameter in objective.memory.momentum.parameters()} == {torch.float32}
     assert objective.memory.queues["semantic"].storage.dtype == torch.bfloat16

@@ -79,7 +79,7 @@ class Objective(nn.Module):
     def memory(self) -> nn.Module | None:
         """What moves along without gradients: momentum encoder, queues, centers.
 
-        It is no submodule. DistributedDataParallel would broadcast it, and DeepSpeed would cast it to bf16, in which a
+        It is no submodule. DistributedDataParallel would broadcast it, and an engine may cast submodules to bf16, in which a
         momentum of 0.995 stands still. It must be equal on all processes.
         """
         return self._memory[0] if self._memory else None
