@@ -108,9 +108,7 @@ def check_deepspeed(plugin: Any, config: RunConfig, precision: str) -> None:
             "ZeRO-2 (`ipad-train configs deepspeed-zero2`)"
         )
     if precision == "fp16":
-        raise ValueError(
-            "DeepSpeed runs in bf16 or float32 here: set mixed_precision=bf16, or start plain processes for fp16"
-        )
+        raise ValueError("DeepSpeed runs in bf16 or float32 here; set mixed_precision=bf16, or start plain processes")
     for dtype in ("bf16", "fp16"):
         if str(settings.get(dtype, {}).get("enabled")).lower() == "true" and precision != dtype:
             raise ValueError(
