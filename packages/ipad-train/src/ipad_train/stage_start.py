@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch.nn.parallel import DistributedDataParallel
 
 from ipad_core import AttributeEmbedder
 from ipad_data import AnchorViews, BatchAugmentation
@@ -18,7 +19,7 @@ from ipad_train.data import RunData, stage_batches
 from ipad_train.kept_crops import can_keep_crops, keep_crops
 from ipad_train.kept_maps import can_keep_maps, keep_maps, maps_dir
 from ipad_train.launch import compile_network, configure_engine
-from ipad_train.loop import StageRun
+from ipad_train.loop import StageRun, next_batch
 from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer
 from ipad_train.progress import Position, load_progress
@@ -74,17 +75,22 @@ class StageStarter:
         configure_engine(self.accelerator, stage)
         prepared, optimizer = self.accelerator.prepare(objective, optimizer)
         set_seed(seed * 1000 + rank)
-        if position is not None:
-            load_progress(position, objective, optimizer, self.accelerator)
         for line in objective.announcements():
             self.announce(line)
         step = 0 if position is None else position.stage_step
         inputs, with_images = self._inputs(name, stage, model)
-        batches = stage_batches(
-            self.data, self.config, stage, seed, step, rank, world_size, self.accelerator.device.type == "cuda",
-            with_images,
-        )  # fmt: skip
-        run = StageRun(name, stage, prepared, optimizer, batches, inputs, offset, step, augmentation_seed=seed)
+
+        def batches() -> Iterator[dict[str, torch.Tensor]]:
+            pinned = self.accelerator.device.type == "cuda"
+            return stage_batches(
+                self.data, self.config, stage, seed, step, rank, world_size, pinned, with_images
+            )  # fmt: skip
+
+        run = StageRun(name, stage, prepared, optimizer, batches(), inputs, offset, step, augmentation_seed=seed)
+        if position is not None:
+            if isinstance(prepared, DistributedDataParallel):
+                lay_out_gradients(dataclasses.replace(run, batches=batches()), self.accelerator)
+            load_progress(position, objective, optimizer, self.accelerator)
         return dataclasses.replace(run, attributes=self.data.schema.attributes)
 
     def _inputs(self, name: str, stage: StageConfig, model: AttributeEmbedder) -> tuple[StepInputs, bool]:
@@ -101,3 +107,19 @@ class StageStarter:
         if data.anchor_views and stage.sampler == "triplet":
             views = AnchorViews(BatchAugmentation(**data.anchor_augmentation), data.anchor_views)
         return AugmentedImages(data.flip, BatchAugmentation(flip=0.0, **data.augmentation), views), True
+
+
+def lay_out_gradients(run: StageRun, accelerator: Accelerator) -> None:
+    """Bring DDP where it is in a stage that goes on: one backward pass, of which nothing remains but its order.
+
+    After the first backward pass of a stage DDP packs gradients anew, in the order in which they came. Three or more
+    processes add up in an order that depends on it, so that without this pass the first step of a resumed run would
+    differ in its last bits. Weights, statistics and random state are to be loaded afterwards, or are put back here.
+    """
+    objective = accelerator.unwrap_model(run.objective)
+    before = {name: tensor.clone() for name, tensor in objective.model.state_dict().items()}
+    run.objective.train()
+    accelerator.backward(run.objective(next_batch(run, accelerator, 0))["loss"])
+    run.optimizer.zero_grad()
+    objective.model.load_state_dict(before)
+    objective.forget_batches()

@@ -90,6 +90,10 @@ class AttributeDiverging(TwoBranches):
         if self.training and torch.is_grad_enabled():
             self._crops.append(inputs[0])
 
+    def forget_batches(self) -> None:
+        """The crops of batches that no step follows."""
+        self._crops = []
+
     @torch.no_grad()
     def after_step(self, batches: Sequence[Batch], step: int) -> list[str]:
         """Move the momentum encoder, queue its features of the batches, refresh the centers when due."""

@@ -102,6 +102,9 @@ class Objective(nn.Module):
         """
         return []
 
+    def forget_batches(self) -> None:
+        """Drop what ``forward`` keeps for ``after_step``: there will be none."""
+
     def announcements(self) -> list[str]:
         """What the user should know when the stage starts."""
         return []
