@@ -115,11 +115,12 @@ def idx_images(folder: Path, seed: int) -> tuple[EmbeddingSet, EmbeddingSet, Emb
 
 def embedded_texts(files: list[Path]) -> EmbeddingSet:
     """Rows of all files together, embedded with wordllama."""
-    from wordllama import WordLlama
+    import wordllama
 
     pairs = [pair for file in files for pair in read_texts(file)]
     texts, labels = zip(*pairs, strict=True)
-    vectors = WordLlama.load().embed(list(texts), norm=True)
+    own = Path(wordllama.__file__).parent  # the package brings its tokenizer along, and looks for it elsewhere
+    vectors = wordllama.WordLlama.load(cache_dir=own, disable_download=True).embed(list(texts), norm=True)
     return EmbeddingSet(np.asarray(vectors, np.float32), labels=np.array(labels))
 
 

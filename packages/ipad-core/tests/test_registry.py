@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipad_core import IPAD, create_model, list_models, register_model
+from ipad_core import IPAD, create_model, list_models, model_options, register_model
 
 
 def test_names_are_sorted_and_filtered():
@@ -28,3 +28,10 @@ def test_misspelt_option_is_a_type_error():
 def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match="a model named 'ipad' is registered already"):
         register_model(IPAD)
+
+
+def test_the_options_of_a_network_by_name():
+    assert model_options("csn") == ["num_attributes", "embed_dim", "image_size", "trunk", "position_channels"]
+    assert model_options("ipad_tiny") == []
+    with pytest.raises(ValueError, match="unknown model 'cns'; did you mean one of: csn"):
+        model_options("cns")

@@ -94,8 +94,8 @@ def test_a_branch_or_a_stage_that_is_not_there_is_refused_with_those_that_are(fi
 def test_compare_trains_every_method_from_one_stage_zero_once_a_seed_and_goes_on_where_it_was(small_config, tmp_path):
     folder = tmp_path / "all"
     arguments = (
-        "compare", "--config", small_config.path, "--methods", "csn", "--seeds", "0,3", f"output_dir={folder}",
-        "stage0.steps=1", "stage1.steps=1", "stage2.steps=1",
+        "compare", "--config", small_config.path, "--models", "csn", "--seeds", "0,3", f"output_dir={folder}",
+        "stage0.steps=1", "stage1.steps=3", "stage2.steps=2",
     )  # fmt: skip
     result = run(*arguments)
     assert result.exit_code == 0, result.output

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ipad_train.comparison import differences, mean_results
+from ipad_train.comparison import add_differences, differences, mean_results
 
 
 def row(name, overall, stuck=()):
@@ -60,3 +60,42 @@ def test_the_differences_that_matter_where_their_rows_are():
     )  # fmt: skip
     alone = differences([THIRD], [{"IP-SP": base}])
     assert alone == []
+
+
+def test_a_row_of_some_seeds_stands_where_its_seed_has_it():
+    second = result([row("random", 20.0), row("part", 41.0), row("IP-SP", 44.0), row("fused", 48.0)], "fused", "fused")
+    names = [row["name"] for row in mean_results([FIRST, second], [0, 1])["rows"]]
+    assert names == ["random", "part", "IP-SP", "fused", "fused + FR"]
+
+
+def test_costs_and_the_papers_row_are_carried_over():
+    def costly(speed):
+        return {**row("CSN mask", 40.0), "paper": {"overall": 53.52}, "costs": {
+            "parameters": 7, "multiply_adds": 9, "milliseconds": speed, "images_per_second": None}}  # fmt: skip
+
+    both = [
+        {**result([row("random", 20.0), costly(speed)], "CSN mask", "CSN mask"), "budget": "steps"} for speed in (2, 4)
+    ]
+    means = mean_results(both, [0, 1])
+    assert means["rows"][1]["costs"] == {
+        "parameters": 7, "multiply_adds": 9, "milliseconds": 3.0, "images_per_second": None,
+    }  # fmt: skip
+    assert means["rows"][1]["paper"] == {"overall": 53.52}
+    assert means["budget"] == "steps"
+
+
+def test_every_row_against_one_of_them():
+    base = np.array([0.1, 0.5, 0.3])
+    one = {"IP-SP": base, "fused": base + 0.2, "fused + FR": base + 0.3}
+    two = {"IP-SP": base, "fused": base + 0.1, "fused + FR (not used)": base + 0.1}
+    means = mean_results([FIRST, SECOND], [0, 1])
+    add_differences(means, [one, two], "IP-SP")
+    found = {row["name"]: row.get("difference") for row in means["rows"]}
+    assert found["random"] is None
+    assert found["IP-SP"] is None
+    assert found["fused"] == pytest.approx({"mean": 15.0, "low": 15.0, "high": 15.0})
+    assert found["fused + FR"] == pytest.approx({"mean": 20.0, "low": 20.0, "high": 20.0})
+    add_differences(means, [one, two], None)
+    assert not any("difference" in row for row in means["rows"])
+    with pytest.raises(ValueError, match=r"against must be a row of the table: IP-SP, fused, fused \+ FR; got 'lens'"):
+        add_differences(means, [one, two], "lens")

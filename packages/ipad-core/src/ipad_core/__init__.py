@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipad_core._registry import create_model, list_models, register_model
+from ipad_core._registry import create_model, list_models, model_options, register_model
 from ipad_core.checkpoints import load_published
 from ipad_core.export import export_onnx, export_program
 from ipad_core.feature_maps import FeatureMaps
@@ -22,5 +22,6 @@ __all__ = [
     "export_program",
     "list_models",
     "load_published",
+    "model_options",
     "register_model",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from difflib import get_close_matches
 from fnmatch import fnmatch
@@ -46,7 +47,25 @@ def create_model(name: str, **options: Any) -> AttributeEmbedder:
     Example:
         >>> model = create_model("ipad_tiny", num_attributes=6)
     """
+    return _builder(name)(**options)
+
+
+def model_options(name: str) -> list[str]:
+    """Names of the arguments that a network takes; a preset such as ``ipad_tiny`` hands all that it gets on, and names none.
+
+    Raises:
+        ValueError: no such network; the message lists the nearest names.
+
+    Example:
+        >>> model_options("csn")
+        ['num_attributes', 'embed_dim', 'image_size', 'trunk', 'position_channels']
+    """
+    parameters = inspect.signature(_builder(name)).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+
+
+def _builder(name: str) -> Builder:
     if name not in _BUILDERS:
         near = get_close_matches(name, _BUILDERS) or list_models()
         raise ValueError(f"unknown model {name!r}; did you mean one of: {', '.join(near)}?")
-    return _BUILDERS[name](**options)
+    return _BUILDERS[name]

@@ -39,7 +39,7 @@ class Exportable(nn.Module):
 
 def example_inputs(model: AttributeEmbedder, size: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Two images and three entries. (Tracing takes a size of one for a constant.)"""
-    device, side = next(model.parameters()).device, size or model.detail_size
+    device, side = model.trunk.mean.device, size or model.detail_size
     images = torch.zeros(2, 3, side, side, dtype=torch.uint8, device=device)
     return images, torch.zeros(3, dtype=torch.long, device=device), torch.tensor([0, 1, 1], device=device)
 

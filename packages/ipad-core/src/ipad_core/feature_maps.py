@@ -30,6 +30,23 @@ class FeatureMaps:
             raise ValueError(f"stages and images must be of one number of images, got {sorted(counts)}")
         self.stages, self.images = list(stages), images
 
+    @classmethod
+    def from_vectors(cls, vectors: Any) -> FeatureMaps:
+        """``(N, C)`` vectors, tensor or array, for a network whose trunk is ``vectors``.
+
+        Raises:
+            ValueError: another shape, or no numbers.
+
+        Example:
+            >>> model = create_model("csn", num_attributes=2, trunk={"name": "vectors", "options": {"dim": 512}})
+            >>> model.encode(FeatureMaps.from_vectors(torch.rand(3, 512)), attributes="all").embedding.shape
+            torch.Size([6, 1024])
+        """
+        tensor = torch.as_tensor(vectors)
+        if tensor.ndim != 2 or not tensor.is_floating_point():
+            raise ValueError(f"vectors must be (N, C) floats, got {tensor.dtype} {tuple(tensor.shape)}")
+        return cls([tensor[:, :, None, None]])
+
     def __len__(self) -> int:
         return len(self.stages[0])
 

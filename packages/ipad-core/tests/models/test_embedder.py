@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelHubMixin, RepoUrl
+from safetensors import safe_open
 
 from ipad_core import IPAD, AttributeEmbedder, _registry, create_model, register_model
 from ipad_core.models import TripletNetwork
@@ -167,27 +169,53 @@ def test_larger_images_are_resized_for_the_trunk(triplet):
     assert seen == [(1, 3, 32, 32)]
 
 
+class Hub:
+    """A stand-in for the hub's client that remembers what is uploaded."""
+
+    def __init__(self, token=None):
+        self.token = token
+
+    def create_repo(self, repo_id, private, exist_ok):
+        self.made[repo_id] = (private, self.token)
+        return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def file_exists(self, repo_id, name, revision=None):
+        return self.has_card and name == "README.md"
+
+    def upload_folder(self, repo_id, folder_path, ignore_patterns, commit_message, revision, **options):
+        names = {path.name for path in Path(folder_path).iterdir()}
+        self.uploaded[repo_id] = (names - set(ignore_patterns or ()), commit_message, revision)
+        return f"https://huggingface.co/{repo_id}/commit/1"
+
+
 @pytest.mark.parametrize("has_card", [False, True])
-def test_a_push_leaves_a_card_that_somebody_wrote(triplet, monkeypatch, has_card):
-    uploaded = {}
+def test_a_push_is_that_of_the_hubs_mixin_and_leaves_a_card_that_somebody_wrote(triplet, monkeypatch, has_card):
+    monkeypatch.setattr(Hub, "has_card", has_card, raising=False)
+    monkeypatch.setattr(Hub, "made", {}, raising=False)
+    monkeypatch.setattr(Hub, "uploaded", {}, raising=False)
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Hub)
+    monkeypatch.setattr("ipad_core.models.hub_model.HfApi", Hub)
+    assert isinstance(triplet, ModelHubMixin)
+    address = triplet.push_to_hub("me/mine", private=True, token="t", branch="next", commit_message="better")
+    assert address == "https://huggingface.co/me/mine/commit/1"
+    assert Hub.made == {"me/mine": (True, "t")}
+    files = {"config.json", "model.safetensors", *([] if has_card else ["README.md"])}
+    assert Hub.uploaded == {"me/mine": (files, "better", "next")}
 
-    class Api:
-        def __init__(self, token=None):
-            pass
 
-        def create_repo(self, repo_id, private, exist_ok):
-            return f"https://huggingface.co/{repo_id}"
+def test_the_weights_say_what_they_are(triplet, saved):
+    with safe_open(saved / "model.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    config = json.loads(metadata.pop("config"))
+    assert metadata == {"format": "pt", "library": "ipad-core", "architecture": "triplet"}
+    assert config == json.loads((saved / "config.json").read_text())
 
-        def file_exists(self, repo_id, name):
-            return has_card and name == "README.md"
 
-        def upload_folder(self, repo_id, folder_path, ignore_patterns):
-            names = {path.name for path in Path(folder_path).iterdir()}
-            uploaded[repo_id] = names - set(ignore_patterns or ())
-
-    monkeypatch.setattr("ipad_core.models.embedder.HfApi", Api)
-    assert triplet.push_to_hub("me/mine") == "https://huggingface.co/me/mine"
-    assert uploaded == {"me/mine": {"config.json", "model.safetensors", *([] if has_card else ["README.md"])}}
+def test_a_fact_that_the_card_does_not_know_leaves_what_was_saved(triplet, saved):
+    triplet.about = {"licence": "mit"}
+    with pytest.raises(ValueError, match=r"about must hold only license, .*, got 'licence'"):
+        triplet.save_pretrained(saved)
+    AttributeEmbedder.from_pretrained(saved)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ipad_core import IPAD, AttributeEmbedder, create_model
-from ipad_core.models import RPF, ASENpp, AttnFashion
+from ipad_core.models import RPF, ASENpp, AttnFashion, attribute_types
 
 IMAGES = torch.randint(0, 256, (3, 3, 48, 48), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 IDS, INDEX = torch.tensor([0, 1, 1, 0]), torch.tensor([0, 0, 1, 2])
@@ -64,6 +64,31 @@ def test_haen_shares_a_type_and_checks_it(make):
         make("haen", types=[0])
     with pytest.raises(ValueError, match=r"types must be numbered from 0 without a gap, got \[0, 2\]"):
         make("haen", types=[0, 2])
+
+
+def test_types_of_a_schema_by_the_last_word_or_by_a_hierarchy():
+    names = ["skirt_length", "collar_design", "pant_length", "colour"]
+    assert attribute_types(names) == [0, 1, 0, 2]
+    assert attribute_types(names, {"look": names[1:2] + names[3:], "size": ["pant_length", "skirt_length"]}) == [
+        0,
+        1,
+        0,
+        1,
+    ]
+    for hierarchy, wrong in (
+        ({"all": names[:3]}, "colour"), ({"all": names, "x": ["hem"]}, "hem"), ({"a": names, "b": names[:1]}, "skirt_length")
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"look at: {wrong}"):
+            attribute_types(names, hierarchy)
+
+
+@pytest.mark.parametrize("name", ["asen_pp", "rpf"])
+def test_kept_maps_of_the_crops_are_the_crops(make, name):
+    model = make(name)
+    with torch.no_grad():
+        expected = model(IMAGES, IDS, INDEX)
+        kept = model.semantic.keep(model.crops(IMAGES, expected.boxes, INDEX))
+        torch.testing.assert_close(model(IMAGES, IDS, INDEX, crops=kept).semantic, expected.semantic)
 
 
 @pytest.mark.parametrize("name", ["asen_pp", "rpf"])

@@ -46,9 +46,13 @@ class BatchDataset(data.Dataset):
     """
 
     def __init__(
-        self, dataset: Dataset, detail_size: int, on_error: str = "raise", fit: Fit = "squash",
+        self,
+        dataset: Dataset,
+        detail_size: int,
+        on_error: str = "raise",
+        fit: Fit = "squash",
         with_images: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
         if fit not in FITS:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ipad_data.assignments import parse_assignment
 from ipad_data.dataset_trees import EXPECTED
 from ipad_data.doctor import examine
 from ipad_data.loading import list_datasets, load
@@ -34,17 +34,11 @@ def _clean_errors(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _load_options(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """``KEY=VALUE`` options of ``load``; values are JSON where they are, text where not."""
-    options = {}
-    for text in values:
-        key, found, value = text.partition("=")
-        if not found or not key:
-            raise click.BadParameter(f"expected KEY=VALUE, got {text!r}")
-        try:
-            options[key] = json.loads(value)
-        except json.JSONDecodeError:
-            options[key] = value
-    return options
+    """``KEY=VALUE`` options of ``load``."""
+    try:
+        return dict(map(parse_assignment, values))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

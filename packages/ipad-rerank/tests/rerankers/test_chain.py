@@ -20,8 +20,7 @@ from ipad_rerank import (
     rank,
 )
 from ipad_rerank.rerankers.feature_reasoning.density import Density, close_share
-from ipad_rerank.rerankers.shortlist import rank_candidates
-from ipad_rerank.search.vectors import candidates_of
+from ipad_rerank.rerankers.retrieval import Retrieval
 
 
 @pytest.fixture
@@ -91,7 +90,7 @@ def test_candidates_expand_query_by_query(data, step):
     own = np.random.default_rng(0).integers(len(gallery), size=(len(query), 15))
     pools = gallery[own]
     pools[2, 3:9] = 0
-    best = rank_candidates(*candidates_of(query, pools), torch.float64, torch.device("cpu"))
+    best = Retrieval(query, pools, own_galleries=True).ranking
     moved = step.expand(query, pools, best)
     for row, pool in enumerate(pools):
         single = query[row : row + 1]

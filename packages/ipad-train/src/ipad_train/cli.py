@@ -105,26 +105,132 @@ def report(run_dir: Path, split: str, out: Path | None, overrides: tuple[str, ..
 
 @main.command()
 @click.option("--config", "source", default="quickstart", show_default=True, metavar="FILE|PRESET")
-@click.option("--methods", default="triplet,csn", show_default=True, help="Networks to train beside it.")
+@click.option(
+    "--models", default="triplet,csn", show_default=True, help="Networks to train beside it, or `all` peers."
+)
 @click.option("--seeds", metavar="N,N,...", help="Once a seed, each in a folder of its own, and a table of the means.")
+@click.option("--against", metavar="ROW", help="Compare all rows with this one: paired bootstrap over the queries.")
+@click.option(
+    "--budget", default="stages", show_default=True, metavar="stages|steps|Nmin", help="What is equal for all."
+)
 @click.option("--split", default="test", show_default=True, help="validation or test")
 @_overrides
-def compare(source: str, methods: str, seeds: str | None, split: str, overrides: tuple[str, ...]) -> None:
-    """Train several methods from one start and print one table: what `nox -s quickstart` runs.
+def compare(
+    source: str,
+    models: str,
+    seeds: str | None,
+    against: str | None,
+    budget: str,
+    split: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train several networks from one start and print one table: what `nox -s quickstart` runs.
 
-    An interrupted comparison continues where it was.
+    An interrupted comparison continues where it was, and a network more joins those that are there.
     """
+    from ipad_train.budget import Budget
     from ipad_train.checkpoint import CheckpointError
     from ipad_train.compare import compare as run
     from ipad_train.compare import compare_seeds
     from ipad_train.loop import DivergedError
 
     with _user_errors(ConfigError, CheckpointError, DivergedError):
-        config, names = load_config(source, overrides), [name for name in methods.split(",") if name]
+        config, names = load_config(source, overrides), [name for name in models.split(",") if name]
+        options = {"against": against, "budget": Budget.parse(budget)}
         if seeds is None:
-            run(config, names, split, click.echo)
+            run(config, names, split, click.echo, **options)
         else:
-            compare_seeds(config, _whole_numbers("--seeds", seeds), names, split, click.echo)
+            compare_seeds(config, _whole_numbers("--seeds", seeds), names, split, click.echo, **options)
+
+
+@main.command()
+@click.option("--config", "source", default="tiny", show_default=True, metavar="FILE|PRESET")
+@click.option(
+    "--figures", default="2,3,4,5,6", show_default=True, metavar="N,N,...", help="Of the paper's section 4.3."
+)
+@click.option("--seeds", default="0", show_default=True, metavar="N,N,...", help="Error bars are over these.")
+@click.option("--split", default="test", show_default=True, help="validation or test")
+@_overrides
+def ablate(source: str, figures: str, seeds: str, split: str, overrides: tuple[str, ...]) -> None:
+    """What each part of IPAD adds: figures 2 to 6 of the paper, each variant a run.
+
+    An interrupted ablation continues where it was.
+    """
+    from ipad_train.ablation import ablate as run
+    from ipad_train.checkpoint import CheckpointError
+    from ipad_train.loop import DivergedError
+
+    with _user_errors(ConfigError, CheckpointError, DivergedError, ImportError):
+        numbers, chosen = _whole_numbers("--figures", figures), _whole_numbers("--seeds", seeds)
+        run(load_config(source, overrides), numbers, chosen, split, click.echo)
+
+
+@main.command()
+@click.option("--config", "source", default="photos", show_default=True, metavar="FILE|PRESET")
+@click.option(
+    "--trunk", required=True, metavar="NAME|MAPPING", help="A timm name such as vit_base_patch16_clip_224.openai."
+)
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A .npy or .safetensors file."
+)
+@_overrides
+def features(source: str, trunk: str, out: Path, overrides: tuple[str, ...]) -> None:
+    """Embed every photo of a dataset once by any timm trunk with its pretrained weights, for `lens` and for any head.
+
+    A MAPPING is YAML, as model.options.trunk: '{name: resnet18, weights: FILE, stage: 3}'.
+    """
+    import yaml
+
+    from ipad_core import WeightsNotFoundError
+    from ipad_train.commands import write_features
+
+    with _user_errors(ConfigError, WeightsNotFoundError, TypeError, yaml.YAMLError):
+        given = yaml.safe_load(trunk)
+        mapping = given if isinstance(given, dict) else {"name": trunk, "pretrained": True}
+        write_features(load_config(source, overrides), mapping, out, click.echo)
+
+
+@main.command()
+@click.option("--config", "source", default="photos", show_default=True, metavar="FILE|PRESET")
+@click.option("--split", default="test", show_default=True, help="validation or test")
+@_overrides
+def lens(source: str, split: str, overrides: tuple[str, ...]) -> None:
+    """Fit a lens (a projection per attribute in closed form) on a frozen trunk or on vectors, and evaluate it."""
+    from ipad_core import WeightsNotFoundError
+    from ipad_train.commands import fit_lens
+
+    with _user_errors(ConfigError, WeightsNotFoundError):
+        fit_lens(load_config(source, overrides), split, click.echo)
+
+
+@main.command()
+@click.argument("source", default="ipad_resnet50_vitb16", metavar="[NETWORK|RUN_DIR]")
+@click.option("--attributes", default=8, show_default=True, help="Of a network by name.")
+@click.option("--image-size", type=int, help="Side of the image, px; by default what the network takes.")
+def analyze(source: str, attributes: int, image_size: int | None) -> None:
+    """Parameters, multiply-adds and milliseconds of each branch, beside section 4.5 of the paper.
+
+    NETWORK is a name of ipad-core (random weights), by default the paper's sizes; RUN_DIR a trained run.
+    """
+    from ipad_train.commands import analyze_network
+
+    with _user_errors(ConfigError):
+        analyze_network(source, attributes, image_size, click.echo)
+
+
+@main.command()
+@_run_dir
+@click.option(
+    "--format", "formats", default="onnx,torch", show_default=True, help="onnx, torch (torch.export) or both."
+)
+@click.option("--branch", default="both", show_default=True, type=click.Choice(["both", "spatial"]))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: export in RUN_DIR.")
+def export(run_dir: Path, formats: str, branch: str, out: Path | None) -> None:
+    """Write a run's model for other runtimes, with any number of images and entries, and check what was written."""
+    from ipad_train.export import ExportMismatchError, export_run
+
+    with _user_errors(ConfigError, ImportError, ExportMismatchError):
+        export_run(run_dir, out, formats.split(","), click.echo, branch)
 
 
 @main.command()

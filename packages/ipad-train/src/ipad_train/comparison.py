@@ -42,6 +42,29 @@ def differences(results: Sequence[Mapping[str, Any]], precisions: Sequence[Preci
     return found
 
 
+def add_differences(results: dict[str, Any], precisions: Sequence[Precisions], against: str | None) -> None:
+    """Give every row its ``difference`` to the row ``against``, by paired bootstrap, where all seeds have both.
+
+    Args:
+        results: Of one seed, or the means of several; ``against`` is noted in them.
+        precisions: Of each seed, by the names of its rows.
+        against: None takes differences of before away.
+
+    Raises:
+        ValueError: no seed has such a row; those that there are are named.
+    """
+    results["against"] = against
+    named = [{_common(name): values for name, values in mine.items()} for mine in precisions]
+    if against is not None and not any(against in mine for mine in named):
+        raise ValueError(f"against must be a row of the table: {', '.join(named[0])}; got {against!r}")
+    for row in results["rows"]:
+        row.pop("difference", None)
+        name = _common(row["name"])
+        if against is not None and name != against and all({name, against} <= set(mine) for mine in named):
+            pair = paired_difference((name, against), _stack(named, name), _stack(named, against))
+            row["difference"] = {"mean": pair.mean, "low": pair.low, "high": pair.high}
+
+
 def mean_results(results: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
     """One table of several seeds' comparisons.
 
@@ -50,11 +73,11 @@ def mean_results(results: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> 
 
     Returns:
         ``{"split", "queries", "seeds", "rows", "final", "delivered", "localization", "random_localization", "seconds",
-        "device", "beta"}``; each row has ``seeds``, its overall MAP by seed (None where it lacks the row), and ``stuck``,
-        by attribute the number of seeds in which it stayed at chance.
+        "device", "beta", "dataset", "models", "budget"}``; each row has ``seeds``, its overall MAP by seed (None where it
+        lacks the row), and ``stuck``, by attribute the number of seeds in which it stayed at chance.
     """
     tables = [{_common(row["name"]): row for row in result["rows"]} for result in results]
-    names = list(dict.fromkeys(name for table in tables for name in table))
+    names = _merged(tables)
     rows = []
     for name in names:
         mine = [table[name] for table in tables if name in table]
@@ -66,6 +89,8 @@ def mean_results(results: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> 
                 "attributes": _mean_by_key([row["attributes"] for row in mine]),
                 "seeds": [table[name]["overall"] if name in table else None for table in tables],
                 "stuck": dict(Counter(attribute for row in mine for attribute in row["stuck"])),
+                **({"costs": _mean_costs([row["costs"] for row in mine])} if "costs" in mine[0] else {}),
+                **({"paper": mine[0]["paper"]} if "paper" in mine[0] else {}),
             }
         )
     betas = [result["beta"] for result in results if result["beta"] is not None]
@@ -76,7 +101,21 @@ def mean_results(results: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> 
         "localization": _mean_by_key([r["localization"] for r in results if r["localization"]]) or None,
         "random_localization": results[0]["random_localization"], "beta": _mean(betas) if betas else None,
         "seconds": sum(result["seconds"] for result in results), "device": results[0]["device"],
+        **{key: results[0][key] for key in ("dataset", "models", "budget") if key in results[0]},
     }  # fmt: skip
+
+
+def _merged(tables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of all tables, each where its own table has it: before the next name that is known."""
+    names: list[str] = []
+    for table in tables:
+        place = len(names)
+        for name in reversed(table):
+            if name in names:
+                place = names.index(name)
+            else:
+                names.insert(place, name)
+    return names
 
 
 def _common(name: str) -> str:
@@ -93,6 +132,15 @@ def _stack(precisions: Sequence[Precisions], name: str) -> np.ndarray:
 
 def _mean(values: Any) -> float:
     return float(np.mean(list(values)))
+
+
+def _mean_costs(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sizes are those of the first seed, times the mean of those that measured them."""
+    mean = dict(costs[0])
+    for key in ("milliseconds", "images_per_second"):
+        known = [cost[key] for cost in costs if cost.get(key) is not None]
+        mean[key] = _mean(known) if known else None
+    return mean
 
 
 def _mean_by_key(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STAGE_NAMES = ("stage0", "stage1", "stage2")
+SAMPLERS = ("dense", "triplet", "balanced")
 PRECISIONS = ("no", "bf16", "fp16")
 BATCH_NORMS = ("synchronized", "local", "frozen")
 QUEUE_DTYPES = ("float32", "bfloat16", "float16")
@@ -36,6 +37,7 @@ class DataConfig:
     on_error: str = "raise"  # an unreadable image: raise, or skip (and count)
     flip: float = 0.5  # probability of a horizontal flip, per image
     augmentation: dict[str, Any] = field(default_factory=dict)  # further arguments of ipad_data's BatchAugmentation
+    vectors: str | None = None  # embeddings of your own instead of images, .npy or .safetensors; see vectors.py
     keep_maps: bool = True  # a trunk that is frozen whole runs once per image, and its maps are read from files
     maps_dir: str | None = None  # where those files lie, for several runs to share; None: maps in output_dir
     anchor_views: int = 0  # triplet batches: augmented views of each anchor, as further anchors (the paper's code: 2)
@@ -71,9 +73,11 @@ class StageConfig:
     min_steps: int | None = None  # of a length in epochs: at least so many steps, for small datasets
     max_steps: int | None = None  # of a length in epochs: at most so many steps, for large ones
     when: str = "always"  # stage 0: always, or without_weights: only where its trunk has no pretrained weights
-    batch_size: int = 64  # of a step, over all processes: images (dense), triplets (triplet)
+    batch_size: int = 64  # of a step, over all processes: images (dense), triplets (triplet), labels (balanced)
     accumulation: int | None = None  # micro-batches of a step, each with losses of its own; null: the launcher's, or 1
-    sampler: str = "dense"  # dense: every labelled attribute of an image; triplet: as the paper
+    sampler: str = "dense"  # dense: every labelled attribute of an image; triplet: as the paper; balanced
+    values_per_attribute: int = 4  # balanced: values of each attribute of a batch ...
+    images_per_value: int = 4  # ... and images of each of these values
     entries_per_image: int | None = None  # dense: at most so many attributes of an image in a step, drawn at random
     balance: float = 0.0  # dense: 0 draws every image alike; 1 draws images of rare values as often as of common ones
     triplets_per_epoch: int = 100_000  # triplet: length of an epoch
@@ -92,7 +96,14 @@ class StageConfig:
         self._check_length()
         _require(self.when in ("always", "without_weights"), "when", self.when, "'always' or 'without_weights'")
         _require(self.batch_size > 0, "batch_size", self.batch_size, "positive")
-        _require(self.sampler in ("dense", "triplet"), "sampler", self.sampler, "'dense' or 'triplet'")
+        _require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
+        _require(self.values_per_attribute > 1, "values_per_attribute", self.values_per_attribute, "2 or more")
+        _require(self.images_per_value > 1, "images_per_value", self.images_per_value, "2 or more")
+        block = self.values_per_attribute * self.images_per_value
+        fits = self.sampler != "balanced" or self.batch_size % block == 0
+        _require(
+            fits, "batch_size", self.batch_size, f"a multiple of values_per_attribute * images_per_value, {block}"
+        )
         _require(self.optimizer in ("adamw", "adam"), "optimizer", self.optimizer, "'adamw' or 'adam'")
         _require(self.schedule in ("one_cycle", "step"), "schedule", self.schedule, "'one_cycle' or 'step'")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
@@ -142,6 +153,9 @@ class LossConfig:
 
     margin: float = 0.2  # [m] of the triplet and the cluster center loss, cosine units
     average: str = "triplets"  # dense batches: mean over all active triplets, or over `attributes` of each one's mean
+    naming_weight: float = (
+        0.0  # cross-entropy of naming the value from the embedding; not in the paper, see ValueNaming
+    )
     temperature: float = 0.07  # [tau] of Eq. 15
     background_weight: float = 12.0  # [epsilon] of background negatives in Eq. 15
     semantic_weight: float = 0.1  # [lambda_1] of the semantic branch's triplet loss
@@ -152,7 +166,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         _require(0 <= self.margin <= 2, "losses.margin", self.margin, "within [0, 2], cosine units")
         _require(self.temperature > 0, "losses.temperature", self.temperature, "positive")
-        for name in ("background", "semantic", "contrast", "spatial_center", "semantic_center"):
+        for name in ("naming", "background", "semantic", "contrast", "spatial_center", "semantic_center"):
             weight = getattr(self, f"{name}_weight")
             _require(weight >= 0, f"losses.{name}_weight", weight, "zero or more")
         _require(

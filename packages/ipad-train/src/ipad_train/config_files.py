@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from ipad_data.assignments import parse_assignment
 from ipad_train.config import RunConfig
 
 
@@ -42,14 +43,11 @@ def load_config(source: str | Path | None = None, overrides: Iterable[str] = ())
     """
     tree = _read_tree(str(source or "tiny"), relative_to=Path.cwd())
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"an override must read key=value, got {override!r}")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"the value of {key!r} is not valid YAML: {text!r}") from None
-        _assign(tree, key.strip().split("."), value)
+            key, value = parse_assignment(override)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        _assign(tree, key.split("."), value)
     return build(RunConfig, tree)
 
 
@@ -71,7 +69,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     def absolute(path: str | None) -> str | None:
         return path if path is None or "://" in path else os.path.abspath(os.path.expanduser(path))
 
-    data = dataclasses.replace(config.data, dir=absolute(config.data.dir), maps_dir=absolute(config.data.maps_dir))
+    paths = {name: absolute(getattr(config.data, name)) for name in ("dir", "maps_dir", "vectors")}
+    data = dataclasses.replace(config.data, **paths)
     model = dataclasses.replace(config.model, trunk_weights=absolute(config.model.trunk_weights))
     return dataclasses.replace(config, data=data, model=model)
 

@@ -12,7 +12,14 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 import ipad_data
-from ipad_data import AttributeSchema, BatchDataset, DenseSampler, EntryTable, TripletSampler
+from ipad_data import (
+    AttributeSchema,
+    BalancedSampler,
+    BatchDataset,
+    DenseSampler,
+    EntryTable,
+    TripletSampler,
+)
 from ipad_data.samplers.plan import BatchPlan, PlanSampler
 from ipad_train.config import DataConfig, RunConfig, StageConfig
 
@@ -67,9 +74,13 @@ def load_data(config: DataConfig) -> RunData:
     return RunData(splits, AttributeSchema.from_features(splits["train"].features))
 
 
-def make_sampler(data: RunData, stage: StageConfig, seed: int) -> DenseSampler | TripletSampler:
+def make_sampler(data: RunData, stage: StageConfig, seed: int) -> BalancedSampler | DenseSampler | TripletSampler:
     """The stage's stateless sampler."""
     entries = data.train_entries
+    if stage.sampler == "balanced":
+        values, images = stage.values_per_attribute, stage.images_per_value
+        steps = max(1, len(np.unique(entries.rows)) // stage.batch_size)
+        return BalancedSampler(entries, stage.batch_size // (values * images), values, images, steps, seed)
     if stage.sampler == "triplet":
         return TripletSampler(entries, stage.batch_size, triplets_per_epoch=stage.triplets_per_epoch, seed=seed)
     return DenseSampler(

@@ -21,6 +21,7 @@ from ipad_train.distributed import gather_entries
 from ipad_train.kept_crops import KeptCrops
 from ipad_train.kept_maps import KeptMaps
 from ipad_train.launch import step_precision
+from ipad_train.vectors import SplitVectors, vectors_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def embed_split(
     batch_size: int = 64,
     roles: tuple[str, ...] = ("query", "gallery"),
     description: str = "embedding",
-    maps: KeptMaps | None = None,
+    maps: KeptMaps | SplitVectors | None = None,
     crops: KeptCrops | None = None,
     **options: Any,
 ) -> EntryEmbeddings:
@@ -76,6 +77,7 @@ def embed_split(
         RuntimeError: there are fewer images than processes.
     """
     rank, world_size = accelerator.process_index, accelerator.num_processes
+    maps = vectors_of(model, dataset, config) if maps is None else maps
     batch_size = min(batch_size, max(1, dataset.num_rows // world_size))  # no process stays without a batch
     plans = EvaluationPlans(dataset, batch_size, roles=roles, rank=rank, world_size=world_size)
     cuts = getattr(model, "semantic", None) is not None and options.get("branches") != "spatial" and crops is None

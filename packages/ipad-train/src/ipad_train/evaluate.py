@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -63,7 +64,7 @@ def evaluate_split(
     query, gallery = some_queries(embedded, max_queries), embedded.with_role("gallery")
     if not len(query.value_ids):
         raise ValueError(f"no query of the split {split!r} can be read, so there is nothing to evaluate")
-    rows = [_random_row(dataset, data.schema)]
+    rows = [random_row(dataset, data.schema)]
     names = ["fused"] if embedded.semantic is None else ["spatial", "semantic", "fused"]
     for name in names:
         title = BRANCH_NAMES[name] if embedded.semantic is not None else _single_name(model)
@@ -128,7 +129,7 @@ def with_beta(model: IPAD, embedded: EntryEmbeddings, beta: float) -> EntryEmbed
 
 
 def map_table(results: dict[str, Any], title: str = "MAP, %") -> str:
-    """Results as a plain-text (and Markdown) table, and below it attention and differences where there are any."""
+    """Results as a plain-text (and Markdown) table, with :func:`table_notes` below."""
     attributes = list(results["rows"][0]["attributes"])
     lines = [[title, *attributes, "overall"]] + [
         [row["name"], *(_number(row["attributes"].get(name)) for name in attributes), _number(row["overall"])]
@@ -143,6 +144,12 @@ def map_table(results: dict[str, Any], title: str = "MAP, %") -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join([*text, *table_notes(results)])
+
+
+def table_notes(results: dict[str, Any]) -> list[str]:
+    """Lines for below a table: where the attention peaks, and the differences that matter."""
+    text: list[str] = []
     if located := results.get("localization"):
         text += ["", f"attention peak in the true box: {located['overall']:.1f} % of entries that have one"]
     if located and (chance := results.get("random_localization")):
@@ -153,7 +160,7 @@ def map_table(results: dict[str, Any], title: str = "MAP, %") -> str:
         text += [
             f"- {d['first']} - {d['second']}: {d['mean']:+.2f} ({d['low']:+.2f} to {d['high']:+.2f})" for d in found
         ]
-    return "\n".join(text)
+    return text
 
 
 def _number(value: float | None, digits: int = 2) -> str:
@@ -186,7 +193,8 @@ def _row(
     }
 
 
-def _random_row(dataset, schema: AttributeSchema) -> dict[str, Any]:
+def random_row(dataset: datasets.Dataset, schema: AttributeSchema) -> dict[str, Any]:
+    """The expected MAP of a random ranking of a split, percent."""
     expected = expected_random_map(dataset, schema)
     attributes = {name: 100 * value for name, value in expected.per_attribute.items()}
     return {

@@ -20,6 +20,7 @@ from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.evaluate import choose_beta, evaluate_split, map_table, reasoned_row, with_beta
 from ipad_train.kept_crops import kept_inputs
 from ipad_train.kept_maps import forget_maps
+from ipad_train.model_facts import describe_delivered, model_facts
 from ipad_train.reranking import fit_reasoner
 from ipad_train.run_results import final_row, join_stages
 
@@ -63,6 +64,7 @@ def finish_run(
     setbacks = [line for line in map(best.setback, best.scores) if line]
     results["warnings"] = [*(line.removeprefix("WARNING: ") for line in notes), *setbacks]
     if accelerator.is_main_process:
+        describe_delivered(run_dir, model_facts(run_dir, config, data, results))
         write_json(run_dir / "validation.json", results)
         forget_maps(config)
     announce(map_table(results, title="validation MAP, %"))

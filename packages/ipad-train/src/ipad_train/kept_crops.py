@@ -21,6 +21,7 @@ from ipad_data import EntryTable
 from ipad_data.samplers.plan import plan_from_rows
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData, evaluation_batches
+from ipad_train.folded_trunk import folded
 from ipad_train.kept_maps import (
     KeptMaps,
     can_keep_maps,
@@ -70,7 +71,7 @@ def can_keep_crops(model: AttributeEmbedder, config: RunConfig) -> bool:
     """Whether stage 2 may read its crops' maps from files: all that is trained comes behind them."""
     if not isinstance(model, IPAD) or model.semantic is None or not can_keep_maps(model, config.data):
         return False
-    return config.stage2.spatial_learning_rate == 0 and model.semantic.tokens.trunk.is_frozen
+    return config.stage2.spatial_learning_rate == 0 and model.semantic.crop_trunk.is_frozen
 
 
 def kept_inputs(
@@ -108,7 +109,7 @@ def keep_crops(
         announce: Receives a line where something is made.
     """
     num_attributes = model.options["num_attributes"]
-    facts = [model.crop, model.crop_size, maps.folder.name, digest_of(model.semantic.tokens.trunk, "")]
+    facts = [model.crop, model.crop_size, maps.folder.name, digest_of(model.semantic.crop_trunk, "")]
     folder = Path(config.output_dir) / "maps" / f"{dataset.split}-crops-{digest_of(model.spatial, facts)}"
     accelerator.wait_for_everyone()
     if folder.is_dir():
@@ -129,6 +130,8 @@ def keep_crops(
             index = np.searchsorted(keys, owner * num_attributes + batch["attribute_ids"].numpy())
             yield index, batch
 
+    trunk = folded(model.semantic.crop_trunk)
+
     def crops(batch: dict[str, torch.Tensor], mirror: bool) -> list[torch.Tensor]:
         device = accelerator.device
         stages = [stage.to(device) for stage in maps.read(batch["rows"])]
@@ -137,7 +140,7 @@ def keep_crops(
         spatial = model.spatial(model.feature_map(kept), ids, index, background=False)
         cut = model.crops(kept, model.boxes(spatial.maps), index)
         with fast_precision(accelerator):
-            return model.semantic.keep(cut)
+            return trunk.stage_maps(model.semantic.inputs(cut))
 
     was_training = model.training
     model.eval()

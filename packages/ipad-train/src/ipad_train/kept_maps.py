@@ -24,6 +24,8 @@ from ipad_core import AttributeEmbedder
 from ipad_data import BatchDataset, BatchPlan
 from ipad_train.config import DataConfig, RunConfig
 from ipad_train.data import RunData
+from ipad_train.folded_trunk import folded
+from ipad_train.vectors import SplitVectors, reads_vectors, vectors_of
 
 _BATCH = 32  # images
 
@@ -89,8 +91,11 @@ def forget_maps(config: RunConfig) -> None:
 def can_keep_maps(model: AttributeEmbedder, config: DataConfig) -> bool:
     """Whether a training may read its trunk's maps from files.
 
-    The trunk must be frozen whole (``trunk: {freeze: all}``), and an image may change in training by a flip only.
+    The trunk must be frozen whole (``trunk: {freeze: all}``), and an image may change in training by a flip only. Vectors
+    are read from their file, whatever is configured.
     """
+    if reads_vectors(model):
+        return True
     changes = bool(config.augmentation) or config.anchor_views or config.on_error != "raise"
     return config.keep_maps and model.trunk.is_frozen and not changes
 
@@ -103,7 +108,7 @@ def keep_maps(
     accelerator: Accelerator,
     mirrored: bool,
     announce: Callable[[str], None] = lambda line: None,
-) -> KeptMaps:
+) -> KeptMaps | SplitVectors:
     """Make the maps of a split, or find those of an equal trunk, data and sizes.
 
     Each process makes its share of the images. What carries a final name is complete: a killed process leaves nothing that
@@ -119,7 +124,10 @@ def keep_maps(
 
     Raises:
         OSError: the disk is full.
+        ValueError: as :func:`ipad_train.vectors.vectors_of`.
     """
+    if (vectors := vectors_of(model, dataset, config)) is not None:
+        return vectors
     folder = root / _name(model, dataset, config, mirrored)
     accelerator.wait_for_everyone()
     if not folder.is_dir():
@@ -131,11 +139,13 @@ def keep_maps(
 
 def kept_split(
     model: AttributeEmbedder, data: RunData, split: str, config: RunConfig, accelerator: Accelerator
-) -> KeptMaps | None:
+) -> KeptMaps | SplitVectors | None:
     """Maps of a split for evaluation, without mirror images; None where the trunk learns, or no other run shares them.
 
     A run that is evaluated by itself leaves no files behind.
     """
+    if reads_vectors(model):
+        return vectors_of(model, data.splits[split], config.data)
     if config.data.maps_dir is None or not can_keep_maps(model, config.data):
         return None
     return keep_maps(model, data.splits[split], config.data, maps_dir(config), accelerator, mirrored=False)
@@ -154,10 +164,12 @@ def _make(
     nothing = np.empty(0, dtype=np.int64)
     plans = [BatchPlan(rows[i : i + _BATCH], nothing, nothing, nothing) for i in range(0, len(rows), _BATCH)]
 
+    trunk = folded(model.trunk)
+
     def maps(batch: dict[str, torch.Tensor], mirror: bool) -> list[torch.Tensor]:
         images = batch["images"].to(accelerator.device)
         with fast_precision(accelerator):
-            return model.stage_maps(images.flip(-1) if mirror else images)
+            return trunk.stage_maps(model.trunk_input(model.normalized(images.flip(-1) if mirror else images)))
 
     def batches() -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
         images = BatchDataset(dataset, config.detail_size)

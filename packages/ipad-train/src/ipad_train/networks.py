@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ipad_core import IPAD, AttributeEmbedder, create_model
-from ipad_train.config import RunConfig, StageConfig
+from ipad_core.models import attribute_types
+from ipad_train.config import ModelConfig, RunConfig, StageConfig
 from ipad_train.data import RunData
 from ipad_train.objectives import Objective, StageSetup, objective_of
 
@@ -27,7 +28,7 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
         FileNotFoundError: ``model.trunk_weights`` names no saved model.
     """
     num_attributes = len(data.schema.attributes)
-    name, options = config.model.name, dict(config.model.options)
+    name, options = config.model.name, _options(config.model, data)
     trained = objective_of(config, stage).network
     if trained == "both branches":
         model = create_model(name, num_attributes=num_attributes, **options)
@@ -38,9 +39,9 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
         stage1 = run_dir / "stages" / "stage1"
         model.initialize_semantic(IPAD.from_pretrained(stage1, semantic=False) if stage1.is_dir() else None)
         return model
-    shape = _shape(config, data)
+    shape = network_shape(config, data)
     if trained == "first branch":
-        if isinstance(shape, IPAD):
+        if isinstance(shape, IPAD) and shape.spatial is not None:
             options["semantic"] = False  # built when stage 2 needs it
         model = create_model(name, num_attributes=num_attributes, **options)
         source = Path(config.model.trunk_weights) if config.model.trunk_weights else run_dir / "stages" / "stage0"
@@ -55,12 +56,23 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
 
 def network_options(config: RunConfig, data: RunData) -> dict[str, Any]:
     """All options of the configured network, with those that its preset fills in."""
-    return _shape(config, data).options
+    return network_shape(config, data).options
 
 
-def _shape(config: RunConfig, data: RunData) -> AttributeEmbedder:
+def network_shape(config: RunConfig, data: RunData) -> AttributeEmbedder:
+    """The configured network without values in its tensors, for what its options and shapes tell."""
     with torch.device("meta"):  # where no pretrained weights are looked for
-        return create_model(config.model.name, num_attributes=len(data.schema.attributes), **config.model.options)
+        return create_model(
+            config.model.name, num_attributes=len(data.schema.attributes), **_options(config.model, data)
+        )
+
+
+def _options(model: ModelConfig, data: RunData) -> dict[str, Any]:
+    """Options of the configured network; HAEN's ``types`` come from the schema's names where none are given."""
+    options = dict(model.options)
+    if model.name in ("haen", "haen_tiny") and options.get("types") is None:
+        options["types"] = attribute_types(data.schema.attributes)
+    return options
 
 
 def make_objective(

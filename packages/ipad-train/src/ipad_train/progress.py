@@ -18,7 +18,10 @@ from ipad_train.objectives import Objective
 from ipad_train.optim import load_optimizer_tensors, load_scaler, optimizer_tensors, scaler_state
 from ipad_train.randomness import random_state, restore_random_state
 
-MEMORY = "objective.safetensors"  # an objective's memory: momentum encoder, queues, centers
+BESIDE = (
+    "objective.safetensors"  # of an objective beside its model: layers of its own, momentum encoder, queues, centers
+)
+_MEMORY = "memory."
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def save_progress(
 
     def write_shared(folder: Path) -> None:
         objective.model.save_pretrained(folder / "model")
-        save_file(memory_tensors(objective), folder / MEMORY)
+        save_file(tensors_beside(objective), folder / BESIDE)
 
     def write_own(folder: Path) -> None:
         save_file(_contiguous(optimizer_tensors(run.optimizer)), folder / f"optimizer-{rank}.safetensors")
@@ -109,19 +112,24 @@ def load_progress(
         CheckpointError: the checkpoint's tensors are not those of this objective.
     """
     rank, folder = accelerator.process_index, position.checkpoint
-    tensors = load_file(folder / MEMORY)
-    if different := set(memory_tensors(objective)) ^ set(tensors):
+    tensors = load_file(folder / BESIDE)
+    if different := set(tensors_beside(objective)) ^ set(tensors):
         raise CheckpointError(f"{folder} is of another configuration: it differs in {sorted(different)[:4]}")
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(_MEMORY)}
+    objective.load_state_dict(own, strict=False)  # its model is there already
     if objective.memory is not None:
-        objective.memory.load_state_dict(tensors)
+        memory = {name.removeprefix(_MEMORY): tensors[name] for name in set(tensors) - set(own)}
+        objective.memory.load_state_dict(memory)
     load_optimizer_tensors(optimizer, load_file(folder / f"optimizer-{rank}.safetensors"))
     load_scaler(accelerator.scaler, position.state.get("scaler", {}))
     restore_random_state(load_file(folder / f"random-{rank}.safetensors"))
 
 
-def memory_tensors(objective: Objective) -> dict[str, torch.Tensor]:
-    """State of an objective beside the model."""
-    return {} if objective.memory is None else _contiguous(objective.memory.state_dict())
+def tensors_beside(objective: Objective) -> dict[str, torch.Tensor]:
+    """State of an objective beside the model: layers of its own, and its memory."""
+    own = {name: tensor for name, tensor in objective.state_dict().items() if not name.startswith("model.")}
+    memory = {} if objective.memory is None else objective.memory.state_dict()
+    return _contiguous({**own, **{f"{_MEMORY}{name}": tensor for name, tensor in memory.items()}})
 
 
 def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -53,7 +53,7 @@ def epochs_of(stage: StageConfig, images: int) -> float:
 
 
 def _fit_batch(stage: StageConfig, images: int, parts: int) -> StageConfig:
-    if stage.sampler == "triplet" or stage.batch_size <= images:
+    if stage.sampler != "dense" or stage.batch_size <= images:
         return stage
     return dataclasses.replace(stage, batch_size=images - images % parts)
 

@@ -59,7 +59,7 @@ def describe_plan(config: RunConfig, data: RunData, weights: Mapping[str, str]) 
     if config.model.trunk_weights:
         lines.append(f"the trunk starts from {config.model.trunk_weights}")
     for name, stage in config.stages():
-        kind = "triplets" if stage.sampler == "triplet" else "images"
+        kind = {"triplet": "triplets", "balanced": "labels"}.get(stage.sampler, "images")
         lines.append(
             f"{name}: {stage.steps} steps of {stage.batch_size} {kind} = {epochs_of(stage, images):.1f} epochs, "
             f"learning rate {stage.learning_rate:g}"

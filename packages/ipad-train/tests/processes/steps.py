@@ -23,7 +23,7 @@ from ipad_train.config_files import load_config
 from ipad_train.data import load_data
 from ipad_train.launch import make_accelerator, with_launcher_settings
 from ipad_train.loop import run_stage
-from ipad_train.progress import Position, memory_tensors, save_progress
+from ipad_train.progress import Position, save_progress
 from ipad_train.stage_lengths import resolve_stages
 from ipad_train.stage_start import StageStarter
 
@@ -92,9 +92,8 @@ def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> No
     keys = sorted(set().union(*record.rows))
     found = {f"losses/{key}": torch.tensor([row.get(key, float("nan")) for row in record.rows]) for key in keys}
     found |= {f"batches/{number}": ids for number, ids in enumerate(batches)}
-    for kind, tensors in (
-        ("gradients", gradients), ("before", before), ("after", after), ("memory", memory_tensors(objective))
-    ):  # fmt: skip
+    memory = {} if objective.memory is None else objective.memory.state_dict()
+    for kind, tensors in (("gradients", gradients), ("before", before), ("after", after), ("memory", memory)):
         found |= {f"{kind}/{key}": tensor.contiguous() for key, tensor in tensors.items()}
     save_file(found, out / f"{name}-{accelerator.num_processes}-{accelerator.process_index}.safetensors")
     accelerator.clip_grad_norm_ = clip

@@ -3,17 +3,21 @@
 from ipad_core.backbones.trunk import Trunk
 from ipad_core.backbones.trunk_mapping import (
     TRUNK_ARGUMENTS,
+    VECTORS,
     build_trunk,
     overlay_options,
     trunk_mapping,
     without_weights,
 )
+from ipad_core.backbones.vectors import Vectors
 from ipad_core.backbones.vision_tokens import HybridTokens, ViTTokens, build_tokens
 
 __all__ = [
     "TRUNK_ARGUMENTS",
+    "VECTORS",
     "HybridTokens",
     "Trunk",
+    "Vectors",
     "ViTTokens",
     "build_tokens",
     "build_trunk",

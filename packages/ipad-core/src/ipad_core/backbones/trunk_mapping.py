@@ -11,24 +11,33 @@ from difflib import get_close_matches
 from typing import Any
 
 from ipad_core.backbones.trunk import Trunk
+from ipad_core.backbones.vectors import Vectors
 
 TRUNK_ARGUMENTS = ("trunk", "semantic_trunk")
+VECTORS = "vectors"  # the name that stands for no network, but vectors that are at hand
 TRUNK_KEYS = tuple(key for key in list(inspect.signature(Trunk).parameters) if key != "image_size")
 
 
-def build_trunk(trunk: str | Mapping[str, Any], image_size: int) -> Trunk:
+def build_trunk(trunk: str | Mapping[str, Any], image_size: int) -> Trunk | Vectors:
     """The trunk that a mapping describes.
 
     Args:
         trunk: Arguments of :class:`Trunk` but for ``image_size``, e.g. ``{"name": "resnet50", "pretrained": True}``; or
-            the name alone.
+            the name alone. ``{"name": "vectors", "options": {"dim": 512}}`` is :class:`Vectors`.
         image_size: Side of the images, px.
 
     Raises:
-        TypeError: no mapping, or a key that :class:`Trunk` does not take.
+        TypeError: no mapping, or a key that :class:`Trunk` does not take; vectors with other keys than options.dim.
         ValueError, FileNotFoundError: as :class:`Trunk`.
     """
-    return Trunk(**trunk_mapping(trunk), image_size=image_size)
+    mapping = trunk_mapping(trunk)
+    if mapping.get("name") != VECTORS:
+        return Trunk(**mapping, image_size=image_size)
+    options = mapping.get("options") or {}
+    others = [key for key, value in mapping.items() if key not in ("name", "options") and value]
+    if others or set(options) != {"dim"}:
+        raise TypeError(f"the trunk 'vectors' takes options {{'dim': N}} and nothing else, got {mapping}")
+    return Vectors(**options)
 
 
 def trunk_mapping(trunk: str | Mapping[str, Any], argument: str = "trunk") -> dict[str, Any]:

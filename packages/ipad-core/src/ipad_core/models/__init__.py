@@ -6,7 +6,7 @@ from ipad_core.models.attn_fashion import AttnFashion
 from ipad_core.models.attribute_classifier import AttributeClassifier
 from ipad_core.models.csn import ConditionalSimilarityNetwork
 from ipad_core.models.embedder import AttributeEmbedder
-from ipad_core.models.haen import HAEN
+from ipad_core.models.haen import HAEN, attribute_types
 from ipad_core.models.ipad import IPAD
 from ipad_core.models.isln import ISLN
 from ipad_core.models.lens import Lens
@@ -47,6 +47,7 @@ __all__ = [
     "asen_v2_tiny",
     "attn_fashion_tiny",
     "attribute_classifier_tiny",
+    "attribute_types",
     "csn_tiny",
     "haen_tiny",
     "ipad_photos",

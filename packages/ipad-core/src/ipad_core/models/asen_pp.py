@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from ipad_core._registry import register_model
 from ipad_core.backbones import Trunk, build_trunk, without_weights
 from ipad_core.layers import AttributeAttention, PositionMix
+from ipad_core.models.branches import SpatialFeatures
 from ipad_core.models.embedder import AttributeEmbedder
-from ipad_core.models.ipad import IPAD, SpatialFeatures
+from ipad_core.models.ipad import IPAD
 
 
 class AttendingBranch(nn.Module):
@@ -53,7 +54,21 @@ class GlobalBranch(AttendingBranch):
 class LocalBranch(AttendingBranch):
     """On crops, one per entry."""
 
-    def forward(self, crops: Tensor, attribute_ids: Tensor) -> Tensor:
+    @property
+    def crop_trunk(self) -> Trunk:
+        """What runs over the crops first."""
+        return self.trunk
+
+    def keep(self, crops: Tensor) -> list[Tensor]:
+        """The maps of the trunk's stages; a frozen one never answers other ones for these crops."""
+        return self.trunk.stage_maps(self.inputs(crops))
+
+    def inputs(self, crops: Tensor | Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
+        """Crops as they are: the trunk is of the kind that they were normalized for."""
+        return crops
+
+    def forward(self, crops: Tensor | Sequence[Tensor], attribute_ids: Tensor) -> Tensor:
+        """Embed crops, or what :meth:`keep` made of them."""
         tokens = self.mix(self.trunk(crops)).flatten(2).transpose(1, 2)
         return self.project(self.attention(tokens, attribute_ids).gated[:, 0]).float()
 

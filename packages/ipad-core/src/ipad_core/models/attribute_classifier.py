@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ipad_core._registry import register_model
 from ipad_core.backbones import build_trunk
 from ipad_core.feature_maps import FeatureMaps
-from ipad_core.models.embedder import AttributeEmbedder, check_entries
+from ipad_core.models.embedder import AttributeEmbedder
+from ipad_core.models.entries import check_entries
 from ipad_core.output import EmbeddingOutput
 
 

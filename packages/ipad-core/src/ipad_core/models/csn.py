@@ -11,7 +11,7 @@ from torch import Tensor
 from ipad_core._registry import register_model
 from ipad_core.feature_maps import FeatureMaps
 from ipad_core.layers import ConditionMask
-from ipad_core.models.embedder import check_entries
+from ipad_core.models.entries import check_entries
 from ipad_core.models.triplet import TripletNetwork
 from ipad_core.output import EmbeddingOutput
 

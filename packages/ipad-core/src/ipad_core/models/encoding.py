@@ -76,7 +76,7 @@ def encode_entries(
     options: dict[str, Any],
 ) -> EmbeddingOutput:
     """Outputs of all entries in their order, ``batch_size`` images at a time; images that nobody asks for are left out."""
-    device = next(model.parameters()).device
+    device = model.trunk.mean.device
     order = image_index.argsort(stable=True)
     starts = range(0, len(images), batch_size)
     bounds = torch.searchsorted(image_index[order], torch.tensor([*starts, len(images)])).tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -22,7 +22,7 @@ class HAEN(ASEN):
     Args:
         num_attributes: A.
         types: Type of every attribute, A whole numbers from 0 without a gap, e.g. ``[0, 0, 1]``: the first two are of one
-            type. None: all are of one.
+            type; :func:`attribute_types` makes them from a schema. None: all are of one.
         others: As in :class:`ASEN`.
 
     Raises:
@@ -56,3 +56,36 @@ class HAEN(ASEN):
 
     def build_attention(self, num_attributes: int, dim: int, latent_dim: int, reduction: int) -> nn.Module:
         return HierarchicalAttention(self.attribute_types, dim, latent_dim, reduction)
+
+
+def attribute_types(attributes: Iterable[str], hierarchy: Mapping[str, Sequence[str]] | None = None) -> list[int]:
+    """The ``types`` of HAEN from the names of a schema.
+
+    Args:
+        attributes: Names, in the order of their ids.
+        hierarchy: Type -> names of its attributes. Without it the last word of a name is its type, as in FashionAI, where
+            four attributes are a ``length`` and four a ``design``.
+
+    Returns:
+        Number of the type of each attribute, counted as they come.
+
+    Raises:
+        ValueError: the hierarchy leaves an attribute out, names one twice, or one that is not there.
+
+    Example:
+        >>> attribute_types(["skirt_length", "collar_design", "pant_length"])
+        [0, 1, 0]
+    """
+    names = list(attributes)
+    if hierarchy is None:
+        owner = {name: name.replace("-", "_").replace(" ", "_").split("_")[-1] for name in names}
+    else:
+        owner = {name: kind for kind, members in hierarchy.items() for name in members}
+        listed = [name for members in hierarchy.values() for name in members]
+        wrong = sorted(set(listed) ^ set(names)) or sorted({name for name in listed if listed.count(name) > 1})
+        if wrong:
+            raise ValueError(
+                f"the hierarchy of types must name each of {', '.join(names)} once; look at: {', '.join(wrong)}"
+            )
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(owner[name], len(numbers)) for name in names]

@@ -3,91 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ipad_core._registry import register_model
-from ipad_core.backbones import HybridTokens, Trunk, ViTTokens, build_tokens, build_trunk
+from ipad_core.backbones import HybridTokens, Trunk, build_tokens, build_trunk
 from ipad_core.feature_maps import FeatureMaps
 from ipad_core.layers import (
     AttributeCrossAttention,
     IterativeAttention,
-    PositionMix,
-    ResidualMLP,
     attention_boxes,
     crop_regions,
     fuse_branches,
 )
 from ipad_core.layers.fusion import FUSIONS
 from ipad_core.layers.iterative_attention import READINGS
-from ipad_core.models.embedder import AttributeEmbedder, check_entries
+from ipad_core.models.branches import SemanticBranch, SpatialBranch
+from ipad_core.models.embedder import AttributeEmbedder
+from ipad_core.models.entries import check_entries
 from ipad_core.output import EmbeddingOutput
-
-
-@dataclass(frozen=True)
-class SpatialFeatures:
-    """``embedding (B, d)``, ``background (B, d)`` or None, ``maps (B, iterations, h, w)``."""
-
-    embedding: Tensor
-    background: Tensor | None
-    maps: Tensor
-
-
-class SpatialBranch(nn.Module):
-    """IP-SP: trunk, iterative attention, residual MLP (Eq. 1 to 6)."""
-
-    def __init__(self, trunk: Trunk, attention: IterativeAttention, embed_dim: int, position_channels: bool) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.mix = PositionMix(trunk.num_features) if position_channels else nn.Identity()
-        self.attention = attention
-        self.head = ResidualMLP(attention.out_dim, embed_dim)
-
-    def forward(
-        self, feature_map: Tensor, attribute_ids: Tensor, image_index: Tensor, background: bool
-    ) -> SpatialFeatures:
-        feature_map = self.mix(feature_map)  # of the trunk, once per image
-        tokens = feature_map.flatten(2).transpose(1, 2)  # (N, L, c)
-        grid = tuple(feature_map.shape[2:])
-        attended = self.attention(tokens, attribute_ids, image_index, background, grid)
-        maps = attended.maps.unflatten(2, grid)
-        back = None if attended.background is None else self.head(attended.background).float()
-        return SpatialFeatures(self.head(attended.foreground).float(), back, maps)
-
-
-class SemanticBranch(nn.Module):
-    """IP-SE: a vision transformer on the crop, read by the attribute (Eq. 7 to 9).
-
-    Crops come with the trunk's mean and standard deviation taken out; a pretrained ViT gets those that it was trained with.
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, tokens: ViTTokens | HybridTokens, attention: AttributeCrossAttention, trunk: Trunk) -> None:
-        super().__init__()
-        self.tokens = tokens
-        self.attention = attention
-        register_crop_statistics(self, trunk, tokens.trunk)
-
-    def keep(self, crops: Tensor) -> list[Tensor]:
-        """The maps of the stages of the transformer's trunk; a frozen one never answers other ones for these crops."""
-        return self.tokens.trunk.stage_maps(crops * self.scale + self.shift)
-
-    def forward(self, crops: Tensor | Sequence[Tensor], attribute_ids: Tensor) -> Tensor:
-        """Embed crops, or what :meth:`keep` made of them."""
-        inputs = crops * self.scale + self.shift if isinstance(crops, Tensor) else crops
-        return self.attention(self.tokens(inputs), attribute_ids).float()
-
-
-def register_crop_statistics(branch: nn.Module, trunk: Trunk, own: Trunk) -> None:
-    """Buffers ``scale`` and ``shift`` that take images normalized for ``trunk`` to the statistics of ``own``."""
-    branch.register_buffer("scale", trunk.std / own.std, persistent=False)
-    branch.register_buffer("shift", (trunk.mean - own.mean) / own.std, persistent=False)
 
 
 @register_model

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipad_core._registry import register_model
-from ipad_core.backbones import build_trunk, trunk_mapping
+from ipad_core.backbones import VECTORS, build_trunk, trunk_mapping
 from ipad_core.clustering.discriminant import FORMS, Discriminant, fit_discriminant
-from ipad_core.models.embedder import AttributeEmbedder, check_entries
+from ipad_core.models.embedder import AttributeEmbedder
+from ipad_core.models.entries import check_entries
 from ipad_core.output import EmbeddingOutput
 
 
@@ -63,7 +64,9 @@ class Lens(AttributeEmbedder):
             raise ValueError(f"grid must be two whole numbers of at least 1, got {list(grid)}")
         self.image_size, self.form, self.balanced = image_size, form, balanced
         self.grid = (grid[0], grid[1])
-        self.trunk = build_trunk({"stage": "last", **trunk_mapping(trunk)}, image_size).requires_grad_(False)
+        mapping = trunk_mapping(trunk)
+        last = {} if mapping.get("name") == VECTORS else {"stage": "last"}
+        self.trunk = build_trunk({**last, **mapping}, image_size).requires_grad_(False)
         self.num_features = self.trunk.num_features * grid[0] * grid[1]
         self.register_buffer("mean", torch.zeros(self.num_features))
         self.register_buffer("std", torch.ones(self.num_features))

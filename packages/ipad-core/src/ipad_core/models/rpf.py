@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ipad_core._registry import register_model
 from ipad_core.backbones import HybridTokens, Trunk, ViTTokens, build_tokens, build_trunk
 from ipad_core.layers import PatchAttention, PositionMix, PreNormMLP, SpatialAttention
+from ipad_core.models.branches import SemanticBranch, SpatialFeatures
 from ipad_core.models.embedder import AttributeEmbedder
-from ipad_core.models.ipad import IPAD, SpatialFeatures, register_crop_statistics
+from ipad_core.models.ipad import IPAD
 
 
 class RegionBranch(nn.Module):
@@ -58,23 +59,17 @@ class RegionBranch(nn.Module):
         return SpatialFeatures(foreground, back, maps[entries].unflatten(1, feature_map.shape[2:]).unsqueeze(1))
 
 
-class PatchBranch(nn.Module):
+class PatchBranch(SemanticBranch):
     """A vision transformer on the crop, filtered by the attribute."""
-
-    scale: Tensor
-    shift: Tensor
 
     def __init__(
         self, tokens: ViTTokens | HybridTokens, attribute: nn.Embedding, attention: PatchAttention, trunk: Trunk
     ) -> None:
-        super().__init__()
-        self.tokens, self.attention = tokens, attention
+        super().__init__(tokens, attention, trunk)
         self._attribute = [attribute]  # owned by the region branch, which saves it
-        register_crop_statistics(self, trunk, tokens.trunk)
 
-    def forward(self, crops: Tensor, attribute_ids: Tensor) -> Tensor:
-        tokens = self.tokens(crops * self.scale + self.shift)
-        return self.attention(tokens, self._attribute[0](attribute_ids)).float()
+    def forward(self, crops: Tensor | Sequence[Tensor], attribute_ids: Tensor) -> Tensor:
+        return self.attention(self.tokens(self.inputs(crops)), self._attribute[0](attribute_ids)).float()
 
 
 @register_model

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ipad_rerank.adapters.hits import Fetched, Hit, as_queries, require, reranked
-from ipad_rerank.rerankers.protocols import CandidateReranker
-from ipad_rerank.search.vectors import ArrayLike, positive_int
+from ipad_rerank.adapters.hits import EngineSearch, Fetched, Hit, require
 
 
-class FaissSearch:
+class FaissSearch(EngineSearch):
     """Fetch the top k from a FAISS index with their vectors, re-rank them, return ids in the new order.
 
     Args:
@@ -39,44 +37,19 @@ class FaissSearch:
             raise TypeError(f"index must be a faiss.Index, got {type(index).__name__}")
         self.index, self.payload, self.vectors = index, payload, vectors
 
-    def __call__(
-        self,
-        query: ArrayLike,
-        k: int,
-        reranker: CandidateReranker,
-        limit: int | None = None,
-        on_unfamiliar: str = "warn",
-        progress: bool | None = None,
-        params: Any = None,
-    ) -> list[list[Hit]]:
-        """Per query its hits, best first; fewer than k where the index finds fewer.
+    def describe(self) -> tuple[int, int | None]:
+        return self.index.d, int(self.index.ntotal) or None
 
-        A chain with query expansion searches the index again with the queries that it moved.
-
-        Args:
-            query: ``(Q, D)`` numpy array, torch tensor or lists.
-            k: How many to fetch and re-rank.
-            reranker: Anything with ``rerank_candidates``.
-            limit: How many to return; None returns all k.
-            on_unfamiliar: "warn", "fallback" or "ignore", see ``FeatureReasoning.rerank``.
-            progress: Show a bar; by default on a terminal.
-            params: A ``faiss.SearchParameters``, such as ``faiss.SearchParametersIVF(nprobe=16)``.
+    def fetch(self, query: np.ndarray, k: int, params: Any = None) -> Fetched:
+        """The index's answer; ``params`` is a ``faiss.SearchParameters``, such as ``SearchParametersIVF(nprobe=16)``.
 
         Raises:
-            ValueError: another dimension, k below 1, an index that cannot give its vectors back.
-            TypeError: a re-ranker that an engine cannot serve.
+            ValueError: an index that cannot give its vectors back, an id without a payload.
         """
-        queries = as_queries(query, self.index.d)
-        k = min(positive_int(k, "k"), max(int(self.index.ntotal), 1))
-        limit = None if limit is None else positive_int(limit, "limit")
+        ids, vectors = self._search(query, min(k, max(int(self.index.ntotal), 1)), params)
+        return Fetched([[Hit(int(i), 0.0, self._payload(int(i))) for i in row if i >= 0] for row in ids], vectors)
 
-        def fetch(asked: np.ndarray) -> Fetched:
-            ids, vectors = self._fetch(asked, k, params)
-            return Fetched([[Hit(int(i), 0.0, self._payload(int(i))) for i in row if i >= 0] for row in ids], vectors)
-
-        return reranked(reranker, queries, fetch, int(self.index.ntotal) or None, limit, on_unfamiliar, progress)
-
-    def _fetch(self, queries: np.ndarray, k: int, params: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _search(self, queries: np.ndarray, k: int, params: Any) -> tuple[np.ndarray, np.ndarray]:
         """``ids (Q, k)``, -1 where there is none, and ``vectors (Q, k, D)``, 0 there."""
         if self.vectors is not None:
             ids = self.index.search(queries, k, params=params)[1]

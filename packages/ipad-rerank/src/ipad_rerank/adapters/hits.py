@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,10 +14,9 @@ from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.front import keep_in_front
 from ipad_rerank.rerankers.guard import Guard
 from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
-from ipad_rerank.rerankers.shortlist import rank_candidates
+from ipad_rerank.rerankers.retrieval import Options, Retrieval
 from ipad_rerank.rerankers.steps import Run, moves_gallery, moves_queries
-from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ArrayLike, Vectors, candidates_of, compute_dtype, work_device
+from ipad_rerank.search.vectors import ArrayLike, Vectors, positive_int
 
 
 class Hit(NamedTuple):
@@ -41,58 +41,83 @@ class Fetched(NamedTuple):
             yield rows, self.vectors[rows, :length]
 
 
-Fetch: TypeAlias = Callable[[np.ndarray], Fetched]
-"""The engine's answer to queries ``(Q, D)``."""
+class EngineSearch(ABC):
+    """What the adapters share: fetch the top k with their vectors, re-rank them, return hits in the new order."""
+
+    @abstractmethod
+    def describe(self) -> tuple[int, int | None]:
+        """Dimension of the vectors, and how many there are, if known."""
+
+    @abstractmethod
+    def fetch(self, query: np.ndarray, k: int, **options: Any) -> Fetched:
+        """The engine's answer to queries ``(Q, D)``."""
+
+    def __call__(
+        self,
+        query: ArrayLike,
+        k: int,
+        reranker: CandidateReranker,
+        limit: int | None = None,
+        on_unfamiliar: str = "warn",
+        progress: bool | None = None,
+        **options: Any,
+    ) -> list[list[Hit]]:
+        """Per query its hits, best first; fewer than k where the engine finds fewer.
+
+        Query expansion, alone or in a chain, searches the engine again with the queries that it moved.
+
+        Args:
+            query: ``(Q, D)`` numpy array, torch tensor or lists.
+            k: How many to fetch and re-rank.
+            reranker: Anything with ``rerank_candidates``.
+            limit: How many to return; None returns all k.
+            on_unfamiliar: "warn", "fallback" or "ignore", see ``FeatureReasoning.rerank``.
+            progress: Show a bar; by default on a terminal.
+            **options: Of the engine, see its :meth:`fetch`.
+
+        Raises:
+            ValueError: another dimension, k below 1, and what :meth:`fetch` raises.
+            TypeError: a re-ranker that an engine cannot serve.
+        """
+        dim, size = self.describe()
+        queries, k = as_queries(query, dim), positive_int(k, "k")
+        limit = None if limit is None else positive_int(limit, "limit")
+        told = Options(on_unfamiliar=on_unfamiliar, progress=progress)
+        return reranked(reranker, queries, lambda asked: self.fetch(asked, k, **options), size, limit, told)
 
 
 def reranked(
     reranker: CandidateReranker,
     query: np.ndarray,
-    fetch: Fetch,
+    fetch: Callable[[np.ndarray], Fetched],
     gallery_size: int | None,
-    limit: int | None = None,
-    on_unfamiliar: str = "warn",
-    progress: bool | None = None,
+    limit: int | None,
+    options: Options,
 ) -> list[list[Hit]]:
-    """Each query's hits in the re-ranker's order, with its scores.
-
-    Query expansion, alone or in a chain, searches the engine again with the moved queries, as it would search a gallery.
-
-    Args:
-        reranker: Anything with ``rerank_candidates``.
-        query: ``(Q, D)``.
-        fetch: Asks the engine.
-        gallery_size: Rows in the engine's collection, if known.
-        limit: How many to return; None returns all.
-        on_unfamiliar: For re-rankers that look at how dense the gallery is.
-        progress: Show a bar; by default on a terminal.
-
-    Raises:
-        TypeError: no ``rerank_candidates``, or a re-ranker that an engine cannot serve.
-    """
+    """Each query's hits in the re-ranker's order, with its scores; the engine may be asked again on the way."""
     steps = _steps(reranker)
     found = fetch(query)
     asked, answered = query, dict[int, bool]()
+
+    def run(rows: np.ndarray, vectors: np.ndarray, steps: Sequence[Reranker], known: dict[int, bool]) -> Run:
+        part = Run(Retrieval(asked[rows], vectors, None, None, True, gallery_size, options), known)
+        for step in steps:
+            part.add(step)
+        return part
+
     while moving := [place for place, step in enumerate(steps) if moves_queries(step)]:
         before, steps = steps[: moving[0] + 1], steps[moving[0] + 1 :]
         asked, known = asked.copy(), dict(answered)
         for rows, vectors in found.by_length():
-            run = Run(asked[rows], vectors, None, None, True, gallery_size, None, on_unfamiliar, progress, known)
-            for step in before:
-                run.add(step)
-            asked[rows] = run.query
-            answered = {key: answered.get(key, False) or did for key, did in run.answered.items()}
+            part = run(rows, vectors, before, known)
+            asked[rows] = part.now.query
+            answered = {key: answered.get(key, False) or did for key, did in part.answered.items()}
         found = fetch(asked)
     lists: list[list[Hit]] = [[] for _ in found.hits]
     for rows, vectors in found.by_length():
-        run = Run(asked[rows], vectors, None, None, True, gallery_size, None, on_unfamiliar, progress, answered)
-        for step in steps:
-            run.add(step)
-        ranking = run.ranking
+        ranking = run(rows, vectors, steps, answered).now.ranking
         if isinstance(reranker, Chain):
-            ranking = keep_in_front(
-                query[rows], vectors, _by_cosine(query[rows], vectors), ranking, own_galleries=True
-            )
+            ranking = keep_in_front(Retrieval(query[rows], vectors, own_galleries=True), ranking)
         for row, columns, scores in zip(rows, ranking.indices.tolist(), ranking.scores.tolist(), strict=True):
             ordered = zip(columns[:limit], scores[:limit], strict=True)
             lists[row] = [found.hits[row][column]._replace(score=score) for column, score in ordered]
@@ -112,11 +137,6 @@ def _steps(reranker: CandidateReranker) -> Sequence[Reranker]:
     if len(steps) > 1 and any(moves_gallery(step) for step in steps):
         raise TypeError(f"an engine cannot serve {inner!r}: a step of it moves the whole collection")
     return (reranker,) if isinstance(reranker, Guard) else steps
-
-
-def _by_cosine(query: np.ndarray, candidates: np.ndarray) -> Ranking:
-    queries, items = candidates_of(query, candidates)
-    return rank_candidates(queries, items, compute_dtype(queries, items), work_device(queries, items))
 
 
 def as_queries(query: ArrayLike, dim: int) -> np.ndarray:

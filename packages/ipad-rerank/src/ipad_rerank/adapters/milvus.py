@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ipad_rerank.adapters.hits import Fetched, Hit, as_queries, require, reranked
-from ipad_rerank.rerankers.protocols import CandidateReranker
-from ipad_rerank.search.vectors import ArrayLike, Vectors, positive_int
+from ipad_rerank.adapters.hits import EngineSearch, Fetched, Hit, as_queries, require
+from ipad_rerank.search.vectors import ArrayLike, Vectors
 
 _ANSWER_BYTES = 16 << 20  # vectors asked for in one call
 _INSERT_BYTES = 8 << 20
 
 
-class MilvusSearch:
+class MilvusSearch(EngineSearch):
     """Fetch the top k from a Milvus collection with their vectors, re-rank them, return ids in the new order.
 
     Args:
@@ -47,64 +46,30 @@ class MilvusSearch:
         self.client = pymilvus.MilvusClient(str(uri), **connection) if client is None else client
         self.collection, self.vector_field = collection, vector_field
 
-    def __call__(
-        self,
-        query: ArrayLike,
-        k: int,
-        reranker: CandidateReranker,
-        limit: int | None = None,
-        payload_fields: Sequence[str] = ("*",),
-        on_unfamiliar: str = "warn",
-        progress: bool | None = None,
-        **options: Any,
-    ) -> list[list[Hit]]:
-        """Per query its hits, best first; fewer than k where the collection has fewer.
+    def describe(self) -> tuple[int, int | None]:
+        dim = self._describe()[2]
+        return dim, int(self.client.get_collection_stats(self.collection)["row_count"]) or None
 
-        A chain with query expansion searches the collection again with the queries that it moved.
+    def fetch(self, query: np.ndarray, k: int, payload_fields: Sequence[str] = ("*",), **options: Any) -> Fetched:
+        """The collection's answer.
 
         Args:
-            query: ``(Q, D)`` numpy array, torch tensor or lists.
-            k: How many to fetch and re-rank.
-            reranker: Anything with ``rerank_candidates``.
-            limit: How many to return; None returns all k.
+            query: ``(Q, D)``.
+            k: How many to fetch.
             payload_fields: Stored fields to return with each hit; all but the vector by default.
-            on_unfamiliar: "warn", "fallback" or "ignore", see ``FeatureReasoning.rerank``.
-            progress: Show a bar; by default on a terminal.
             **options: For ``MilvusClient.search``: ``filter``, ``search_params``, ``partition_names``, ...
 
         Raises:
-            ValueError: no such collection, no or several float vector fields, another dimension, k below 1,
-                a payload field that no hit has.
-            TypeError: a re-ranker that an engine cannot serve.
+            ValueError: no such collection, no or several float vector fields, a payload field that no hit has.
         """
         vector, key, dim = self._describe()
-        queries = as_queries(query, dim)
-        k = positive_int(k, "k")
-        limit = None if limit is None else positive_int(limit, "limit")
-        size = int(self.client.get_collection_stats(self.collection)["row_count"]) or None
-
-        def fetch(asked: np.ndarray) -> Fetched:
-            return self._fetch(asked, k, vector, key, payload_fields, options)
-
-        return reranked(reranker, queries, fetch, size, limit, on_unfamiliar, progress)
-
-    def _fetch(
-        self,
-        queries: np.ndarray,
-        k: int,
-        vector: str,
-        key: str,
-        payload_fields: Sequence[str],
-        options: Mapping[str, Any],
-    ) -> Fetched:
-        dim = queries.shape[1]
-        vectors = np.zeros((len(queries), k, dim), dtype=np.float32)
+        vectors = np.zeros((len(query), k, dim), dtype=np.float32)
         hits: list[list[Hit]] = []
         step = max(1, _ANSWER_BYTES // (4 * dim * k))
-        for start in range(0, len(queries), step):
+        for start in range(0, len(query), step):
             answers = self.client.search(
                 self.collection,
-                data=queries[start : start + step].tolist(),
+                data=query[start : start + step].tolist(),
                 limit=k,
                 anns_field=vector,
                 output_fields=[*payload_fields, vector],

@@ -10,7 +10,7 @@ import numpy as np
 from ipad_rerank.cli.options import FILE, FOLDER, vectors_column
 from ipad_rerank.files.embeddings import read_embeddings
 from ipad_rerank.files.retrievals import part_of, rank_groups
-from ipad_rerank.rerankers.feature_reasoning.reranker import ON_UNFAMILIAR
+from ipad_rerank.rerankers.retrieval import ON_UNFAMILIAR
 from ipad_rerank.rerankers.saving import load
 
 
@@ -36,8 +36,7 @@ def rerank(
     gallery_rows, items = part_of(read_embeddings(gallery, column), "gallery")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: no such folder")
-    options = {"on_unfamiliar": on_unfamiliar} if getattr(step, "looks_at_density", False) else {}
-    _, better = rank_groups(asked, items, step, k, **options)
+    _, better = rank_groups(asked, items, step, k, on_unfamiliar=on_unfamiliar)
     none = np.isneginf(better.scores)
     arrays = {
         "queries": query_rows,

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics.relevance import Judge, Judged, NoRelevant, in_kind, without_relevant
+from ipad_rerank.metrics.relevance import Judged, NoRelevant, measure
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
 
@@ -35,7 +35,7 @@ def ndcg_of(judged: Judged, k: int) -> Tensor:
     return gains / ideal[judged.total.clamp(1, k).long()]
 
 
-def _per_query(measure: AtK, name: str, doc: str) -> Callable[..., Array]:
+def _per_query(of: AtK, name: str, doc: str) -> Callable[..., Array]:
     """The public function of a measure."""
 
     def at_k(
@@ -49,11 +49,8 @@ def _per_query(measure: AtK, name: str, doc: str) -> Callable[..., Array]:
         no_relevant: NoRelevant = "zero",
     ) -> Array:
         k = positive_int(k, "k")
-        judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(ranking))
-        values = torch.empty(len(ranking), dtype=torch.float64, device=ranking.tensors()[0].device)
-        for rows, judged in judge.chunks(ranking):
-            values[rows] = without_relevant(measure(judged.head(k), k), judged.total, no_relevant)
-        return in_kind(ranking, values)
+        labels = (query_labels, gallery_labels, query_groups, gallery_groups)
+        return measure(ranking, lambda judged: of(judged.head(k), k), *labels, no_relevant=no_relevant)
 
     at_k.__name__ = at_k.__qualname__ = name
     at_k.__doc__ = f"{doc}\n\n    Arguments are those of :func:`~ipad_rerank.average_precision`, and k, at least 1."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics.relevance import Judge, Judged, NoRelevant, cutoff, in_kind, without_relevant
+from ipad_rerank.metrics.relevance import Judged, NoRelevant, cutoff, measure
 from ipad_rerank.metrics.summary import Averaging, average
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array, ArrayLike
@@ -59,13 +60,10 @@ def average_precision(
         >>> average_precision(ranking, [1], [1, 1, 0]).round(4).tolist()  # (1/2 + 2/3) / 2
         [0.5833]
     """
-    _check(denominator)
-    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(ranking))
-    last = cutoff(at, ranking)
-    values = torch.empty(len(ranking), dtype=torch.float64, device=ranking.tensors()[0].device)
-    for rows, judged in judge.chunks(ranking):
-        values[rows] = without_relevant(average_precision_of(judged, last, denominator), judged.total, no_relevant)
-    return in_kind(ranking, values)
+    if denominator not in get_args(Denominator):
+        raise ValueError(f'denominator must be "reachable", "relevant" or "found", got {denominator!r}')
+    of = partial(average_precision_of, at=cutoff(at, ranking), denominator=denominator)
+    return measure(ranking, of, query_labels, gallery_labels, query_groups, gallery_groups, no_relevant=no_relevant)
 
 
 def mean_average_precision(
@@ -75,10 +73,8 @@ def mean_average_precision(
     query_groups: ArrayLike | None = None,
     gallery_groups: ArrayLike | None = None,
     *,
-    at: int | None = None,
-    no_relevant: NoRelevant = "zero",
-    denominator: Denominator = "reachable",
     weighting: Averaging = "query",
+    **options: Any,
 ) -> float:
     """Mean of :func:`average_precision` between 0 and 1, over all queries unless ``weighting`` says otherwise.
 
@@ -88,26 +84,15 @@ def mean_average_precision(
         gallery_labels: ``(G,)``.
         query_groups: ``(Q,)``.
         gallery_groups: ``(G,)``.
-        at: Cut-off.
-        no_relevant: "zero" or "skip".
-        denominator: For lists or cut-offs shorter than the gallery.
         weighting: "query": every query weighs the same, so that a group with more queries weighs more (the overall
             MAP of the attribute-retrieval papers). "group": mean of the groups' means. "label": mean over the labels
             (of each group).
+        **options: ``at``, ``no_relevant`` and ``denominator``.
 
     Raises:
         ValueError: as :func:`average_precision`; "skip" when no query has anything relevant.
     """
-    values = average_precision(
-        ranking,
-        query_labels,
-        gallery_labels,
-        query_groups,
-        gallery_groups,
-        at=at,
-        no_relevant=no_relevant,
-        denominator=denominator,
-    )
+    values = average_precision(ranking, query_labels, gallery_labels, query_groups, gallery_groups, **options)
     return average(values, query_groups, query_labels, weighting=weighting)
 
 
@@ -124,8 +109,3 @@ def denominator_of(total: Tensor, found: Tensor, at: int, denominator: Denominat
     """N, at least 1."""
     counts = {"reachable": total.clamp_max(at), "relevant": total, "found": found}
     return counts[denominator].clamp_min(1)
-
-
-def _check(denominator: str) -> None:
-    if denominator not in ("reachable", "relevant", "found"):
-        raise ValueError(f'denominator must be "reachable", "relevant" or "found", got {denominator!r}')

@@ -68,7 +68,8 @@ def evaluate(
     cuts = [positive_int(k, "ks") for k in ks]
     kinds = ("precision", "recall", "hit_rate", "ndcg")
     names = ["map", *(f"{kind}@{k}" for kind in kinds for k in cuts)]
-    values = per_query(names, ranking, query_labels, gallery_labels, query_groups, gallery_groups, no_relevant)
+    labels = (query_labels, gallery_labels, query_groups, gallery_groups)
+    values = per_query(names, ranking, *labels, no_relevant=no_relevant)
     precise = values["map"]
     groups = [0] * len(ranking) if query_groups is None else query_groups
     return Evaluation(

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ipad_rerank.metrics.at_k import hit_of, ndcg_of, precision_of, recall_of
 from ipad_rerank.metrics.average_precision import average_precision_of
-from ipad_rerank.metrics.relevance import Judge, Judged, NoRelevant, without_relevant
+from ipad_rerank.metrics.relevance import Measure, measured
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ArrayLike, positive_int
-
-Measure: TypeAlias = Callable[[Judged], Tensor]
-"""Judged lists of B queries to ``(B,)`` values between 0 and 1."""
 
 REPORTED = ("map", "precision@1", "precision@10", "ndcg@10")
 """The whole list, and its head as a person sees it."""
@@ -58,24 +55,9 @@ def label_of(name: str) -> str:
     )
 
 
-def per_query(
-    names: Sequence[str],
-    ranking: Ranking,
-    query_labels: ArrayLike,
-    gallery_labels: ArrayLike,
-    query_groups: ArrayLike | None = None,
-    gallery_groups: ArrayLike | None = None,
-    no_relevant: NoRelevant = "zero",
-) -> dict[str, Tensor]:
-    """``(Q,)`` float64 values of each measure by name, in one pass; arguments are those of ``average_precision``."""
-    measures = {name: measure_named(name) for name in names}
-    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(ranking))
-    device = ranking.tensors()[0].device
-    values = {name: torch.empty(len(ranking), dtype=torch.float64, device=device) for name in measures}
-    for rows, judged in judge.chunks(ranking):
-        for name, measure in measures.items():
-            values[name][rows] = without_relevant(measure(judged), judged.total, no_relevant)
-    return values
+def per_query(names: Sequence[str], ranking: Ranking, *labels: ArrayLike | None, **options: Any) -> dict[str, Tensor]:
+    """As :func:`~ipad_rerank.metrics.relevance.measured`, of measures by name."""
+    return measured({name: measure_named(name) for name in names}, ranking, *labels, **options)
 
 
 def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -7,9 +7,9 @@ over the whole gallery, found or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -48,6 +48,10 @@ class Judged:
         return Judged(self.relevant[:, :width], self.position[:, :width], self.total)
 
 
+Measure: TypeAlias = Callable[[Judged], Tensor]
+"""Judged lists of B queries to ``(B,)`` values between 0 and 1."""
+
+
 class Judge:
     """Checks labels once and judges a ranking in chunks; an unlabelled query or item (None) has nothing relevant.
 
@@ -63,16 +67,17 @@ class Judge:
         query_groups: ArrayLike | None,
         gallery_groups: ArrayLike | None,
         num_queries: int,
+        num_gallery: int | None = None,
     ) -> None:
         check_groups(query_groups, gallery_groups)
         check_same_kind(query_labels, "query_labels", gallery_labels, "gallery_labels")
-        queries = as_labels(query_labels, "query_labels", num_queries, "the ranking")
-        num_gallery = len(gallery_labels)
-        items = as_labels(gallery_labels, "gallery_labels", num_gallery, "gallery_labels")
+        queries = as_labels(query_labels, "query_labels", num_queries, "query")
+        num_gallery = len(gallery_labels) if num_gallery is None else num_gallery
+        items = as_labels(gallery_labels, "gallery_labels", num_gallery, "gallery")
         self.query_groups = self.gallery_groups = None
         if query_groups is not None:
-            self.query_groups = as_labels(query_groups, "query_groups", num_queries, "the ranking")
-            self.gallery_groups = as_labels(gallery_groups, "gallery_groups", num_gallery, "gallery_labels")
+            self.query_groups = as_labels(query_groups, "query_groups", num_queries, "query")
+            self.gallery_groups = as_labels(gallery_groups, "gallery_groups", num_gallery, "gallery")
         queries, items = _joint_ids(queries, items, self.query_groups, self.gallery_groups)
         self.query_classes, self.gallery_classes = queries, items  # equal class = same label of the same group
         counts = torch.bincount(items[items >= 0], minlength=int(queries.max()) + 1 if len(queries) else 0)
@@ -102,6 +107,30 @@ class Judge:
         return Judged(relevant, position, self.total[rows].to(device))
 
 
+def measured(
+    measures: Mapping[str, Measure],
+    ranking: Ranking,
+    query_labels: ArrayLike,
+    gallery_labels: ArrayLike,
+    query_groups: ArrayLike | None = None,
+    gallery_groups: ArrayLike | None = None,
+    no_relevant: NoRelevant = "zero",
+) -> dict[str, Tensor]:
+    """``(Q,)`` float64 values of each measure by name, in one pass; arguments are those of ``average_precision``."""
+    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(ranking))
+    device = ranking.tensors()[0].device
+    values = {name: torch.empty(len(ranking), dtype=torch.float64, device=device) for name in measures}
+    for rows, judged in judge.chunks(ranking):
+        for name, measure in measures.items():
+            values[name][rows] = without_relevant(measure(judged), judged.total, no_relevant)
+    return values
+
+
+def measure(ranking: Ranking, of: Measure, *labels: ArrayLike | None, no_relevant: NoRelevant = "zero") -> Array:
+    """``(Q,)`` values of one measure, of the ranking's kind."""
+    return in_kind(ranking, measured({"": of}, ranking, *labels, no_relevant=no_relevant)[""])
+
+
 def cutoff(at: int | None, ranking: Ranking) -> int:
     """``at`` checked, or the length of the lists."""
     return ranking.k if at is None else positive_int(at, "at")
@@ -128,6 +157,6 @@ def _joint_ids(
         groups = torch.cat([query_groups, gallery_groups]).unique(return_inverse=True)[1]
         span = int(labels.max()) + 1 if len(labels) else 1
         labels = (groups * span + labels).unique(return_inverse=True)[1]
-    own, others = labels[: len(queries)], labels[len(queries) :]
+    asked, others = labels[: len(queries)], labels[len(queries) :]
     # What has no label equals nothing, not even what has no label either.
-    return torch.where(known[: len(own)], own, -1), torch.where(known[len(own) :], others, -2)
+    return torch.where(known[: len(asked)], asked, -1), torch.where(known[len(asked) :], others, -2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from ipad_rerank.search.groups import ALL, searches
 from ipad_rerank.search.memory import work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.topk import stable_order
-from ipad_rerank.search.vectors import Array, ArrayLike, compute_dtype, pair_of, positive_int
+from ipad_rerank.search.vectors import Array, ArrayLike, compute_dtype, pair_of, positive_int, work_device
 
 
 def retrieval_average_precision(
@@ -47,17 +48,9 @@ def retrieval_average_precision(
         progress: Show a bar; by default on a terminal.
     """
     queries, items = pair_of(query, gallery)
-    if len(gallery_labels) != len(items):
-        raise ValueError(
-            f"gallery_labels has {len(gallery_labels)} entries, gallery has {len(items)} rows; they must be equal"
-        )
-    if len(query_labels) != len(queries):
-        raise ValueError(
-            f"query_labels has {len(query_labels)} entries, query has {len(queries)} rows; they must be equal"
-        )
-    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(queries))
+    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(queries), len(items))
     dtype = compute_dtype(queries, items)
-    device = items.device if items.device.type == "cuda" else queries.device
+    device = work_device(queries, items)
     values = torch.zeros(len(queries), dtype=torch.float64)
     batches = list(_batches(judge, len(items), items.dim, device, batch_size))
     for query_rows, gallery_rows in progress_over(batches, len(batches), "Evaluating", progress):
@@ -78,23 +71,12 @@ def retrieval_map(
     query_groups: ArrayLike | None = None,
     gallery_groups: ArrayLike | None = None,
     *,
-    no_relevant: NoRelevant = "zero",
     weighting: Averaging = "query",
-    batch_size: int | None = None,
-    progress: bool | None = None,
+    **options: Any,
 ) -> float:
-    """Mean of :func:`retrieval_average_precision`; ``weighting`` as in ``mean_average_precision``."""
-    values = retrieval_average_precision(
-        query,
-        gallery,
-        query_labels,
-        gallery_labels,
-        query_groups,
-        gallery_groups,
-        no_relevant=no_relevant,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    """Mean of :func:`retrieval_average_precision`, with its options; ``weighting`` as in ``mean_average_precision``."""
+    labels = (query_labels, gallery_labels, query_groups, gallery_groups)
+    values = retrieval_average_precision(query, gallery, *labels, **options)
     return average(values, query_groups, query_labels, weighting=weighting)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from ipad_rerank.rerankers.base import BaseReranker
 from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
 from ipad_rerank.rerankers.front import keep_in_front
 from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
-from ipad_rerank.rerankers.saving import Saved, Tensors, pack, unpack
+from ipad_rerank.rerankers.retrieval import Retrieval
+from ipad_rerank.rerankers.saving import Tensors, pack, unpack
 from ipad_rerank.rerankers.steps import Run, moves_gallery, moves_queries
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ArrayLike
 
 
-class Chain(Saved):
+class Chain(BaseReranker):
     """Each re-ranker works on what the one before left: its ranking, its moved queries, its moved gallery.
 
     A query expansion moves towards the best of the ranking it is given. Behind Feature Reasoning these are better
@@ -31,8 +33,6 @@ class Chain(Saved):
         >>> better = chain.rerank(query, gallery, rank(query, gallery, k=500))
         >>> best = Chain(reasoner, AverageQueryExpansion(k=50), reasoner)  # a fitted one, twice; costs twice as much
     """
-
-    looks_at_density = True
 
     def __init__(self, *rerankers: Reranker) -> None:
         if not rerankers:
@@ -83,72 +83,30 @@ class Chain(Saved):
             fitted.append(step if new is None else new)
         return Chain(*fitted)
 
-    def rerank(
-        self,
-        query: ArrayLike,
-        gallery: ArrayLike,
-        ranking: Ranking,
-        batch_size: int | None = None,
-        on_unfamiliar: str = "warn",
-        progress: bool | None = None,
-    ) -> Ranking:
-        """The last step's ranking; indices are rows of ``gallery`` as it came, in ``ranking``'s kind.
+    def answer(self, asked: Retrieval) -> Ranking:
+        """The last step's ranking; near-duplicates of a query that are in front at first stay there (see ``front.py``).
 
-        Near-duplicates of a query that ``ranking`` has in front stay there, by cosine (see ``front.py``).
-
-        Args:
-            query: ``(Q, D)``.
-            gallery: ``(G, D)``.
-            ranking: Of these queries over this gallery.
-            batch_size: Queries at a time; by default from free memory.
-            on_unfamiliar: "warn", "fallback" or "ignore", see :meth:`FeatureReasoning.rerank`; with "fallback" the
-                steps before it still count.
-            progress: Show bars; by default on a terminal.
-        """
-        run = Run(
-            query, gallery, ranking, ranking.k, batch_size=batch_size, on_unfamiliar=on_unfamiliar, progress=progress
-        )
-        found = self._run(run, ranking)
-        return keep_in_front(query, gallery, ranking, found)
-
-    def rerank_candidates(
-        self,
-        query: ArrayLike,
-        candidates: ArrayLike,
-        gallery_size: int | None = None,
-        batch_size: int | None = None,
-        on_unfamiliar: str = "warn",
-        progress: bool | None = None,
-        ranking: Ranking | None = None,
-    ) -> Ranking:
-        """Order the columns of ``candidates (Q, k, D)``; queries move towards the best of the candidates only.
-
-        Arguments as those of :meth:`FeatureReasoning.rerank_candidates`.
+        With ``on_unfamiliar="fallback"`` a reasoner that does not know the density does nothing, and the other steps still
+        count. Among candidates, queries move towards the best of the candidates only.
 
         Raises:
-            TypeError: a step that others follow moves the gallery, which is not at hand here.
+            TypeError: a step that others follow moves the gallery, which is not at hand among candidates.
         """
-        for step in self.rerankers:
+        for step in self.rerankers if asked.own_galleries else ():
             if not isinstance(step, CandidateReranker) or (moves_gallery(step) and step is not self.rerankers[-1]):
                 raise TypeError(f"rerank_candidates works without the gallery, which {step!r} needs")
-        run = Run(query, candidates, ranking, None, True, gallery_size, batch_size, on_unfamiliar, progress)
-        ranking = run.ranking
-        return keep_in_front(query, candidates, ranking, self._run(run, ranking), own_galleries=True)
-
-    def _run(self, run: Run, ranking: Ranking) -> Ranking:
+        run = Run(asked)
         for step in self.rerankers:
             run.add(step)
-        return ranking.like(*run.ranking.tensors())
+        return keep_in_front(asked, asked.in_kind(*run.now.ranking.tensors()))
 
     def to_config(self) -> dict[str, Any]:
-        return {
-            "steps": [
-                self._first(step) if self._first(step) < place else pack(step)[0] for place, step in self._placed
-            ]
-        }
+        steps = zip(self.rerankers, self._firsts, strict=True)
+        return {"steps": [pack(step)[0] if first == place else first for place, (step, first) in enumerate(steps)]}
 
     def tensors(self) -> Tensors:
-        packed = {place: pack(step)[1] for place, step in self._placed if self._first(step) == place}
+        places = sorted(set(self._firsts))
+        packed = {place: pack(self.rerankers[place])[1] for place in places}
         return {f"{place}.{name}": tensor for place, found in packed.items() for name, tensor in found.items()}
 
     @classmethod
@@ -161,9 +119,7 @@ class Chain(Saved):
         return cls(*steps)
 
     @property
-    def _placed(self) -> list[tuple[int, Reranker]]:
-        return list(enumerate(self.rerankers))
-
-    def _first(self, step: Reranker) -> int:
-        """The first place of a step that may stand in several."""
-        return next(place for place, other in self._placed if other is step)
+    def _firsts(self) -> list[int]:
+        """For each step the first place where it stands: it may stand in several."""
+        ids = [id(step) for step in self.rerankers]
+        return [ids.index(key) for key in ids]

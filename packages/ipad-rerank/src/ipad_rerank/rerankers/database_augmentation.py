@@ -17,11 +17,10 @@ from torch import Tensor
 
 from ipad_rerank.rerankers.gallery_neighbors import Neighbors, gallery_neighbors
 from ipad_rerank.rerankers.plain import Grid, PlainReranker, exponent
-from ipad_rerank.rerankers.shortlist import batches
-from ipad_rerank.search.cosine import rank
+from ipad_rerank.rerankers.retrieval import Retrieval, batches
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import stable_topk
-from ipad_rerank.search.vectors import Array, ArrayLike, Vectors, compute_dtype
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Array, ArrayLike, Vectors, compute_dtype
 
 
 @dataclass(frozen=True)
@@ -68,22 +67,14 @@ class DatabaseAugmentation(PlainReranker):
     def shared_work(cls, rerankers: Sequence[DatabaseAugmentation], gallery: ArrayLike) -> dict[str, Neighbors]:
         return {"neighbors": gallery_neighbors(gallery, max(reranker.k for reranker in rerankers))}
 
-    def search(
-        self,
-        queries: Vectors,
-        items: Vectors,
-        ranking: Ranking,
-        batch_size: int | None = None,
-        progress: bool | None = None,
-        neighbors: Neighbors | None = None,
-    ) -> Ranking:
+    def search(self, asked: Retrieval, neighbors: Neighbors | None = None) -> Ranking:
         """Search the augmented gallery; ``neighbors`` are those of the gallery, k or more, where the caller has them."""
-        moved = self.augment(items.array, neighbors, batch_size)
-        return ranking.like(*rank(queries.array, moved, ranking.k, batch_size, progress).tensors())
+        moved = asked.moved(gallery=self.augment(asked.gallery, neighbors, asked.options.batch_size))
+        return asked.in_kind(*moved.ranking.tensors())
 
     def refine(self, query: Tensor, candidates: Tensor) -> Tensor:
         cosine = torch.bmm(candidates, candidates.mT).clamp_(-1, 1)  # (B, n, n)
-        cosine.diagonal(dim1=1, dim2=2).fill_(-2)
+        cosine.diagonal(dim1=1, dim2=2).fill_(ZERO_VECTOR_SCORE)
         best, near = stable_topk(cosine.flatten(0, 1), max(1, min(self.k, cosine.shape[1] - 1)))
         weights = torch.zeros_like(cosine).flatten(0, 1).scatter_(1, near, best.clamp(0, 1) ** self.alpha)
         weights = weights.view_as(cosine)

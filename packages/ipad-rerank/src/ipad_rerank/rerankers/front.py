@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ipad_rerank.rerankers.shortlist import Shortlist, batches
+from ipad_rerank.rerankers.retrieval import Retrieval
+from ipad_rerank.rerankers.shortlist import cosines
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ArrayLike, candidates_of, compute_dtype, pair_of, work_device
 
 NEAR = 0.05
 """A candidate is a near-duplicate where its distance ``1 - cos`` is at most this share of the tenth candidate's."""
@@ -27,39 +27,29 @@ def near_duplicates(cosine: Tensor) -> Tensor:
     return distance <= (NEAR * ordinary).clamp_min(1e-6)
 
 
-def keep_in_front(
-    query: ArrayLike, gallery: ArrayLike, before: Ranking, after: Ranking, own_galleries: bool = False
-) -> Ranking:
-    """``after`` with the near-duplicates that ``before`` had in front put there again, by cosine.
+def keep_in_front(asked: Retrieval, found: Ranking, first: int = 0) -> Ranking:
+    """``found`` with what the ranking of ``asked``, by cosine, had in front put there again, in that order.
 
     Args:
-        query: ``(Q, D)``, as asked.
-        gallery: ``(G, D)``, or ``(Q, k, D)`` with ``own_galleries``.
-        before: A ranking by cosine.
-        after: A ranking of the same shape.
-        own_galleries: Whether each query has a gallery of its own.
+        asked: The queries, with their ranking by cosine.
+        found: Another ranking of them.
+        first: So many are put in front whatever they are; further ones where they are near-duplicates.
     """
-    queries, items = (candidates_of if own_galleries else pair_of)(query, gallery)
-    dtype, device = compute_dtype(queries, items), work_device(queries, items)
-    few = Shortlist(queries, items, before, PLACE, dtype, device)
-    indices = before.tensors()[0][:, : few.head]
-    cosine = torch.empty(indices.shape, dtype=dtype, device=device)
-    for rows in batches(len(queries), 4 * few.head * items.dim, dtype, device):
-        asked, unit = few.batch(rows)
-        cosine[rows] = (unit * asked[:, None]).sum(-1)
-    near = near_duplicates(cosine).to(indices.device)
+    indices, scores = found.tensors()
+    cosine = cosines(asked, max(PLACE, first))
+    near = near_duplicates(cosine)
+    near[:, :first] = True
     rows = near.any(1).nonzero()[:, 0]
     if not len(rows):
-        return after
-    indices, cosine, near = indices[rows], cosine.to(indices.device)[rows], near[rows]
-    found, scores = (part.clone() for part in after.tensors())
-    top = scores[rows, :1].clamp_min(0).to(scores.dtype)
-    lifted = torch.where(near, top + 1 + cosine.to(scores.dtype), -torch.inf)
-    kept = scores[rows]
-    for column in indices.masked_fill(~near, -1).T:  # each is in front now, so no more where it was
-        kept = kept.masked_fill(found[rows] == column[:, None], -torch.inf)
+        return found
+    best = asked.ranking.tensors()[0][rows, : cosine.shape[1]]
+    cosine, near = cosine[rows].to(scores.dtype).cummin(1).values, near[rows]
+    lifted = torch.where(near, scores[rows, :1].clamp_min(0) + 1 + cosine, -torch.inf)
+    kept, old = scores[rows], indices[rows]
+    for column in best.masked_fill(~near, -1).T:  # each is in front now, so no more where it was
+        kept = kept.masked_fill(old == column[:, None], -torch.inf)
     merged, order = torch.sort(torch.cat([lifted, kept], 1), dim=1, descending=True, stable=True)
-    width = found.shape[1]
-    scores[rows] = merged[:, :width]
-    found[rows] = torch.cat([indices, found[rows]], 1).gather(1, order)[:, :width]
-    return after.like(found, scores)
+    mixed = torch.cat([best, old], 1).gather(1, order)
+    return found.like(
+        indices.index_copy(0, rows, mixed[:, : found.k]), scores.index_copy(0, rows, merged[:, : found.k])
+    )

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Self, TypeAlias
 
 from torch import Tensor
 
-from ipad_rerank.rerankers.saving import Saved, Tensors
-from ipad_rerank.rerankers.shortlist import Shortlist, rank_candidates
+from ipad_rerank.rerankers.base import BaseReranker
+from ipad_rerank.rerankers.retrieval import Retrieval
+from ipad_rerank.rerankers.saving import Tensors
+from ipad_rerank.rerankers.shortlist import Shortlist
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import (
-    ArrayLike,
-    Vectors,
-    candidates_of,
-    compute_dtype,
-    pair_of,
-    positive_int,
-    work_device,
-)
+from ipad_rerank.search.vectors import ArrayLike, positive_int
 
 Grid: TypeAlias = Mapping[str, Sequence[float]]
 """Values to try, by the name of the setting."""
 
 
-class PlainReranker(Saved, ABC):
+class PlainReranker(BaseReranker):
     """Base of re-rankers that are frozen dataclasses of their settings.
 
     A new one needs :meth:`refine`, and a line in ``registry.py`` by which ``tune``, ``compare`` and saving find it. One
@@ -61,16 +55,20 @@ class PlainReranker(Saved, ABC):
             candidates: ``(B, n, D)`` unit vectors, best first.
         """
 
-    def search(
-        self,
-        queries: Vectors,
-        items: Vectors,
-        ranking: Ranking,
-        batch_size: int | None = None,
-        progress: bool | None = None,
-    ) -> Ranking:
-        """A ranking of the same k over the whole gallery; without an own way, the whole list is refined."""
-        return self._refined(queries, items, ranking, ranking.k, batch_size, progress)
+    def search(self, asked: Retrieval) -> Ranking:
+        """A ranking of the same k over the whole gallery; without an own way, the whole list is refined.
+
+        Takes what :meth:`shared_work` gives as further, optional keywords.
+        """
+        return self._refined(asked, asked.length)
+
+    def answer(self, asked: Retrieval, **shared: Any) -> Ranking:
+        """Over the whole gallery, or the candidates re-ordered: with ``restrict_to``, and where there are only these."""
+        if asked.own_galleries:
+            return self._refined(asked, asked.length)
+        if self.restrict_to is not None:
+            return self._refined(asked, self.restrict_to)
+        return self.search(asked, **shared)
 
     @property
     def is_sensible(self) -> bool:
@@ -83,62 +81,11 @@ class PlainReranker(Saved, ABC):
         return {}
 
     @classmethod
-    def sweep(
-        cls, rerankers: Sequence[Self], query: ArrayLike, gallery: ArrayLike, ranking: Ranking
-    ) -> Iterator[tuple[int, Ranking]]:
+    def sweep(cls, rerankers: Sequence[Self], asked: Retrieval) -> Iterator[tuple[int, Ranking]]:
         """``(place in rerankers, ranking)`` of each, in any order; what they share is computed once."""
-        shared = cls.shared_work(rerankers, gallery) if rerankers[0].restrict_to is None else {}
+        shared = cls.shared_work(rerankers, asked.gallery) if rerankers[0].restrict_to is None else {}
         for place, reranker in enumerate(rerankers):
-            yield place, reranker.rerank(query, gallery, ranking, **shared)
-
-    def rerank(
-        self,
-        query: ArrayLike,
-        gallery: ArrayLike,
-        ranking: Ranking,
-        batch_size: int | None = None,
-        progress: bool | None = None,
-        **shared: Any,
-    ) -> Ranking:
-        """A new ranking of the same k over the whole gallery, or the candidates re-ordered with ``restrict_to``.
-
-        Args:
-            query: ``(Q, D)``.
-            gallery: ``(G, D)``.
-            ranking: Of these queries over this gallery.
-            batch_size: Queries (or rows) at a time; by default from free memory.
-            progress: Show a bar; by default on a terminal.
-            **shared: What the caller has computed already, see :meth:`shared_work`.
-        """
-        queries, items = pair_of(query, gallery)
-        if self.restrict_to is not None:
-            return self._refined(queries, items, ranking, self.restrict_to, batch_size, progress)
-        ranking.check_gallery(len(queries), len(items))
-        return self.search(queries, items, ranking, batch_size, progress, **shared)
-
-    def rerank_candidates(
-        self,
-        query: ArrayLike,
-        candidates: ArrayLike,
-        gallery_size: int | None = None,
-        batch_size: int | None = None,
-        progress: bool | None = None,
-        ranking: Ranking | None = None,
-    ) -> Ranking:
-        """Order the columns of ``candidates (Q, k, D)``.
-
-        Args:
-            query: ``(Q, D)``.
-            candidates: ``(Q, k, D)``.
-            gallery_size: Taken for the common call shape only.
-            batch_size: Queries at a time.
-            progress: Show a bar; by default on a terminal.
-            ranking: The order they come in; by cosine where it is None.
-        """
-        queries, items = candidates_of(query, candidates)
-        if ranking is None:
-            ranking = rank_candidates(queries, items, compute_dtype(queries, items), work_device(queries, items))
-        return self._refined(queries, items, ranking, ranking.k, batch_size, progress)
+            yield place, reranker.answer(asked, **shared)
 
     def to_config(self) -> dict[str, Any]:
         return asdict(self)
@@ -147,19 +94,10 @@ class PlainReranker(Saved, ABC):
     def from_config(cls, config: dict[str, Any], tensors: Tensors) -> Self:
         return cls(**config)
 
-    def _refined(
-        self,
-        queries: Vectors,
-        items: Vectors,
-        ranking: Ranking,
-        head: int,
-        batch_size: int | None,
-        progress: bool | None,
-    ) -> Ranking:
-        dtype, device = compute_dtype(queries, items), work_device(queries, items)
-        shortlist = Shortlist(queries, items, ranking, head, dtype, device)
-        numbers = shortlist.head * (4 * items.dim + self.pair_cost * shortlist.head + 8)
-        return shortlist.rerank(self.refine, numbers, batch_size, progress=progress)
+    def _refined(self, asked: Retrieval, head: int) -> Ranking:
+        shortlist = Shortlist(asked, head)
+        numbers = shortlist.head * (4 * asked.items.dim + self.pair_cost * shortlist.head + 8)
+        return shortlist.rerank(self.refine, numbers)
 
 
 def exponent(value: float, name: str) -> None:

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipad_rerank.rerankers.plain import Grid, PlainReranker, exponent
-from ipad_rerank.rerankers.shortlist import Shortlist, batches
-from ipad_rerank.search.cosine import rank
+from ipad_rerank.rerankers.retrieval import Options, Retrieval
+from ipad_rerank.rerankers.shortlist import Shortlist
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import Array, ArrayLike, Vectors, candidates_of, compute_dtype, pair_of, work_device
+from ipad_rerank.search.vectors import Array, ArrayLike
 
 
 class QueryExpansion(PlainReranker):
@@ -34,34 +34,24 @@ class QueryExpansion(PlainReranker):
 
         The gallery is ``(G, D)``, or ``(Q, n, D)`` where each query has candidates of its own.
         """
-        return self._expand(
-            *(candidates_of if np.ndim(gallery) == 3 else pair_of)(query, gallery), ranking, batch_size
-        )
+        each = np.ndim(gallery) == 3
+        return self._expand(Retrieval(query, gallery, ranking, own_galleries=each, options=Options(batch_size)))
 
-    def search(
-        self,
-        queries: Vectors,
-        items: Vectors,
-        ranking: Ranking,
-        batch_size: int | None = None,
-        progress: bool | None = None,
-    ) -> Ranking:
+    def search(self, asked: Retrieval) -> Ranking:
         """Search again with the expanded queries."""
-        moved = self._expand(queries, items, ranking, batch_size)
-        return ranking.like(*rank(moved, items.array, ranking.k, batch_size, progress).tensors())
+        return asked.in_kind(*asked.moved(query=self._expand(asked)).ranking.tensors())
 
     def refine(self, query: Tensor, candidates: Tensor) -> Tensor:
         moved = self._move(query, candidates[:, : self.k])
         return torch.einsum("bd,bkd->bk", moved, candidates).clamp(-1, 1)
 
-    def _expand(self, queries: Vectors, items: Vectors, ranking: Ranking, batch_size: int | None) -> Array:
-        dtype, device = compute_dtype(queries, items), work_device(queries, items)
-        shortlist = Shortlist(queries, items, ranking, self.k, dtype, device)
-        moved = torch.empty(len(queries), queries.dim, dtype=dtype, device=device)
-        numbers = (items.shape[1] if len(items.shape) == 3 else shortlist.head) * (4 * items.dim + 8)
-        for rows in batches(len(queries), numbers, dtype, device, batch_size):
-            moved[rows] = self._move(*shortlist.batch(rows))
-        return queries.in_kind(moved)
+    def _expand(self, asked: Retrieval) -> Array:
+        best = Shortlist(asked, self.k)
+        moved = torch.empty(len(asked.queries), asked.queries.dim, dtype=best.dtype, device=best.device)
+        numbers = (asked.items.shape[-2] if asked.own_galleries else best.head) * (4 * asked.items.dim + 8)
+        for rows in asked.batches(numbers):
+            moved[rows] = self._move(*best.batch(rows))
+        return asked.queries.in_kind(moved)
 
     def _move(self, query: Tensor, best: Tensor) -> Tensor:
         """Unit ``query (B, D)`` and ``best (B, k, D)`` -> ``(B, D)``."""

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -19,11 +19,10 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ipad_rerank.rerankers.protocols import Reranker
+from ipad_rerank.rerankers.protocols import Reranker
 
 FORMAT = "ipad-rerank"
-VERSION = 2
+VERSION = 3
 Tensors = dict[str, Tensor]
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from ipad_rerank.search.memory import rows_that_fit, work_budget
+from ipad_rerank.rerankers.retrieval import Retrieval, batches
+from ipad_rerank.search.memory import work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Vectors, positive_int
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE
 
 Refine: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Unit queries ``(B, D)`` and their candidates ``(B, n, D)``, best first -> scores ``(B, n)`` above -2."""
@@ -21,70 +22,65 @@ class Shortlist:
     """The first candidates of each query, as unit vectors.
 
     Args:
-        queries: ``(Q, D)``.
-        items: ``(G, D)``, or ``(Q, k, D)`` where each query has a gallery of its own.
-        ranking: Rows of the gallery, or columns of the query's own one.
-        head: How many to take; limited by ``ranking.k``.
-        dtype: Of the work.
-        device: Of the work.
+        asked: The queries, what they search, and the ranking.
+        head: How many to take; limited by the ranking's length.
+        dtype: Of the work; by default that of ``asked``.
+        device: Of the work; by default that of ``asked``.
     """
 
     def __init__(
-        self,
-        queries: Vectors,
-        items: Vectors,
-        ranking: Ranking,
-        head: int,
-        dtype: torch.dtype,
-        device: torch.device,
+        self, asked: Retrieval, head: int, dtype: torch.dtype | None = None, device: torch.device | None = None
     ) -> None:
-        own_galleries = len(items.shape) == 3
-        ranking.check_gallery(len(queries), items.shape[1] if own_galleries else len(items))
-        self.queries, self.items, self.ranking, self.dtype, self.device = queries, items, ranking, dtype, device
-        self.head = min(head, ranking.k)
-        self._own_galleries = own_galleries
-        self._indices = ranking.tensors()[0][:, : self.head]
+        self.asked, self.ranking = asked, asked.ranking
+        self.dtype, self.device = dtype or asked.dtype, device or asked.device
+        self.head = min(head, self.ranking.k)
+        self._indices = self.ranking.tensors()[0][:, : self.head]
         self._unit: Tensor | None = None
-        needed = 4 * dtype.itemsize * len(items) * items.dim
-        if not own_galleries and len(items) <= self._indices.numel() and needed <= work_budget(device):
-            self._unit = items.unit(0, len(items), dtype, device)  # small enough: normalise every row once
-        if own_galleries or self._unit is not None:
-            self._indices = self._indices.to(device)
+        items = asked.items
+        needed = 4 * self.dtype.itemsize * len(items) * items.dim
+        few = len(items) <= self._indices.numel() and needed <= work_budget(self.device)
+        if few and not asked.own_galleries:
+            self._unit = items.unit(0, len(items), self.dtype, self.device)  # every row once
+        if asked.own_galleries or self._unit is not None:
+            self._indices = self._indices.to(self.device)
 
     def batch(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Unit queries ``(B, D)`` and their candidates ``(B, head, D)``, in the ranking's order."""
-        query = self.queries.unit(rows.start, rows.stop, self.dtype, self.device)
-        indices = self._indices[rows]
-        if self._own_galleries:
-            unit = self.items.unit(rows.start, rows.stop, self.dtype, self.device)
+        items, indices = self.asked.items, self._indices[rows]
+        query = self.asked.queries.unit(rows.start, rows.stop, self.dtype, self.device)
+        if self.asked.own_galleries:
+            unit = items.unit(rows.start, rows.stop, self.dtype, self.device)
             return query, unit.take_along_dim(indices[:, :, None], dim=1)
-        return query, self.items.take(indices, self.dtype, self.device) if self._unit is None else self._unit[indices]
+        return query, items.take(indices, self.dtype, self.device) if self._unit is None else self._unit[indices]
 
-    def rerank(
-        self,
-        refine: Refine,
-        numbers: int,
-        batch_size: int | None = None,
-        most: int | None = None,
-        progress: bool | None = False,
-    ) -> Ranking:
+    def rerank(self, refine: Refine, numbers: int, most: int | None = None) -> Ranking:
         """The ranking with its head in the order of ``refine``'s scores; the tail stays.
 
         Args:
             refine: Gives the scores. A query that is a zero vector keeps its order, and zero candidates come last,
                 whatever they are.
-            numbers: How many numbers it holds for each query; sets the batch where ``batch_size`` is None.
-            batch_size: Queries at a time.
-            most: Limit of the batch where ``batch_size`` is None.
-            progress: Show a bar; None for on a terminal.
+            numbers: How many numbers it holds for each query; sets the batch where ``batch_size`` is not given.
+            most: Limit of that batch.
         """
-        refined = torch.empty(len(self.queries), self.head, dtype=self.dtype, device=self.device)
-        parts = list(batches(len(self.queries), numbers, self.dtype, self.device, batch_size, most))
-        for rows in progress_over(parts, len(parts), "Re-ranking", progress):
+        count, options = len(self.ranking), self.asked.options
+        refined = torch.empty(count, self.head, dtype=self.dtype, device=self.device)
+        parts = list(batches(count, numbers, self.dtype, self.device, options.batch_size, most))
+        for rows in progress_over(parts, len(parts), "Re-ranking", options.progress):
             query, unit = self.batch(rows)
             scores = refine(query, unit).masked_fill((query == 0).all(-1, keepdim=True), 0.0)
             refined[rows] = scores.masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
         return splice(self.ranking, refined)
+
+
+def cosines(asked: Retrieval, head: int) -> Tensor:
+    """``(Q, head)`` of the first candidates to the query, on the ranking's device; -2 for zero vectors."""
+    few = Shortlist(asked, head)
+    found = torch.empty(len(few.ranking), few.head, dtype=few.dtype, device=few.device)
+    for rows in asked.batches(4 * few.head * asked.items.dim):
+        query, unit = few.batch(rows)
+        cosine = (unit * query[:, None]).sum(-1)
+        found[rows] = cosine.masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
+    return found.to(few.ranking.tensors()[0].device)
 
 
 def splice(ranking: Ranking, refined: Tensor) -> Ranking:
@@ -102,31 +98,3 @@ def splice(ranking: Ranking, refined: Tensor) -> Ranking:
         floor = tail[:, :1]
         refined = torch.maximum(refined + (floor - refined[:, -1:]).clamp_min(0), floor)
     return ranking.like(torch.cat([front, indices[:, head:]], 1), torch.cat([refined, tail], 1))
-
-
-def rank_candidates(queries: Vectors, items: Vectors, dtype: torch.dtype, device: torch.device) -> Ranking:
-    """Each query's candidates ``(Q, k, D)`` by cosine; indices are columns, ties by lowest column."""
-    scores = torch.empty(items.shape[:2], dtype=dtype, device=device)
-    for rows in batches(len(items), 4 * items.shape[1] * items.dim, dtype, device):
-        unit = items.unit(rows.start, rows.stop, dtype, device)
-        query = queries.unit(rows.start, rows.stop, dtype, device)
-        scores[rows] = (unit * query[:, None]).sum(-1).clamp_(-1, 1)
-        scores[rows] = scores[rows].masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
-    scores, order = torch.sort(scores, dim=1, descending=True, stable=True)
-    return Ranking(queries.in_kind(order), queries.in_kind(scores))
-
-
-def batches(
-    num_queries: int,
-    numbers: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    batch_size: int | None = None,
-    most: int | None = None,
-) -> Iterator[slice]:
-    """Slices of queries, sized from free memory (``numbers`` a query, at most ``most``) unless ``batch_size`` is given."""
-    if batch_size is None:
-        batch_size = min(rows_that_fit(dtype.itemsize * numbers, device), most or num_queries)
-    step = min(positive_int(batch_size, "batch_size"), max(num_queries, 1))
-    for start in range(0, num_queries, step):
-        yield slice(start, min(start + step, num_queries))

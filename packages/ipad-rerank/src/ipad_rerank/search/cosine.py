@@ -32,25 +32,28 @@ def aligned(unit: Tensor) -> Tensor:
     return torch.cat([unit, unit.new_zeros(missing, unit.shape[1])]) if missing else unit
 
 
-def padded_cosine(unit_query: Tensor, items: Vectors, rows: Tensor | None = None) -> Tensor:
-    """``(B, G)``, or ``(B, len(rows))``; a zero vector of the gallery scores -2, below every cosine."""
-    count = len(items) if rows is None else len(rows)
-    scores = unit_query.new_empty(len(unit_query), count)
-    step = max(ALIGN, work_budget(unit_query.device) // (4 * 32 * items.dim) // ALIGN * ALIGN)
-    for start in range(0, count, step):
-        stop = min(start + step, count)
-        block = _unit(items, rows, start, stop, unit_query)
-        zero = (block == 0).all(1)
-        scores[:, start:stop] = (unit_query @ aligned(block).T)[:, : stop - start].clamp_(-1, 1)
-        if bool(zero.any()):
-            scores[:, start:stop][:, zero] = ZERO_VECTOR_SCORE
+def unit_cosine(query: Tensor, block: Tensor) -> Tensor:
+    """``(B, n)`` cosines of unit vectors ``(B, D)`` and ``(n, D)``; a zero vector of the block scores -2, below all."""
+    scores = (query @ aligned(block).T)[:, : len(block)].clamp_(-1, 1)
+    zero = (block == 0).all(1)
+    if bool(zero.any()):
+        scores[:, zero] = ZERO_VECTOR_SCORE
     return scores
 
 
-def _unit(items: Vectors, rows: Tensor | None, start: int, stop: int, like: Tensor) -> Tensor:
-    if rows is None:
-        return items.unit(start, stop, like.dtype, like.device)
-    return items.take(rows[start:stop], like.dtype, like.device)
+def padded_cosine(query: Tensor, items: Vectors, rows: Tensor | None = None) -> Tensor:
+    """:func:`unit_cosine` to all ``items``, or those at ``rows``, read in chunks."""
+    count = len(items) if rows is None else len(rows)
+    scores = query.new_empty(len(query), count)
+    step = max(ALIGN, work_budget(query.device) // (4 * 32 * items.dim) // ALIGN * ALIGN)
+    for start in range(0, count, step):
+        part = slice(start, min(start + step, count))
+        if rows is None:
+            block = items.unit(part.start, part.stop, query.dtype, query.device)
+        else:
+            block = items.take(rows[part], query.dtype, query.device)
+        scores[:, part] = unit_cosine(query, block)
+    return scores
 
 
 def rank(
@@ -118,11 +121,7 @@ def _search(
     query: Tensor, items: Vectors, rows: slice, k: int, best: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor]:
     """The top k of ``rows`` and of the ``best`` of the rows before them: scores and gallery rows."""
-    block = items.unit(rows.start, rows.stop, query.dtype, query.device)
-    zero = (block == 0).all(1)
-    scores = (query @ aligned(block).T)[:, : len(block)].clamp_(-1, 1)
-    if bool(zero.any()):
-        scores[:, zero] = ZERO_VECTOR_SCORE
+    scores = unit_cosine(query, items.unit(rows.start, rows.stop, query.dtype, query.device))
     if best is None:
         return stable_topk(scores, k)
     full = best[0].shape[1] == k  # then what is not above the k-th best cannot come in

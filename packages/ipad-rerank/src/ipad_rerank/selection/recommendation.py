@@ -61,7 +61,7 @@ class Trial:
         objective: str,
     ) -> None:
         self.report, self.largest, self.asked, self.pool, self.objective = report, largest, asked, pool, objective
-        self.largest_size = len(largest.gallery)
+        self.largest_size = largest.gallery_size
         self.rerankers = {name: Guard(method, largest_gallery=self.largest_size) for name, method in methods.items()}
         self.rows: list[Row] = []
 
@@ -73,7 +73,7 @@ class Trial:
         known = (self.asked.labels, self.pool.labels, self.asked.group_ids, self.pool.group_ids)
         found = Guard.calibrate(self.rerankers[row.name].reranker, *vectors, *known, objective=self.objective)
         name = f"guarded: {row.name}"
-        self.rerankers[name] = Guard(found.reranker, found.gate, self.largest_size, found.blend)
+        self.rerankers[name] = Guard(found.reranker, found.gate, self.largest_size, found.first)
         self.rows.append(self.report.row(name, self.rerankers[name]))
         return self.rows[-1]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from ipad_rerank.metrics.objectives import label_of, measure_named, per_query
+from ipad_rerank.metrics.objectives import label_of, measure_named
+from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.plain import PlainReranker
 from ipad_rerank.rerankers.registry import RERANKERS
-from ipad_rerank.search.cosine import rank
-from ipad_rerank.search.groups import check_groups, searches
+from ipad_rerank.search.groups import check_groups
 from ipad_rerank.search.labels import as_labels, check_same_kind
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.vectors import ArrayLike, pair_of, positive_int
@@ -116,15 +116,12 @@ def tune(
     settings = _settings(base, name, grid, len(items))
     rerankers = [replace(base, **setting) for setting in settings]
     totals = torch.zeros(len(rerankers) + 1, dtype=torch.float64)
-    for query_rows, gallery_rows in searches(None if groups is None else groups[kept], item_groups):
-        query_rows = kept[query_rows].numpy()
-        part, pool = queries.array[query_rows], items.array[gallery_rows]
-        ranking = rank(part, pool, k=k)
-        known = (labels[query_rows], item_labels[gallery_rows])
-        totals[-1] += float(per_query([objective], ranking, *known)[objective].sum())
-        swept = type(base).sweep(rerankers, part, pool, ranking)
+    known = (labels[kept], item_labels, None if groups is None else groups[kept], item_groups)
+    for part in labelled_searches(queries.array[kept.numpy()], items.array, *known, k=k):
+        totals[-1] += float(part.measure((objective,))[objective].sum())
+        swept = type(base).sweep(rerankers, part.asked)
         for place, found in progress_over(swept, len(rerankers), f"Tuning {name}", progress):
-            totals[place] += float(per_query([objective], found, *known)[objective].sum())
+            totals[place] += float(part.measure((objective,), found)[objective].sum())
     means = (totals / len(kept)).tolist()
     order = sorted(range(len(rerankers)), key=lambda place: -means[place])
     table = [settings[place] | {objective: means[place]} for place in order]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from ipad_rerank.metrics.bootstrap import Interval
 from ipad_rerank.rerankers.feature_reasoning.held_out import HeldOut
 from ipad_rerank.rerankers.feature_reasoning.report import AtSize, FitReport, Gain
+from ipad_rerank.rerankers.feature_reasoning.sequences import TrainingSet
 
 
 @pytest.mark.parametrize(
@@ -51,17 +52,17 @@ def held():
     unit = F.normalize(vectors, dim=1)
     rows = torch.arange(400)
     generator = torch.Generator().manual_seed(0)
-    return HeldOut(
-        unit, labels, torch.zeros(400, dtype=torch.int64), rows[:60], rows[60:], 80, [160, 340], (), generator
-    )
+    data = TrainingSet(unit, labels, torch.zeros(400, dtype=torch.int64), rows[60:], 80, (), generator)
+    return HeldOut(data, rows[:60], [160, 340])
 
 
 def test_a_harmful_reasoner_is_blended_away_and_lists_that_lose_are_left_alone(held, shaken):
     harmful = shaken(scale=3.0, n_r=80)
     assert held.gain(harmful) < -0.02
     assert held.best_blend(harmful) == 0.25
-    assert (
-        held.shortest(harmful) == 52  # of 20, 32 and 51 all lose, and 79 is the whole
-    )  # the last but one of 20, 32, 51 (and so on, below 79) that loses, and one more
+    harmful.blend = 0.5
+    assert held.blends(harmful) == ((20, 0.0), (32, 0.0), (51, 0.0), (79, 0.5))
     assert held.best_blend(shaken(scale=0.0, n_r=80)) == 1.0
-    assert held.shortest(shaken(scale=0.0, n_r=80)) == 2
+    assert {blend for _, blend in held.blends(shaken(scale=0.0, n_r=80))} == {1.0}
+    odd = shaken(scale=0.0, n_r=80, blend=0.1)
+    assert {blend for _, blend in held.blends(odd)} == {0.1}

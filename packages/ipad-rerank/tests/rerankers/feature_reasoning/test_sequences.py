@@ -4,15 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler
+from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler, TrainingSet
 
 
 def sampler(count: int = 3000, n_r: int = 100, sizes: tuple[int, int] | None = None, seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
     unit = F.normalize(torch.randn(count, 6, generator=generator), dim=1)
     labels = torch.randint(5, (count,), generator=generator)
-    pool = torch.arange(count // 2)
-    return SequenceSampler(unit, labels, torch.zeros_like(labels), pool, n_r, sizes, (), generator), unit, labels
+    data = TrainingSet(unit, labels, torch.zeros_like(labels), torch.arange(count // 2), n_r, (), generator)
+    return SequenceSampler(data, sizes), unit, labels
 
 
 def test_gallery_sizes_are_uniform_above_twice_n_r_and_some_are_smaller():

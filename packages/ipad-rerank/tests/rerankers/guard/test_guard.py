@@ -18,9 +18,9 @@ from ipad_rerank import (
 )
 from ipad_rerank.metrics.objectives import chosen_blend
 from ipad_rerank.rerankers.guard import Gate
-from ipad_rerank.rerankers.guard.blend import blended
 from ipad_rerank.rerankers.guard.gate import BINS, bin_names, bin_of
 from ipad_rerank.rerankers.guard.neighborhood import FEATURES, neighborhood
+from ipad_rerank.rerankers.retrieval import Retrieval
 
 
 def long_tail(count: int, seed: int):
@@ -63,9 +63,10 @@ def test_tails_are_left_alone_and_most_of_the_gain_is_kept(parts, guard):
 def test_rows_are_those_of_the_one_or_the_other(parts, guard):
     _, (query, _), (gallery, _) = parts
     ranking = rank(query, gallery, k=100)
-    moved = Guard(guard.reranker, blend=guard.blend).rerank(query, gallery, ranking)
+    moved = Guard(guard.reranker, first=guard.first).rerank(query, gallery, ranking)
+    answer = guard.reranker.rerank(query, gallery, ranking)
     found = guard.rerank(query, gallery, ranking)
-    opens = guard.gate.opens(neighborhood(query, gallery, ranking, moved)).numpy()
+    opens = guard.gate.opens(neighborhood(Retrieval(query, gallery, ranking), answer)).numpy()
     assert 0.2 < opens.mean() < 0.8
     np.testing.assert_array_equal(found.indices, np.where(opens[:, None], moved.indices, ranking.indices))
     candidates = gallery[ranking.indices]
@@ -102,7 +103,7 @@ def test_larger_galleries_are_warned_of(search):
 def test_features_against_plain_loops(search):
     query, gallery, ranking = search
     after = AverageQueryExpansion(k=20).rerank(query, gallery, ranking)
-    found = neighborhood(query, gallery, ranking, after)
+    found = neighborhood(Retrieval(query, gallery, ranking), after)
     unit = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
     for row in range(len(query)):
         asked = query[row] / np.linalg.norm(query[row])
@@ -117,7 +118,7 @@ def test_features_against_plain_loops(search):
         expected.append(np.mean([float(asked @ unit[i]) for i in after.indices[row][:10]]))
         np.testing.assert_allclose(found[row], expected, atol=1e-5)
     assert found.shape[1] == len(FEATURES)
-    assert bool(torch.isfinite(neighborhood(query, gallery, ranking.top(1), after.top(1))).all())
+    assert bool(torch.isfinite(neighborhood(Retrieval(query, gallery, ranking.top(1)), after.top(1))).all())
 
 
 def test_a_gate_learns_where_the_gain_is():
@@ -125,10 +126,12 @@ def test_a_gate_learns_where_the_gain_is():
     features = torch.randn(600, 3, generator=generator, dtype=torch.float64)
     gains = torch.where(features[:, 1] > 0, 0.1, -0.1)
     relevant = torch.where(features[:, 1] > 0, 100, 5)
-    gate = Gate.fit(features, gains, relevant)
+    gate, opens = Gate.fit(features, gains, relevant)
     assert float((gate.opens(features) == (features[:, 1] > 0)).double().mean()) > 0.95
-    assert not bool(Gate.fit(features, -gains.abs(), relevant).opens(features).any())
-    assert bool(Gate.fit(features, gains.abs(), relevant).opens(features).all())
+    assert float((opens == (features[:, 1] > 0)).double().mean()) > 0.9
+    assert not bool(Gate.fit(features, -gains.abs(), relevant)[0].opens(features).any())
+    assert bool(Gate.fit(features, gains.abs(), relevant)[0].opens(features).all())
+    assert not bool(Gate.closed(3).opens(features).any())
 
 
 def test_bins():
@@ -144,21 +147,18 @@ def test_bad_input():
         Guard(AverageQueryExpansion(), largest_gallery=0)
 
 
-def test_a_blend_is_a_mixture_of_standard_scores(search):
+def test_the_first_results_stay_and_the_rest_follows_in_the_new_order(search):
     query, gallery, ranking = search
-    after = AverageQueryExpansion(k=20).rerank(query, gallery, ranking)
-    assert blended(query, gallery, after, 1.0) is after
-    found = blended(query, gallery, after, 0.25)
-    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (query, gallery)]
-    for row in range(len(query)):
-        cosine = unit[1][after.indices[row]] @ unit[0][row]
-        new, old = ((part - part.mean()) / part.std() for part in (after.scores[row], cosine))
-        mixed = 0.25 * new + 0.75 * old
-        np.testing.assert_allclose(found.scores[row], np.sort(mixed)[::-1], atol=1e-4)
-        np.testing.assert_array_equal(np.sort(found.indices[row]), np.sort(after.indices[row]))
-    none = blended(query, gallery, after, 0.0).indices
-    best = np.argsort(-np.take_along_axis(unit[0] @ unit[1].T, after.indices, axis=1), axis=1, kind="stable")
-    np.testing.assert_array_equal(none, np.take_along_axis(after.indices, best, axis=1))
+    plain = AverageQueryExpansion(k=20)
+    after = plain.rerank(query, gallery, ranking)
+    for first in (3, 12):
+        found = Guard(plain, first=first).rerank(query, gallery, ranking)
+        np.testing.assert_array_equal(found.indices[:, :first], ranking.indices[:, :first])
+        for row, kept in enumerate(found.indices[:, :first]):
+            rest = [i for i in after.indices[row] if i not in kept]
+            np.testing.assert_array_equal(found.indices[row, first:], rest[: ranking.k - first])
+    whole = Guard(plain, first=1000).rerank(query, gallery, ranking)
+    np.testing.assert_array_equal(whole.indices, ranking.indices)
 
 
 def test_the_blend_chosen_keeps_the_head():

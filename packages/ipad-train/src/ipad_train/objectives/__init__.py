@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipad_train.config import RunConfig
-from ipad_train.objectives.attribute_classification import AttributeClassification
+from ipad_train.objectives.attribute_classification import AttributeClassification, ValueNaming
 from ipad_train.objectives.attribute_diverging import AttributeDiverging
 from ipad_train.objectives.clusters import BranchClusters
 from ipad_train.objectives.metric_learning import MetricLearning
@@ -19,6 +19,7 @@ __all__ = [
     "Objective",
     "StageSetup",
     "TwoBranches",
+    "ValueNaming",
     "objective_of",
 ]
 

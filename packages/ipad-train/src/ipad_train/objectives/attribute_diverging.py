@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ipad_core import IPAD
 from ipad_train.config import LossConfig
+from ipad_train.objectives.attribute_classification import ValueNaming
 from ipad_train.objectives.clusters import BranchClusters
 from ipad_train.objectives.objective import Batch, StageSetup
-from ipad_train.objectives.two_branches import TwoBranches, trains_spatial
+from ipad_train.objectives.two_branches import TwoBranches, branch_naming, trains_spatial
 
 
 class AttributeDiverging(TwoBranches):
@@ -26,13 +27,14 @@ class AttributeDiverging(TwoBranches):
         train_spatial: Whether IP-SP learns as well.
         anchor_views: Augmented views of each anchor that a triplet batch holds. They take part in every term, and are not
             queued: three of five places would be one image's.
+        naming: As in :class:`TwoBranches`.
     """
 
     def __init__(
         self, model: IPAD, sampler: str, losses: LossConfig, clusters: BranchClusters | None, train_spatial: bool,
-        anchor_views: int = 0,
+        anchor_views: int = 0, naming: Mapping[str, ValueNaming] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(model, sampler, losses, train_spatial, anchor_views)
+        super().__init__(model, sampler, losses, train_spatial, anchor_views, naming)
         self.stacked = sampler == "triplet"
         self._crops: list[Any] = []  # of the micro-batches of the step in progress
         if clusters is None:
@@ -50,8 +52,8 @@ class AttributeDiverging(TwoBranches):
                 model, config.clusters, setup.data.value_counts, setup.data.value_attribute_ids,
                 config.losses.margin, setup.stage.steps, train_spatial,
             )  # fmt: skip
-        views = setup.anchor_views
-        return cls(model, setup.stage.sampler, config.losses, clusters, train_spatial, views)
+        views, naming = setup.anchor_views, branch_naming(setup, model)
+        return cls(model, setup.stage.sampler, config.losses, clusters, train_spatial, views, naming)
 
     @property
     def clusters(self) -> BranchClusters | None:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ipad_core.losses import BatchAllTripletLoss, TripletLoss
+from ipad_train.objectives.attribute_classification import ValueNaming, naming_of
 from ipad_train.objectives.objective import Batch, Objective, StageSetup
 
 
@@ -19,21 +20,30 @@ class MetricLearning(Objective):
         margin: Required similarity gap, cosine units.
         anchor_views: Augmented views of each anchor that a triplet batch holds.
         average: Of dense batches, see :class:`ipad_core.losses.BatchAllTripletLoss`.
+        naming: Names values from the embedding, or None.
+        naming_weight: Of its cross-entropy, beside the triplet loss's 1.
     """
 
     network = "first branch"
 
     def __init__(
-        self, model: nn.Module, sampler: str, margin: float, anchor_views: int = 0, average: str = "triplets"
-    ) -> None:
+        self, model: nn.Module, sampler: str, margin: float, anchor_views: int = 0, average: str = "triplets",
+        naming: ValueNaming | None = None, naming_weight: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__(model, 3 + anchor_views if sampler == "triplet" else 1)
-        self.two_branches = hasattr(model, "spatial")
+        self.two_branches = getattr(model, "spatial", None) is not None
         self.triplets = EntryTriplets(sampler, margin, anchor_views, average, model.options["num_attributes"])
+        self.naming, self.naming_weight = naming, naming_weight
 
     @classmethod
     def of_stage(cls, setup: StageSetup, model: nn.Module) -> MetricLearning:
         losses = setup.config.losses
-        return cls(model, setup.stage.sampler, losses.margin, setup.anchor_views, losses.average)
+        branch = "spatial" if getattr(model, "spatial", None) is not None else "embedding"
+        naming = naming_of(setup, model, [branch]).get(branch)
+        views = setup.anchor_views
+        return cls(
+            model, setup.stage.sampler, losses.margin, views, losses.average, naming, losses.naming_weight
+        )  # fmt: skip
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Loss of a batch."""
@@ -42,7 +52,11 @@ class MetricLearning(Objective):
         embedding = output.spatial if self.two_branches else output.embedding
         ids, features = self.gathered(batch, embedding=embedding)
         loss, active = self.triplets(features["embedding"], ids)
-        return {"loss": loss, **active}
+        if self.naming is None:
+            return {"loss": loss, **active}
+        named = self.naming(features["embedding"], ids["attribute_ids"], ids["value_ids"])
+        parts = {"triplet": loss.detach(), "naming": named.detach()}
+        return {"loss": loss + self.naming_weight * named, **parts, **active}
 
 
 class EntryTriplets(nn.Module):

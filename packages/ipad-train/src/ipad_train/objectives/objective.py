@@ -52,12 +52,12 @@ class Objective(nn.Module):
     **after_step(batches, step)** is called once after the optimizer's step with the step's micro-batches; it returns
     lines for the user.
 
-    **What is saved**: the model, and everything of :attr:`memory`.
+    **What is saved**: the model, layers of the objective itself, and everything of :attr:`memory`.
 
     A new objective is a file with a subclass, and a line in ``objectives/__init__.py``.
 
     Args:
-        model: What is trained; the only part that has parameters.
+        model: What is trained, and delivered. A subclass may train layers of its own beside it, which are left behind.
         parts: Parts that the entries of a batch are stacked in; 1 for none.
     """
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from ipad_core import IPAD, EmbeddingOutput
 from ipad_core.losses import ForegroundBackgroundLoss
 from ipad_train.config import LossConfig
+from ipad_train.objectives.attribute_classification import ValueNaming, naming_of
 from ipad_train.objectives.metric_learning import EntryTriplets
 from ipad_train.objectives.objective import Batch, Objective, StageSetup
 
@@ -22,14 +25,17 @@ class TwoBranches(Objective):
         losses: Weights of the parts.
         train_spatial: Whether the first branch learns as well. If not, its terms are left out: they have no gradient.
         anchor_views: Augmented views of each anchor that a triplet batch holds; they take part in every term.
+        naming: By branch (``spatial``, ``semantic``), what names values from its embedding; empty for none.
     """
 
     network = "both branches"
 
     def __init__(
-        self, model: IPAD, sampler: str, losses: LossConfig, train_spatial: bool, anchor_views: int = 0
-    ) -> None:
+        self, model: IPAD, sampler: str, losses: LossConfig, train_spatial: bool, anchor_views: int = 0,
+        naming: Mapping[str, ValueNaming] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(model, 3 + anchor_views if sampler == "triplet" else 1)
+        self.naming = nn.ModuleDict(naming or {})
         self.weights = losses
         self.train_spatial = train_spatial
         self.triplets = EntryTriplets(
@@ -41,7 +47,8 @@ class TwoBranches(Objective):
 
     @classmethod
     def of_stage(cls, setup: StageSetup, model: nn.Module) -> TwoBranches:
-        return cls(model, setup.stage.sampler, setup.config.losses, trains_spatial(setup), setup.anchor_views)
+        views, naming = setup.anchor_views, branch_naming(setup, model)
+        return cls(model, setup.stage.sampler, setup.config.losses, trains_spatial(setup), views, naming)
 
     def train(self, mode: bool = True) -> TwoBranches:
         """A frozen first branch stays in evaluation mode, running statistics included."""
@@ -73,6 +80,9 @@ class TwoBranches(Objective):
             parts["contrast"] = weights.contrast_weight, self.contrast(*three, *of_entries)
         if self.train_spatial:
             parts["triplet_spatial"] = 1.0, self.triplets(features["spatial"], ids)[0]
+        for branch, naming in self.naming.items():
+            named = naming(features[branch], ids["attribute_ids"], ids["value_ids"])
+            parts[f"naming_{branch}"] = weights.naming_weight, named
         parts |= self.further_parts(features, ids)
         loss = sum(weight * part for weight, part in parts.values())
         return {"loss": loss, **{name: part.detach() for name, (_, part) in parts.items()}, **active}
@@ -89,6 +99,12 @@ class TwoBranches(Objective):
         return self.model(
             batch["images"], batch["attribute_ids"], batch["image_index"], background=contrasted, crops=crops
         )
+
+
+def branch_naming(setup: StageSetup, model: IPAD) -> dict[str, ValueNaming]:
+    """What names values from the embeddings of the branches that learn."""
+    branches = ["spatial", "semantic"] if trains_spatial(setup) else ["semantic"]
+    return naming_of(setup, model, branches)
 
 
 def trains_spatial(setup: StageSetup) -> bool:

@@ -17,12 +17,12 @@ from ipad_rerank.rerankers.diffusion.affinity import Affinity, dense_affinity, s
 from ipad_rerank.rerankers.diffusion.conjugate_gradient import conjugate_gradient
 from ipad_rerank.rerankers.gallery_neighbors import Neighbors, gallery_neighbors
 from ipad_rerank.rerankers.plain import Grid, PlainReranker, exponent
+from ipad_rerank.rerankers.retrieval import Retrieval, batches
 from ipad_rerank.search.cosine import padded_cosine
-from ipad_rerank.search.memory import work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import stable_topk
-from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike, Vectors, compute_dtype, positive_int, work_device
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike, positive_int
 
 
 @dataclass(frozen=True)
@@ -71,34 +71,23 @@ class GraphDiffusion(PlainReranker):
     def shared_work(cls, rerankers: Sequence[GraphDiffusion], gallery: ArrayLike) -> dict[str, Neighbors]:
         return {"neighbors": gallery_neighbors(gallery, max(reranker.k for reranker in rerankers))}
 
-    def search(
-        self,
-        queries: Vectors,
-        items: Vectors,
-        ranking: Ranking,
-        batch_size: int | None = None,
-        progress: bool | None = None,
-        neighbors: Neighbors | None = None,
-    ) -> Ranking:
+    def search(self, asked: Retrieval, neighbors: Neighbors | None = None) -> Ranking:
         """On the graph of the whole gallery; ``neighbors`` are the gallery's, k or more, where the caller has them."""
-        dtype, device = compute_dtype(queries, items), work_device(queries, items)
-        neighbors = gallery_neighbors(items.array, self.k) if neighbors is None else neighbors.top(self.k)
+        queries, items, dtype, device, k = asked.queries, asked.items, asked.dtype, asked.device, asked.length
+        neighbors = gallery_neighbors(asked.gallery, self.k) if neighbors is None else neighbors.top(self.k)
         affinity = sparse_affinity(neighbors.indices.to(device), self._weigh(neighbors.cosine.to(device, dtype)))
-        start = ranking.tensors()[0][:, : self.query_neighbors].to(device)
-        indices = torch.empty(len(queries), ranking.k, dtype=torch.int64, device=device)
-        scores = torch.empty(len(queries), ranking.k, dtype=dtype, device=device)
-        step = batch_size or max(1, min(512, work_budget(device) // (12 * dtype.itemsize * len(items))))
-        starts = range(0, len(queries), step)
-        for first in progress_over(starts, len(starts), "Diffusion", progress):
-            rows = slice(first, min(first + step, len(queries)))
+        start = asked.ranking.tensors()[0][:, : self.query_neighbors].to(device)
+        indices = torch.empty(len(queries), k, dtype=torch.int64, device=device)
+        scores = torch.empty(len(queries), k, dtype=dtype, device=device)
+        parts = list(batches(len(queries), 12 * len(items), dtype, device, asked.options.batch_size, most=512))
+        for rows in progress_over(parts, len(parts), "Diffusion", asked.options.progress):
             query = queries.unit(rows.start, rows.stop, dtype, device)
             near = items.take(start[rows], dtype, device)
             weights = self._weigh(torch.einsum("bd,bkd->bk", query, near))
             source = torch.zeros(len(query), len(items), dtype=dtype, device=device).scatter_(1, start[rows], weights)
             flow = self._solve(affinity, source.T.contiguous()).T
-            cosine = padded_cosine(query, items)
-            scores[rows], indices[rows] = stable_topk(_scores(flow, cosine), ranking.k)
-        return ranking.like(indices, scores)
+            scores[rows], indices[rows] = stable_topk(_scores(flow, padded_cosine(query, items)), k)
+        return asked.in_kind(indices, scores)
 
     def refine(self, query: Tensor, candidates: Tensor) -> Tensor:
         count = candidates.shape[1]

@@ -7,7 +7,7 @@ fit that expectation is wrong, and it can do worse than nothing.
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,42 +32,58 @@ class Density:
         close_similarity: Cosine above which a candidate counts as close to its query.
         close_shares: Smallest and largest share of close ones among a query's candidates (means over queries).
         best_gallery_size: Where the MAP of held-out queries came out best.
-        shortest: Candidates in a sequence below which it is better to leave a list as it came.
+        blends: ``(candidates, blend)``, ascending: how much the refined similarities count in lists of so many candidates
+            and more, at most; 0 where it is better to leave a list as it came.
     """
 
     gallery_sizes: tuple[int, int]
     close_similarity: float
     close_shares: tuple[float, float]
     best_gallery_size: int | None = None
-    shortest: int = 2
+    blends: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Density:
-        return cls(
-            tuple(values["gallery_sizes"]),
-            float(values["close_similarity"]),
-            tuple(values["close_shares"]),
-            values.get("best_gallery_size"),
-            int(values.get("shortest", 2)),
-        )
+        blends = tuple((int(length), float(blend)) for length, blend in values.pop("blends"))
+        pairs = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**pairs, blends=blends)
 
-    def to_dict(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+    @property
+    def shortest(self) -> int:
+        """Candidates from which on lists are re-ordered."""
+        return next((length for length, blend in self.blends if blend > 0), 2)
+
+    def blend_for(self, length: int, blend: float) -> float:
+        """``blend``, or less where lists of ``length`` candidates want less; the shortest take what the first want."""
+        found = [most for least, most in self.blends if least <= length] or [most for _, most in self.blends[:1]]
+        return min([blend, *found[-1:]])
 
     def sequences_for(self, gallery_size: int) -> int:
         """To how many sequences to deal candidates out, so that they lie as dense as where the fit came out best."""
         return max(1, round(gallery_size / (self.best_gallery_size or self.gallery_sizes[1])))
 
-    def complaints(self, gallery_size: int | None, share: float | None, sequences: int = 1) -> list[str]:
-        """What is unlike the fit, in words; empty if nothing is. ``sequences``: dealt out to so many."""
+    def complaints(
+        self, gallery_size: int | None, share: float, sequences: int = 1, largest_tried: int | None = None
+    ) -> list[str]:
+        """What is unlike the fit, in words; empty if nothing is.
+
+        Args:
+            gallery_size: Rows searched, if known.
+            share: Of close ones among the candidates.
+            sequences: To how many the candidates are dealt out: each meets a gallery so many times smaller. That helps in
+                galleries larger than those of the fit, but nobody has tried it there.
+            largest_tried: Rows of the largest gallery that was tried after the fit, if any.
+        """
         found = []
         low, high = self.gallery_sizes
-        if gallery_size is not None and not low / SLACK <= gallery_size / sequences <= high * SLACK:
+        largest = max(high, largest_tried or 0)
+        if gallery_size is not None and not low / SLACK <= gallery_size / sequences <= gallery_size <= largest * SLACK:
             found.append(f"the gallery has {gallery_size} rows, fitted on {low} to {high}")
-            if gallery_size > high:
+            if gallery_size > high and sequences == 1:
                 found[-1] += ' (see sequences="auto", and rank deeper)'
+        closer = largest / high  # as many times as many close ones may be among the candidates of a larger gallery
         low, high = self.close_shares
-        if share is not None and not low / SLACK - 0.02 <= share <= high * SLACK + 0.02:
+        if not low / SLACK - 0.02 <= share <= high * SLACK * closer + 0.02:
             found.append(
                 f"{share:.1%} of the candidates are close to their query (cosine above {self.close_similarity:.2f}), "
                 f"fitted on {low:.1%} to {high:.1%}"
@@ -90,31 +106,33 @@ def separating_similarity(similarity: Tensor, is_positive: Tensor) -> float:
     return float(grid[kept.argmax()])
 
 
-def is_too_short(density: Density | None, length: int, on_unfamiliar: str) -> bool:
-    """Are lists of ``length`` candidates so short that held-out queries lost by it? Warns, unless told to "ignore"."""
-    if density is None or length >= density.shortest:
-        return False
-    if on_unfamiliar != "ignore":
-        warnings.warn(
-            f"{length} candidates to re-order are too few for this reasoner: held-out queries lost with fewer than "
-            f"{density.shortest}. The ranking is left as it came; fetch more, or fit with a smaller n_r.",
-            UnfamiliarDensityWarning,
-            stacklevel=4,
-        )
-    return True
+def is_familiar(density: Density | None, shortlist: Shortlist, sequences: int) -> bool:
+    """May the lists be re-ordered? Looks at their length, at the gallery and at up to about 64 queries, and warns.
 
-
-def is_unfamiliar(density: Density | None, shortlist: Shortlist, gallery_size: int | None, sequences: int) -> bool:
-    """Is the density unlike those of the fit? Looks at up to about 64 queries, and warns."""
-    if density is None:
+    Args:
+        density: Of the fit; None knows nothing, and everything is fine.
+        shortlist: What is to be re-ordered, and with which options.
+        sequences: To how many the candidates are dealt out.
+    """
+    asked = shortlist.asked
+    told, length = asked.options.on_unfamiliar, shortlist.head // sequences
+    if density is not None and density.blend_for(length, 1.0) == 0:
+        if told != "ignore":
+            warnings.warn(
+                f"{length} candidates to re-order are too few for this reasoner: held-out queries lost with fewer than "
+                f"{density.shortest}. The ranking is left as it came; fetch more, or fit with a smaller n_r.",
+                UnfamiliarDensityWarning,
+                stacklevel=4,
+            )
         return False
-    count = len(shortlist.queries)
+    if density is None or told == "ignore":
+        return True
     similarity = []
-    for row in range(0, count, max(1, count // 64)):
+    for row in range(0, len(asked.queries), max(1, len(asked.queries) // 64)):
         query, candidates = shortlist.batch(slice(row, row + 1))
         similarity.append((candidates[0, ::sequences] @ query[0])[None])
     share = close_share(torch.cat(similarity), density.close_similarity)
-    complaints = density.complaints(gallery_size, share, sequences)
+    complaints = density.complaints(asked.gallery_size, share, sequences, asked.largest_tried)
     if complaints:
         warnings.warn(
             f"this reasoner was fitted for another density: {'; '.join(complaints)}. It may do worse than no "
@@ -122,4 +140,4 @@ def is_unfamiliar(density: Density | None, shortlist: Shortlist, gallery_size: i
             UnfamiliarDensityWarning,
             stacklevel=4,
         )
-    return bool(complaints)
+    return not complaints or told == "warn"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 import torch
@@ -15,15 +15,15 @@ from ipad_rerank.metrics.objectives import label_of
 from ipad_rerank.rerankers.feature_reasoning.density import Density
 from ipad_rerank.rerankers.feature_reasoning.held_out import HeldOut
 from ipad_rerank.rerankers.feature_reasoning.loss import FeatureReasoningLoss
+from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
 from ipad_rerank.rerankers.feature_reasoning.report import FitReport
-from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler
+from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler, TrainingSet
 from ipad_rerank.rerankers.feature_reasoning.training import train
+from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.search.labels import UNLABELLED, as_labels
 from ipad_rerank.search.vectors import ArrayLike, Device, Vectors, positive_int
 
-if TYPE_CHECKING:
-    from ipad_rerank.rerankers.feature_reasoning.reranker import FeatureReasoning
-    from ipad_rerank.rerankers.protocols import Reranker
+R = TypeVar("R", bound=SequenceRefiner)
 
 SMALLEST_FIT = 200
 """Training vectors below which a fit is refused."""
@@ -34,12 +34,12 @@ class NoGainWarning(UserWarning):
 
 
 def fit_reasoner(
-    cls: type[FeatureReasoning],
+    make: Callable[..., R],
     embeddings: ArrayLike,
     labels: ArrayLike,
     group_ids: ArrayLike | None = None,
     *,
-    init: FeatureReasoning | None = None,
+    init: R | None = None,
     before: Sequence[Reranker] = (),
     objective: str = "map",
     steps: int = 1000,
@@ -57,13 +57,13 @@ def fit_reasoner(
     verbose: bool = True,
     progress: bool | None = None,
     **config: Any,
-) -> FeatureReasoning:
+) -> R:
     """Train a reasoner on labelled embeddings.
 
     Each step draws a gallery of random size and queries outside it, takes their ``n_r - 1`` best and
     follows the gradient of Eq. 17. A share of the vectors is held out as queries: half of them choose the best of
     ``evaluations`` checkpoints, how much the refined similarities count beside the first ones (``blend``: the most that
-    leaves P@1 and P@10 where they were) and the shortest list that is worth re-ordering; the other half say what it
+    leaves P@1 and P@10 where they were; for lists that end early a weight of their own); the other half say what it
     brought. If the objective does not rise (the 95 % bootstrap interval of the gain must lie above 0), a warning says so
     and the identity is returned. A quarter of the sequences are cut to random lengths: searches do not always return as
     many candidates as were asked for.
@@ -72,6 +72,7 @@ def fit_reasoner(
     classes better than it ever will again, and the reasoner learns to expect that.
 
     Args:
+        make: Makes an untrained reasoner from ``config``: the class.
         embeddings: ``(N, D)``, at least 200; about a thousand are needed for a gain.
         labels: ``(N,)`` whole numbers or words; equal means relevant. Rows whose label is None are left out.
         group_ids: ``(N,)``; labels count within a group, and sequences are drawn within one.
@@ -134,14 +135,14 @@ def fit_reasoner(
     pool = pool.nonzero()[:, 0].to(device)
     largest = int(torch.bincount(groups[pool].unique(return_inverse=True)[1]).max())
     choose_blend = "blend" not in config and init is None
-    reasoner = _new_reasoner(cls, init, largest, config, seed).to(device)
-    sampler = SequenceSampler(unit, label_ids, groups, pool, reasoner.n_r, gallery_sizes, before, generator)
+    reasoner = _new_reasoner(make, init, largest, config, seed).to(device)
+    data = TrainingSet(unit, label_ids, groups, pool, reasoner.n_r, before, generator)
+    sampler = SequenceSampler(data, gallery_sizes)
     low, high = sampler.gallery_range
     sizes = sorted({min(max(low, 2 * reasoner.n_r), high), int(math.sqrt(max(low, 2 * reasoner.n_r) * high)), high})
     half = len(held) // 2
-    choosing, judging = (
-        HeldOut(unit, label_ids, groups, rows.to(device), pool, reasoner.n_r, sizes, before, generator, objective)
-        for rows in (held[:half][:150], held[half:])
+    choosing, calibrating, judging = (
+        HeldOut(data, rows.to(device), sizes, objective) for rows in (held[:half][:150], held[:half], held[half:])
     )
     threshold, shares = train(
         reasoner,
@@ -158,30 +159,28 @@ def fit_reasoner(
     if choose_blend:
         reasoner.blend = choosing.best_blend(reasoner)
     report = judging.report(reasoner, seed)
-    shortest = choosing.shortest(reasoner)
-    reasoner.density = Density((low, high), threshold, (min(shares), max(shares)), report.best_size, shortest)
+    blends = calibrating.blends(reasoner)
+    reasoner.density = Density((low, high), threshold, (min(shares), max(shares)), report.best_size, blends)
     reasoner.report = report.to_dict() | {"returned": "fitted"}
     _announce(reasoner, report, keep_without_gain, verbose)
     return reasoner
 
 
-def _new_reasoner(
-    cls: type[FeatureReasoning], init: FeatureReasoning | None, largest: int, config: dict[str, Any], seed: int
-) -> FeatureReasoning:
+def _new_reasoner(make: Callable[..., R], init: R | None, largest: int, config: dict[str, Any], seed: int) -> R:
     if init is not None:
         same = {key: value for key, value in config.items() if init.config.get(key, value) == value}
         if len(same) != len(config):
             changed = ", ".join(sorted(set(config) - set(same)))
             raise ValueError(f"init keeps its own settings; leave out {changed} or fit without init")
-        reasoner = cls(**init.config | config)
+        reasoner = make(**init.config | config)
         reasoner.load_state_dict(copy.deepcopy(init.state_dict()))
         return reasoner
     asked = config.pop("n_r", 500)
     n_r = min(positive_int(asked, "n_r"), max(2, largest // 2))
-    return cls(n_r=n_r, seed=seed, **config)
+    return make(n_r=n_r, seed=seed, **config)
 
 
-def _announce(reasoner: FeatureReasoning, report: FitReport, keep_without_gain: bool, verbose: bool) -> None:
+def _announce(reasoner: SequenceRefiner, report: FitReport, keep_without_gain: bool, verbose: bool) -> None:
     if verbose:
         click.echo(str(report), err=True)
     if report.is_gain:

@@ -14,8 +14,7 @@ from ipad_rerank.metrics.relevance import Judged, without_relevant
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
 from ipad_rerank.rerankers.feature_reasoning.report import AtSize, FitReport, Gain
 from ipad_rerank.rerankers.feature_reasoning.scoring import finish, refined_cosines
-from ipad_rerank.rerankers.feature_reasoning.sequences import SHORTEST
-from ipad_rerank.rerankers.protocols import Reranker
+from ipad_rerank.rerankers.feature_reasoning.sequences import SHORTEST, TrainingSet
 from ipad_rerank.rerankers.steps import moved_queries
 from ipad_rerank.search.groups import searches
 
@@ -34,35 +33,31 @@ class _Search(NamedTuple):
 
 
 class HeldOut:
-    """Queries that no training sequence holds, over random galleries of the training vectors of their group."""
+    """Queries that no training sequence holds, over random galleries of the training vectors of their group.
 
-    def __init__(
-        self,
-        unit: Tensor,
-        labels: Tensor,
-        groups: Tensor,
-        queries: Tensor,
-        pool: Tensor,
-        n_r: int,
-        sizes: list[int],
-        before: Sequence[Reranker],
-        generator: torch.Generator,
-        objective: str = "map",
-    ) -> None:
-        self.unit, self.num_queries, self.sizes, self.objective = unit, len(queries), sizes, objective
+    Args:
+        data: What the galleries are drawn from.
+        queries: Rows of the queries.
+        sizes: Of the galleries.
+        objective: What is to be raised.
+    """
+
+    def __init__(self, data: TrainingSet, queries: Tensor, sizes: list[int], objective: str = "map") -> None:
+        self.unit, self.num_queries, self.sizes, self.objective = data.unit, len(queries), sizes, objective
         self.measures = {name: measure_named(name) for name in dict.fromkeys((objective, *REPORTED))}
         self.searches: list[_Search] = []
+        unit, labels, device = data.unit, data.labels, data.unit.device
         for number, size in enumerate(sizes):
-            for query_rows, gallery_rows in searches(groups[queries], groups[pool]):
+            for query_rows, gallery_rows in searches(data.groups[queries], data.groups[data.pool]):
                 if len(gallery_rows) < 4:
                     continue
-                places = torch.as_tensor(query_rows, device=unit.device)
-                rows = pool[torch.as_tensor(gallery_rows, device=unit.device)]
-                drawn = rows[torch.randperm(len(rows), generator=generator)[:size].to(rows.device)]
-                n = max(3, min(n_r, len(drawn) // 2))
-                query = moved_queries(before, unit[queries[places]], unit[drawn])
+                places = torch.as_tensor(query_rows, device=device)
+                asked, rows = queries[places], data.pool[torch.as_tensor(gallery_rows, device=device)]
+                drawn = rows[torch.randperm(len(rows), generator=data.generator)[:size].to(device)]
+                n = max(3, min(data.n_r, len(drawn) // 2))
+                query = moved_queries(data.before, unit[asked], unit[drawn])
                 order = (query @ unit[drawn].T).argsort(dim=1, descending=True, stable=True)
-                relevant = labels[drawn][order] == labels[queries[places]][:, None]
+                relevant = labels[drawn][order] == labels[asked][:, None]
                 self.searches.append(_Search(number, places.cpu(), query, drawn[order[:, : n - 1]], relevant))
 
     def gain(self, reasoner: SequenceRefiner) -> float:
@@ -76,17 +71,24 @@ class HeldOut:
         gains = [{name: float(torch.nanmean(after[name] - before[name])) for name in before} for after in found]
         return chosen_blend(dict(zip(BLENDS, gains, strict=True)), self.objective)
 
-    def shortest(self, reasoner: SequenceRefiner) -> int:
-        """Candidates from which on neither MAP nor P@10 falls, where that few are all there is (see TOLERANCE)."""
-        longest = max((search.head.shape[1] for search in self.searches), default=2)
-        lengths = [min(longest, round(SHORTEST * 1.6**step)) for step in range(12)]
-        shortest = 2
-        for length in sorted({length for length in lengths if length < longest}):
-            before, (after,) = self._values(reasoner, (reasoner.blend,), length, self.sizes[-1])
-            names = ("map", "precision@10")
-            if min(float(torch.nanmean(after[name] - before[name])) for name in names) < -TOLERANCE:
-                shortest = length + 1
-        return shortest
+    def blends(self, reasoner: SequenceRefiner) -> tuple[tuple[int, float], ...]:
+        """The blend for lists of at least so many candidates, where they end there; 0 for hands off.
+
+        The largest gain in the objective, where MAP and P@10 surely do not fall by more than TOLERANCE in a gallery of any
+        size; shorter lists never take a larger blend than longer ones.
+        """
+        longest = max((search.head.shape[1] for search in self.searches), default=0)
+        lengths = {round(SHORTEST * 1.6**step) for step in range(12)}
+        blend = reasoner.blend
+        found = [(longest, blend)]
+        for length in sorted((length for length in lengths if length < longest), reverse=True):
+            tried = [other for other in BLENDS if other <= blend] or [blend] * (blend > 0)
+            before, after = self._values(reasoner, tried, length)
+            safe = [pair for pair in zip(tried, after, strict=True) if _is_safe(before, pair[1])]
+            means = {other: float(torch.nanmean(values[self.objective])) for other, values in safe}
+            blend = max(means, key=means.__getitem__, default=0.0)
+            found.append((length, blend))
+        return tuple(reversed(found))
 
     def report(self, reasoner: SequenceRefiner, seed: int) -> FitReport:
         """Before and after, with a bootstrap over queries."""
@@ -107,15 +109,13 @@ class HeldOut:
 
     @torch.no_grad()
     def _values(
-        self, reasoner: SequenceRefiner, blends: Sequence[float], depth: int | None = None, size: int | None = None
+        self, reasoner: SequenceRefiner, blends: Sequence[float], depth: int | None = None
     ) -> tuple[Values, list[Values]]:
-        """Before, and after at each of ``blends``; with ``depth`` the lists end there, with ``size`` that gallery only."""
+        """Before, and after at each of ``blends``; with ``depth`` the lists end there."""
         empty = torch.full((len(self.sizes), self.num_queries), float("nan"), dtype=torch.float64)
         before = {name: empty.clone() for name in self.measures}
         after = [{name: empty.clone() for name in self.measures} for _ in blends]
         for search in self.searches:
-            if size is not None and self.sizes[search.at_size] != size:
-                continue
             relevant, head = search.relevant[:, :depth], search.head[:, :depth]
             total = search.relevant.sum(1, dtype=torch.float64)
             self._fill(before, search, relevant, total)
@@ -143,3 +143,13 @@ class HeldOut:
         judged = Judged(relevant, place.expand(relevant.shape), total)
         for name, measure in self.measures.items():
             values[name][search.at_size, search.places] = without_relevant(measure(judged), total, "skip").cpu()
+
+
+def _is_safe(before: Values, after: Values) -> bool:
+    """Do MAP and P@10 keep their level at every size, less the TOLERANCE, with a standard error to spare?"""
+    for name in ("map", "precision@10"):
+        for change in after[name] - before[name]:
+            kept = change[~torch.isnan(change)]
+            if len(kept) > 1 and float(kept.mean() - kept.std() / len(kept) ** 0.5) < -TOLERANCE:
+                return False
+    return True

@@ -25,6 +25,7 @@ from ipad_rerank.rerankers.feature_reasoning.update_network import UpdateNetwork
 from ipad_rerank.search.vectors import positive_int
 
 VARIANTS = ("full", "query_only")
+SETTINGS = ("n_r", "n_t", "hidden_width", "step_size", "variant", "low_precision", "sequences", "blend")
 
 
 class SequenceRefiner(nn.Module):
@@ -69,16 +70,7 @@ class SequenceRefiner(nn.Module):
     @property
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        return {
-            "n_r": self.n_r,
-            "n_t": self.n_t,
-            "hidden_width": self.hidden_width,
-            "step_size": self.step_size,
-            "variant": self.variant,
-            "low_precision": self.low_precision,
-            "sequences": self.sequences,
-            "blend": self.blend,
-        }
+        return {name: getattr(self, name) for name in SETTINGS}
 
     @property
     def is_identity(self) -> bool:

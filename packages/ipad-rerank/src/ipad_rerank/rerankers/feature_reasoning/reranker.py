@@ -5,24 +5,25 @@ Wan et al. 2025 (IPAD), Sec. 3.3, Eq. 12, 13 and 17, after the sub-graph scheme 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Self
 
 import torch
 
-from ipad_rerank.rerankers.feature_reasoning.density import Density, is_too_short, is_unfamiliar
+from ipad_rerank.rerankers.base import BaseReranker
+from ipad_rerank.rerankers.feature_reasoning.density import Density, is_familiar
 from ipad_rerank.rerankers.feature_reasoning.fit import fit_reasoner
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
 from ipad_rerank.rerankers.feature_reasoning.scoring import head_scores
-from ipad_rerank.rerankers.saving import Saved, Tensors, check_shapes
-from ipad_rerank.rerankers.shortlist import Shortlist, rank_candidates
+from ipad_rerank.rerankers.retrieval import Retrieval
+from ipad_rerank.rerankers.saving import Tensors, check_shapes
+from ipad_rerank.rerankers.shortlist import Shortlist
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ArrayLike, Vectors, candidates_of, pair_of, positive_int, work_device
-
-ON_UNFAMILIAR = ("warn", "fallback", "ignore")
+from ipad_rerank.search.vectors import ArrayLike
 
 
-class FeatureReasoning(SequenceRefiner, Saved):
+class FeatureReasoning(SequenceRefiner, BaseReranker):
     """Re-order the best candidates of each query by a learned reading of their mutual similarities.
 
     Untrained it changes nothing; :meth:`fit` trains one on embeddings with labels.
@@ -51,8 +52,6 @@ class FeatureReasoning(SequenceRefiner, Saved):
         >>> better = reasoner.rerank(query, gallery, rank(query, gallery, k=500))
     """
 
-    looks_at_density = True
-
     @classmethod
     def fit(
         cls, embeddings: ArrayLike, labels: ArrayLike, group_ids: ArrayLike | None = None, **options: Any
@@ -65,73 +64,34 @@ class FeatureReasoning(SequenceRefiner, Saved):
         """
         return fit_reasoner(cls, embeddings, labels, group_ids, **options)
 
-    def rerank(
-        self,
-        query: ArrayLike,
-        gallery: ArrayLike,
-        ranking: Ranking,
-        batch_size: int | None = None,
-        on_unfamiliar: str = "warn",
-        progress: bool | None = None,
-    ) -> Ranking:
-        """The ranking with its best ``n_r - 1`` candidates re-ordered.
+    def answer(self, asked: Retrieval) -> Ranking:
+        """The ranking with its best ``n_r - 1`` candidates re-ordered; the ranking itself where nothing is done.
 
-        Lists shorter than ``n_r - 1`` are re-ordered too, down to the length at which the fit saw a loss
-        (``density.shortest``); below it they are left as they came, with a warning.
+        Lists shorter than ``n_r - 1`` are re-ordered too, with the weight that the fit chose for lists of that length;
+        where it saw a loss (below ``density.shortest``) they are left as they came, with a warning. In a gallery of less
+        than ``2 n_r`` rows only as many as half the gallery are re-ordered: a sequence that holds most of the gallery is
+        unlike any that help. ``sequences`` above 1 re-order as many more; "auto" needs to know the gallery's size.
 
-        In a gallery of less than ``2 n_r`` rows only as many as half the gallery are re-ordered: a sequence that holds
-        most of the gallery is unlike any that help. ``sequences`` above 1 re-order as many more.
-
-        Args:
-            query: ``(Q, D)``.
-            gallery: ``(G, D)``; read by rows, so it may be a memory map.
-            ranking: Of these queries over this gallery.
-            batch_size: Queries at a time; by default from free memory.
-            on_unfamiliar: When the density is outside what the fit saw: "warn", "fallback" (warn and answer the
-                ranking as it came) or "ignore".
-            progress: Show a bar; by default on a terminal.
-
-        Returns:
-            Ranking of the same candidates in each row. Head scores are refined cosines, raised by a constant per query
-            where the tail's scores would stand above them; the tail keeps its order and scores.
+        Head scores are refined cosines, raised by a constant per query where the tail's scores would stand above them;
+        the tail keeps its order and scores.
         """
-        queries, items = pair_of(query, gallery)
-        return self._reorder(queries, items, ranking, len(items), batch_size, on_unfamiliar, progress)
-
-    def rerank_candidates(
-        self,
-        query: ArrayLike,
-        candidates: ArrayLike,
-        gallery_size: int | None = None,
-        batch_size: int | None = None,
-        on_unfamiliar: str = "warn",
-        progress: bool | None = None,
-        ranking: Ranking | None = None,
-    ) -> Ranking:
-        """Rank candidates that a search engine returned.
-
-        Args:
-            query: ``(Q, D)``.
-            candidates: ``(Q, k, D)``, each query's top k in any order.
-            gallery_size: Rows in the engine's collection, if known: checked against the fit, and limits the sequence
-                to half of it; "auto" sequences need it.
-            batch_size: Queries at a time; by default from free memory.
-            on_unfamiliar: See :meth:`rerank`.
-            progress: Show a bar; by default on a terminal.
-            ranking: The order the candidates come in; by cosine where it is None.
-
-        Returns:
-            Ranking whose indices are positions 0 to k - 1 among each query's candidates.
-        """
-        queries, items = candidates_of(query, candidates)
-        if gallery_size is not None:
-            positive_int(gallery_size, "gallery_size")
-        if ranking is None:
-            ranking = rank_candidates(queries, items, self.dtype, self._device(queries, items))
-        return self._reorder(queries, items, ranking, gallery_size, batch_size, on_unfamiliar, progress)
+        head, sequences = self._head(asked.length, asked.gallery_size)
+        device = (
+            asked.device if asked.device.type != "cpu" else self.network.scale.device
+        )  # a GPU where either is on one
+        shortlist = Shortlist(asked, head, self.dtype, device)
+        if self.is_identity or head < 2 or not is_familiar(self.density, shortlist, sequences):
+            return asked.ranking
+        if self.network.scale.device != device:
+            self.to(device)
+        n = head // sequences + 1
+        numbers = 2 * n * sequences * asked.queries.dim + 14 * n * n
+        most = 8 if device.type == "cpu" else 1024
+        blend = self.density.blend_for(n - 1, self.blend) if self.density else self.blend
+        return shortlist.rerank(partial(head_scores, self, blend=blend, sequences=sequences), numbers, most)
 
     def to_config(self) -> dict[str, Any]:
-        density = self.density.to_dict() if self.density else None
+        density = asdict(self.density) if self.density else None
         return self.config | {"density": density, "report": self.report}
 
     def tensors(self) -> Tensors:
@@ -152,41 +112,6 @@ class FeatureReasoning(SequenceRefiner, Saved):
     def dtype(self) -> torch.dtype:
         """Of the weights, and of the work."""
         return self.network.scale.dtype
-
-    def _device(self, *vectors: Vectors) -> torch.device:
-        """Where the work is done: a GPU if the input or the reasoner is on one."""
-        device = work_device(*vectors)
-        return device if device.type != "cpu" else self.network.scale.device
-
-    def _reorder(
-        self,
-        queries: Vectors,
-        items: Vectors,
-        ranking: Ranking,
-        gallery_size: int | None,
-        batch_size: int | None,
-        on_unfamiliar: str,
-        progress: bool | None,
-    ) -> Ranking:
-        """The ranking with its head in the order of the refined cosines; ``ranking`` itself where nothing is done."""
-        if on_unfamiliar not in ON_UNFAMILIAR:
-            raise ValueError(f"on_unfamiliar must be one of {', '.join(ON_UNFAMILIAR)}, got {on_unfamiliar!r}")
-        if batch_size is not None:
-            positive_int(batch_size, "batch_size")
-        head, sequences = self._head(ranking.k, gallery_size)
-        device = self._device(queries, items)
-        shortlist = Shortlist(queries, items, ranking, head, self.dtype, device)
-        if self.is_identity or head < 2 or is_too_short(self.density, head // sequences, on_unfamiliar):
-            return ranking
-        unfamiliar = on_unfamiliar != "ignore" and is_unfamiliar(self.density, shortlist, gallery_size, sequences)
-        if unfamiliar and on_unfamiliar == "fallback":
-            return ranking
-        if self.network.scale.device != device:
-            self.to(device)
-        n = head // sequences + 1
-        numbers = 2 * n * sequences * queries.dim + 14 * n * n
-        most = 8 if device.type == "cpu" else 1024
-        return shortlist.rerank(partial(head_scores, self, sequences=sequences), numbers, batch_size, most, progress)
 
     def _head(self, k: int, gallery_size: int | None) -> tuple[int, int]:
         """How many of k candidates to re-order, and in how many sequences."""

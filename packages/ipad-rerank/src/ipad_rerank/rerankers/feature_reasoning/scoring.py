@@ -12,16 +12,19 @@ _TIE_STEPS = 2.0**20  # scores closer than rounding errors are ties, which keep 
 
 
 @torch.no_grad()
-def head_scores(reasoner: SequenceRefiner, query: Tensor, candidates: Tensor, sequences: int = 1) -> Tensor:
+def head_scores(
+    reasoner: SequenceRefiner, query: Tensor, candidates: Tensor, blend: float, sequences: int = 1
+) -> Tensor:
     """Scores ``(B, h)`` of the candidates.
 
     Args:
-        reasoner: With its ``blend``.
+        reasoner: Refines the cosines.
         query: ``(B, D)`` unit vectors; a zero vector's candidates all score 0.
         candidates: ``(B, h, D)`` unit vectors, best first.
+        blend: Weight of the refined cosines.
         sequences: Every ``sequences``-th candidate goes into one sequence.
     """
-    return finish(refined_cosines(reasoner, query, candidates, sequences), query, candidates, reasoner.blend)
+    return finish(refined_cosines(reasoner, query, candidates, sequences), query, candidates, blend)
 
 
 @torch.no_grad()

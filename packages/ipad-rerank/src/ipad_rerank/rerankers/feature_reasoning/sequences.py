@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -29,33 +30,40 @@ class Sequences(NamedTuple):
     is_positive: Tensor
 
 
-class SequenceSampler:
-    """Draws batches; every batch searches one random gallery within one group.
+@dataclass(frozen=True)
+class TrainingSet:
+    """What the sequences of a fit and its held-out queries are drawn from.
 
     Args:
         unit: ``(N, D)`` unit vectors.
         labels: ``(N,)``.
         groups: ``(N,)``.
-        pool: Rows that may be drawn.
+        pool: Rows that may be drawn for sequences, and that galleries are made of.
         n_r: Longest sequence; a gallery of G rows gives at most ``G // 2``.
-        gallery_sizes: Smallest and largest gallery, or None for just above n_r to the largest group.
         before: Re-rankers that move the queries before the search that makes a sequence.
         generator: CPU generator that all draws come from.
     """
 
-    def __init__(
-        self,
-        unit: Tensor,
-        labels: Tensor,
-        groups: Tensor,
-        pool: Tensor,
-        n_r: int,
-        gallery_sizes: tuple[int, int] | None,
-        before: Sequence[Reranker],
-        generator: torch.Generator,
-    ) -> None:
-        self.unit, self.labels, self.n_r, self.generator = unit, labels, n_r, generator
-        self.before = before
+    unit: Tensor
+    labels: Tensor
+    groups: Tensor
+    pool: Tensor
+    n_r: int
+    before: Sequence[Reranker]
+    generator: torch.Generator
+
+
+class SequenceSampler:
+    """Draws batches; every batch searches one random gallery within one group.
+
+    Args:
+        data: What is drawn from.
+        gallery_sizes: Smallest and largest gallery, or None for just above n_r to the largest group.
+    """
+
+    def __init__(self, data: TrainingSet, gallery_sizes: tuple[int, int] | None = None) -> None:
+        self.data, self.n_r, self.generator = data, data.n_r, data.generator
+        labels, groups, pool, n_r = data.labels, data.groups, data.pool, data.n_r
         ids, counts = groups[pool].unique(return_counts=True)
         usable = [pool[groups[pool] == group] for group, count in zip(ids, counts, strict=True) if count >= 20]
         self.members = [rows for rows in usable if len(labels[rows].unique()) > 1]
@@ -83,11 +91,11 @@ class SequenceSampler:
         drawn = rows[torch.randperm(len(rows), generator=self.generator).to(rows.device)]
         query, gallery = drawn[:count], drawn[count : count + gallery_size]
         n = self._random_length(max(3, min(self.n_r, gallery_size // 2)), cut)
-        moved = moved_queries(self.before, self.unit[query], self.unit[gallery])
-        best = gallery[(moved @ self.unit[gallery].T).topk(n - 1, dim=1).indices]
+        unit, labels = self.data.unit, self.data.labels
+        moved = moved_queries(self.data.before, unit[query], unit[gallery])
+        best = gallery[(moved @ unit[gallery].T).topk(n - 1, dim=1).indices]
         nodes = torch.cat([query[:, None], best], dim=1)
-        unit = torch.cat([moved[:, None], self.unit[best]], dim=1)
-        return Sequences(unit, self.labels[nodes] == self.labels[query][:, None])
+        return Sequences(torch.cat([moved[:, None], unit[best]], dim=1), labels[nodes] == labels[query][:, None])
 
     def _random_length(self, longest: int, cut: bool) -> int:
         """``longest``, or now and then a length log-uniform down to a query and 20 candidates."""

@@ -12,10 +12,10 @@ from torch import Tensor
 BINS = (1, 10, 50, 200)
 """Queries are looked at by their number of relevant items, in bins that start here."""
 
-TOLERANCE = 0.003
-"""Loss of a bin, as a share of 1, that a gate may leave on the queries it is calibrated on."""
+TOLERANCE = 0.004
+"""Loss of a bin, as a share of 1, that a gate may leave on the queries of its calibration, half a standard error added."""
 
-SMALLEST_BIN = 10
+SMALLEST_BIN = 5
 _FOLDS = 5
 _RIDGE = 10.0
 _MOST = 0.3  # gains count up to this: a few extreme queries would decide everything
@@ -40,8 +40,8 @@ class Gate:
     threshold: float
 
     @classmethod
-    def fit(cls, features: Tensor, gains: Tensor, relevant: Tensor) -> Gate:
-        """Calibrate on queries whose gain is known.
+    def fit(cls, features: Tensor, gains: Tensor, relevant: Tensor) -> tuple[Gate, Tensor]:
+        """A gate calibrated on queries whose gain is known, and ``(Q,)`` bool, for which of these it opens.
 
         The threshold is the one of the largest gain over all queries at which no bin of queries (by relevant items)
         loses more than a trace; predictions are made for queries that were left out of the regression.
@@ -61,7 +61,13 @@ class Gate:
             predicted[fold == number] = inputs[fold == number] @ weights + bias
         weights, bias = _ridge(inputs, target)
         threshold = _threshold(predicted, gains, relevant)
-        return cls(*(tuple(v.tolist()) for v in (center, spread, weights)), float(bias), threshold)
+        gate = cls(*(tuple(v.tolist()) for v in (center, spread, weights)), float(bias), threshold)
+        return gate, predicted > threshold
+
+    @classmethod
+    def closed(cls, features: int) -> Gate:
+        """One that never opens."""
+        return cls((0.0,) * features, (1.0,) * features, (0.0,) * 2 * features, 0.0, float("inf"))
 
     def opens(self, features: Tensor) -> Tensor:
         """``(Q,)`` bool for features ``(Q, F)``."""
@@ -96,7 +102,8 @@ def _threshold(predicted: Tensor, gains: Tensor, relevant: Tensor) -> float:
     best, best_gain = float("inf"), 0.0
     for threshold in [float("-inf"), *predicted.quantile(torch.linspace(0, 1, 41, dtype=torch.float64)).tolist()]:
         left = torch.where(predicted > threshold, gains, 0.0)
-        harmless = all(float(left[mask].mean()) >= -TOLERANCE for mask in members)
+        parts = [left[mask] for mask in members]
+        harmless = all(float(part.mean() - 0.5 * part.std() / len(part) ** 0.5) >= -TOLERANCE for part in parts)
         if harmless and float(left.mean()) > best_gain:
             best, best_gain = threshold, float(left.mean())
     return best

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ipad_rerank.rerankers.shortlist import Shortlist, batches
+from ipad_rerank.rerankers.retrieval import Retrieval
+from ipad_rerank.rerankers.shortlist import Shortlist, cosines
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ArrayLike, candidates_of, compute_dtype, pair_of, work_device
 
 DEPTH = 50
 """Candidates that are looked at."""
@@ -24,36 +24,28 @@ FEATURES = (
 )
 
 
-def neighborhood(
-    query: ArrayLike, gallery: ArrayLike, before: Ranking, after: Ranking, own_galleries: bool = False
-) -> Tensor:
+def neighborhood(asked: Retrieval, found: Ranking) -> Tensor:
     """``(Q, 11)`` float64 on the CPU, one column for each of ``FEATURES``.
 
     How fast similarity falls with the place, how alike the first candidates are to each other, and how much of the
     first ten a re-ranking replaces, and by what. A class of a few items shows a cliff behind them; a large one does not.
 
     Args:
-        query: ``(Q, D)``.
-        gallery: ``(G, D)``, or ``(Q, k, D)`` with ``own_galleries``.
-        before: By cosine.
-        after: Re-ranked.
-        own_galleries: Whether each query has a gallery of its own.
+        asked: With the ranking by cosine.
+        found: Re-ranked.
     """
-    queries, items = (candidates_of if own_galleries else pair_of)(query, gallery)
-    dtype, device = compute_dtype(queries, items), work_device(queries, items)
-    first, second = (Shortlist(queries, items, ranking, DEPTH, dtype, device) for ranking in (before, after))
-    stays = _overlap(before.tensors()[0][:, :10], after.tensors()[0][:, :10])
-    found = torch.empty(len(queries), len(FEATURES), dtype=torch.float64)
-    for rows in batches(len(queries), 4 * DEPTH * (items.dim + DEPTH), dtype, device):
-        asked, unit = first.batch(rows)
-        cosine = (unit * asked[:, None]).sum(-1)
-        moved = (second.batch(rows)[1][:, :10] * asked[:, None]).sum(-1).mean(1)
-        columns = [cosine[:, min(place, first.head) - 1] for place in _PLACES]
+    lists = Shortlist(asked, DEPTH)
+    stays = _overlap(asked.ranking.tensors()[0][:, :10], found.tensors()[0][:, :10]).cpu()
+    moved = cosines(asked.after(found), 10).double().mean(1).cpu()
+    values = torch.empty(len(stays), len(FEATURES), dtype=torch.float64)
+    for rows in asked.batches(4 * DEPTH * (asked.items.dim + DEPTH)):
+        query, unit = lists.batch(rows)
+        cosine = (unit * query[:, None]).sum(-1)
+        columns = [cosine[:, min(place, lists.head) - 1] for place in _PLACES]
         columns += [_alike(unit[:, :count]) for count in _CIRCLES]
-        middle = (cosine[:, :1] + cosine[:, -1:]) / 2
-        columns += [(cosine > middle).to(dtype).mean(1), stays[rows].to(device, dtype), moved]
-        found[rows] = torch.stack(columns, dim=1).double().cpu()
-    return found
+        columns.append((cosine > (cosine[:, :1] + cosine[:, -1:]) / 2).to(cosine.dtype).mean(1))
+        values[rows] = torch.stack([*(column.double().cpu() for column in columns), stays[rows], moved[rows]], dim=1)
+    return values
 
 
 def _alike(unit: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ from ipad_rerank.rerankers.k_reciprocal.neighborhoods import find_neighborhoods,
 from ipad_rerank.rerankers.k_reciprocal.on_shortlist import refine_by_reciprocity
 from ipad_rerank.rerankers.k_reciprocal.search import search_reciprocal
 from ipad_rerank.rerankers.plain import Grid, PlainReranker
-from ipad_rerank.search.cosine import rank
+from ipad_rerank.rerankers.retrieval import Options, Retrieval
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ArrayLike, Vectors, pair_of, positive_int
+from ipad_rerank.search.vectors import ArrayLike, positive_int
 
 
 @dataclass(frozen=True)
@@ -61,47 +61,33 @@ class KReciprocal(PlainReranker):
         """Averaging over more neighbors than are looked at is not k-reciprocal encoding."""
         return self.k2 <= self.k1
 
-    def search(
-        self,
-        queries: Vectors,
-        items: Vectors,
-        ranking: Ranking,
-        batch_size: int | None = None,
-        progress: bool | None = None,
-    ) -> Ranking:
+    def search(self, asked: Retrieval) -> Ranking:
         """On query set and gallery together, as published."""
-        return ranking.like(*self._best(queries, items, ranking.k, batch_size, progress))
+        return next(self.sweep([self], asked))[1]
 
     @classmethod
-    def sweep(
-        cls, rerankers: Sequence[KReciprocal], query: ArrayLike, gallery: ArrayLike, ranking: Ranking
-    ) -> Iterator[tuple[int, Ranking]]:
+    def sweep(cls, rerankers: Sequence[KReciprocal], asked: Retrieval) -> Iterator[tuple[int, Ranking]]:
         """As in the base class; neighborhoods are found once, encodings of equal k1 and overlaps of equal k2 too."""
         if rerankers[0].restrict_to is not None:
-            yield from super().sweep(rerankers, query, gallery, ranking)
+            yield from super().sweep(rerankers, asked)
             return
-        queries, items = pair_of(query, gallery)
         largest = max(max(reranker.k1 + 1, reranker.k2) for reranker in rerankers)
-        around = find_neighborhoods(joint_unit(queries, items), largest)
+        unit = joint_unit(asked.queries, asked.items)
+        around = find_neighborhoods(unit, largest, asked.options.batch_size, asked.options.progress)
         places = sorted(range(len(rerankers)), key=lambda place: (rerankers[place].k1, rerankers[place].k2))
         for k1, same_k1 in groupby(places, key=lambda place: rerankers[place].k1):
             encoded = encode(around, k1)
             for k2, same_k2 in groupby(same_k1, key=lambda place: rerankers[place].k2):
                 group = list(same_k2)
                 values = [rerankers[place].lambda_value for place in group]
-                found = search_reciprocal(around, len(queries), encoded, k2, values, ranking.k)
-                for place, (indices, scores) in zip(group, found, strict=True):
-                    yield place, ranking.like(indices, scores)
+                found = search_reciprocal(
+                    around, len(asked.queries), encoded, k2, values, asked.length, asked.options.progress
+                )
+                for place, best in zip(group, found, strict=True):
+                    yield place, asked.in_kind(*best)
 
     def refine(self, query: Tensor, candidates: Tensor) -> Tensor:
         return refine_by_reciprocity(query, candidates, self.k1, self.k2, self.lambda_value)
-
-    def _best(
-        self, queries: Vectors, items: Vectors, k: int, batch_size: int | None, progress: bool | None
-    ) -> tuple[Tensor, Tensor]:
-        around = find_neighborhoods(joint_unit(queries, items), max(self.k1 + 1, self.k2), batch_size, progress)
-        encoded = encode(around, self.k1)
-        return search_reciprocal(around, len(queries), encoded, self.k2, [self.lambda_value], k, progress)[0]
 
 
 def k_reciprocal(
@@ -136,10 +122,6 @@ def k_reciprocal(
     Returns:
         Ranking of the query's kind; scores are ``1 - d*``. Zero vectors of the gallery come last.
     """
-    reranker = KReciprocal(k1, k2, lambda_value, restrict_to)
-    queries, items = pair_of(query, gallery)
-    k = len(items) if k is None else min(positive_int(k, "k"), len(items))
-    if restrict_to is not None:
-        return reranker.rerank(query, gallery, rank(query, gallery, k, batch_size), batch_size)
-    indices, scores = reranker._best(queries, items, k, batch_size, progress)
-    return Ranking(queries.in_kind(indices), queries.in_kind(scores))
+    options = Options(batch_size, progress=progress)
+    asked = Retrieval(query, gallery, k=None if k is None else positive_int(k, "k"), options=options)
+    return KReciprocal(k1, k2, lambda_value, restrict_to).answer(asked)

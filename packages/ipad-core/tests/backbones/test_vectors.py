@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ipad_core import AttributeEmbedder, FeatureMaps, create_model
+
+TRUNK = {"name": "vectors", "options": {"dim": 6}}
+SIZES = {"embed_dim": 5, "latent_dim": 4}
+HEADS = {
+    "triplet": {"embed_dim": 5}, "csn": {"embed_dim": 5}, "asen": SIZES, "asen_v2": SIZES, "attn_fashion": SIZES,
+    "isln": SIZES, "haen": SIZES, "ipad": {**SIZES, "semantic": False}, "lens": {},
+}  # fmt: skip
+VECTORS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_reads_vectors_and_comes_back(name, tmp_path):
+    model = create_model(name, num_attributes=2, trunk=TRUNK, **HEADS[name])
+    kept = FeatureMaps.from_vectors(VECTORS.numpy())
+    output = model.encode(kept, attributes="all")
+    assert output.embedding.shape[0] == 8
+    assert output.embedding.isfinite().all()
+    model.save_pretrained(tmp_path)
+    again = AttributeEmbedder.from_pretrained(tmp_path)
+    torch.testing.assert_close(again.encode(kept, attributes="all").embedding, output.embedding)
+    assert again.weights["trunk"]["source"] == "vectors"
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name != "lens"])
+def test_heads_on_vectors_learn(name):
+    model = create_model(name, num_attributes=2, trunk=TRUNK, **HEADS[name])
+    embedding = model(FeatureMaps.from_vectors(VECTORS), torch.tensor([0, 1, 0, 1])).embedding
+    (embedding * torch.randn(embedding.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+def test_a_lens_on_vectors_is_the_lens_on_their_numbers():
+    values = torch.tensor([0, 0, 1, 1])
+    model = create_model("lens", num_attributes=1, trunk=TRUNK)
+    model.fit(VECTORS, range(4), torch.zeros(4, dtype=torch.long), values)
+    found = model.encode(FeatureMaps.from_vectors(VECTORS), attribute=0).embedding
+    expected = model.project(VECTORS, torch.arange(4), torch.zeros(4, dtype=torch.long))
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_is_not_vectors():
+    model = create_model("csn", num_attributes=1, embed_dim=5, trunk=TRUNK)
+    with pytest.raises(ValueError, match="this network reads vectors of 6 numbers, not images"):
+        model(torch.rand(2, 3, 8, 8), torch.tensor([0, 0]))
+    with pytest.raises(ValueError, match=r"vectors must be \(N, 6\)"):
+        model(FeatureMaps.from_vectors(torch.rand(2, 7)), torch.tensor([0, 0]))
+    with pytest.raises(ValueError, match=r"vectors must be \(N, C\) floats, got torch.int64 \(2, 7\)"):
+        FeatureMaps.from_vectors(np.zeros((2, 7), dtype=np.int64))
+    for trunk in ({"name": "vectors"}, {**TRUNK, "pretrained": True}, {"name": "vectors", "options": {"width": 3}}):
+        with pytest.raises(TypeError, match="the trunk 'vectors' takes options"):
+            create_model("csn", num_attributes=1, trunk=trunk)
+    with pytest.raises(ValueError, match="dim must be a positive whole number, got 0"):
+        create_model("csn", num_attributes=1, trunk={"name": "vectors", "options": {"dim": 0}})

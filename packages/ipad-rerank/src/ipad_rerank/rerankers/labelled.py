@@ -1,0 +1,53 @@
+"""Labelled queries that search a labelled gallery: what tuning, comparing and calibrating go through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ipad_rerank.metrics.objectives import per_query
+from ipad_rerank.metrics.relevance import Judge
+from ipad_rerank.rerankers.retrieval import Options, Retrieval
+from ipad_rerank.search.groups import searches
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import Array
+
+
+class LabelledSearch(NamedTuple):
+    """Some queries with their ranking by cosine, and the labels of queries and gallery."""
+
+    asked: Retrieval
+    labels: tuple[Array, Array]
+
+    @property
+    def relevant(self) -> Tensor:
+        """``(Q,)`` relevant items of each query in the gallery."""
+        return Judge(*self.labels, None, None, len(self.asked.ranking)).total
+
+    def measure(self, names: tuple[str, ...], ranking: Ranking | None = None) -> dict[str, Tensor]:
+        """``(Q,)`` values of the measures of a ranking, by default the one by cosine."""
+        return per_query(names, self.asked.ranking if ranking is None else ranking, *self.labels)
+
+
+def labelled_searches(
+    query: Array,
+    gallery: Array,
+    query_labels: Array,
+    gallery_labels: Array,
+    query_groups: Array | None = None,
+    gallery_groups: Array | None = None,
+    *,
+    k: int | None = None,
+    on_unfamiliar: str = "warn",
+) -> Iterator[LabelledSearch]:
+    """One search, or with groups one a group; ``k`` is the length of the lists."""
+    options = Options(on_unfamiliar=on_unfamiliar)
+    query_labels, gallery_labels = (
+        np.asarray(v) if isinstance(v, list) else v for v in (query_labels, gallery_labels)
+    )
+    for query_rows, gallery_rows in searches(query_groups, gallery_groups):
+        asked = Retrieval(query[query_rows], gallery[gallery_rows], k=k, options=options)
+        yield LabelledSearch(asked.after(asked.ranking), (query_labels[query_rows], gallery_labels[gallery_rows]))

@@ -1,0 +1,175 @@
+"""Queries, what they are searched in, and the ranking so far: what a re-ranker is given to work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+
+from ipad_rerank.search.cosine import rank
+from ipad_rerank.search.memory import rows_that_fit
+from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import (
+    ZERO_VECTOR_SCORE,
+    ArrayLike,
+    Vectors,
+    candidates_of,
+    compute_dtype,
+    pair_of,
+    positive_int,
+    work_device,
+)
+
+ON_UNFAMILIAR = ("warn", "fallback", "ignore")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a re-ranking is done.
+
+    Args:
+        batch_size: Queries at a time; None for as many as free memory allows.
+        on_unfamiliar: Where the gallery is unlike those that the re-ranker knows: "warn", "fallback" (warn and answer the
+            ranking as it came) or "ignore".
+        progress: Show a bar; None for on a terminal.
+    """
+
+    batch_size: int | None = None
+    on_unfamiliar: str = "warn"
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None:
+            positive_int(self.batch_size, "batch_size")
+        if self.on_unfamiliar not in ON_UNFAMILIAR:
+            raise ValueError(f"on_unfamiliar must be one of {', '.join(ON_UNFAMILIAR)}, got {self.on_unfamiliar!r}")
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of ``names`` that differ from the default: re-rankers of others need not know what is not used."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieval:
+    """Queries that search a gallery, or each its own candidates.
+
+    Args:
+        query: ``(Q, D)``.
+        gallery: ``(G, D)``, or with ``own_galleries`` each query's candidates ``(Q, k, D)``.
+        ranked: A ranking of these queries; None for by cosine, searched when it is asked for.
+        k: Length of the lists where they are searched; None for all there is.
+        own_galleries: Whether each query has a gallery of its own.
+        collection_size: Rows of the collection that the candidates are from, if known.
+        options: How the work is done.
+        largest_tried: Rows of the largest gallery that the re-ranker asked was tried on, if that is known.
+    """
+
+    query: ArrayLike
+    gallery: ArrayLike
+    ranked: Ranking | None = None
+    k: int | None = None
+    own_galleries: bool = False
+    collection_size: int | None = None
+    options: Options = Options()
+    largest_tried: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.ranked is not None:
+            self.ranked.check_gallery(len(self.queries), self.items.shape[-2])
+
+    @cached_property
+    def _vectors(self) -> tuple[Vectors, Vectors]:
+        return (candidates_of if self.own_galleries else pair_of)(self.query, self.gallery)
+
+    @property
+    def queries(self) -> Vectors:
+        return self._vectors[0]
+
+    @property
+    def items(self) -> Vectors:
+        return self._vectors[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the work."""
+        return compute_dtype(*self._vectors)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the work."""
+        return work_device(*self._vectors)
+
+    @property
+    def gallery_size(self) -> int | None:
+        """Rows that were searched, if known."""
+        return self.collection_size if self.own_galleries else len(self.items)
+
+    @property
+    def length(self) -> int:
+        """Of the lists."""
+        if self.ranked is not None:
+            return self.ranked.k
+        return min(self.k or self.items.shape[-2], self.items.shape[-2])
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The ranking given, or by cosine."""
+        if self.ranked is not None:
+            return self.ranked
+        if self.own_galleries:
+            return rank_candidates(self.queries, self.items, self.dtype, self.device)
+        return rank(self.query, self.gallery, self.k, self.options.batch_size, self.options.progress)
+
+    def in_kind(self, indices: torch.Tensor, scores: torch.Tensor) -> Ranking:
+        """A ranking of these tensors, of the kind of the one given, or of the queries."""
+        if self.ranked is not None:
+            return self.ranked.like(indices, scores)
+        return Ranking(self.queries.in_kind(indices), self.queries.in_kind(scores))
+
+    def after(self, ranking: Ranking) -> Self:
+        """The same with another ranking."""
+        return replace(self, ranked=ranking)
+
+    def moved(self, **vectors: ArrayLike) -> Self:
+        """The same with other queries or another gallery, to be searched anew."""
+        return replace(self, ranked=None, k=self.ranked.k if self.ranked else self.k, **vectors)
+
+    def told(self, on_unfamiliar: str) -> Self:
+        """The same with this option changed."""
+        return replace(self, options=replace(self.options, on_unfamiliar=on_unfamiliar))
+
+    def batches(self, numbers: int) -> Iterator[slice]:
+        """Slices of queries; ``numbers`` are held for each."""
+        return batches(len(self.queries), numbers, self.dtype, self.device, self.options.batch_size)
+
+
+def rank_candidates(queries: Vectors, items: Vectors, dtype: torch.dtype, device: torch.device) -> Ranking:
+    """Each query's candidates ``(Q, k, D)`` by cosine; indices are columns, ties by lowest column."""
+    scores = torch.empty(items.shape[:2], dtype=dtype, device=device)
+    for rows in batches(len(items), 4 * items.shape[1] * items.dim, dtype, device):
+        unit = items.unit(rows.start, rows.stop, dtype, device)
+        query = queries.unit(rows.start, rows.stop, dtype, device)
+        scores[rows] = (unit * query[:, None]).sum(-1).clamp_(-1, 1)
+        scores[rows] = scores[rows].masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
+    scores, order = torch.sort(scores, dim=1, descending=True, stable=True)
+    return Ranking(queries.in_kind(order), queries.in_kind(scores))
+
+
+def batches(
+    count: int,
+    numbers: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    size: int | None = None,
+    most: int | None = None,
+) -> Iterator[slice]:
+    """Slices of ``count`` rows, sized from free memory (``numbers`` a row, at most ``most``) unless ``size`` is given."""
+    if size is None:
+        size = min(rows_that_fit(dtype.itemsize * numbers, device), most or count)
+    step = min(positive_int(size, "batch_size"), max(count, 1))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
