@@ -29,6 +29,7 @@ from ipad_train.threads import use_threads
 def make_accelerator(config: RunConfig, tracking_dir: Path | None = None) -> Accelerator:
     """Accelerator for one process, several (torchrun, accelerate launch), or DeepSpeed ZeRO-1 and -2.
 
+    Its ``run_precision`` is that of the run; Accelerate's own ``mixed_precision`` is that of DeepSpeed's weights, float32.
     Torch's threads are set as well, see :func:`ipad_train.threads.use_threads`.
 
     Args:
@@ -60,6 +61,7 @@ def make_accelerator(config: RunConfig, tracking_dir: Path | None = None) -> Acc
             f"the launcher announced {expected} processes (WORLD_SIZE), Accelerate runs {accelerator.num_processes}; "
             "on CPU start with `torchrun --nproc-per-node N` and ACCELERATE_USE_CPU=true"
         )
+    accelerator.run_precision = precision
     use_threads(config.loop.threads, config.data.num_workers)
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:
@@ -110,10 +112,8 @@ def step_precision(accelerator: Accelerator) -> AbstractContextManager:
     DeepSpeed's own bf16 casts the weights and nothing else. Batch norms and layer norms then meet inputs, weights and
     statistics of different types, which torch does not compute with.
     """
-    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    if accelerator.mixed_precision not in dtypes:
-        return nullcontext()
-    return torch.autocast(accelerator.device.type, dtype=dtypes[accelerator.mixed_precision])
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.run_precision)
+    return nullcontext() if dtype is None else torch.autocast(accelerator.device.type, dtype=dtype)
 
 
 def describe_machine(accelerator: Accelerator, config: RunConfig) -> str:
@@ -121,7 +121,7 @@ def describe_machine(accelerator: Accelerator, config: RunConfig) -> str:
     count, kind = accelerator.num_processes, accelerator.distributed_type.value
     threads, why = use_threads(config.loop.threads, config.data.num_workers)
     workers = config.data.num_workers
-    precision = {"no": "float32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    precision = {"no": "float32"}.get(accelerator.run_precision, accelerator.run_precision)
     plugin = accelerator.state.deepspeed_plugin
     kind += "" if plugin is None else f" ZeRO-{plugin.deepspeed_config['zero_optimization']['stage']}"
     return (
