@@ -61,7 +61,7 @@ def test_when_one_process_dies_the_others_end_with_the_reason_within_a_minute(sm
         [sys.executable, *TORCHRUN, *arguments, "loop.log_every=1000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}, text=True, start_new_session=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while find_checkpoint(run) is None and launcher.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     workers = [child for child in psutil.Process(launcher.pid).children() if child.environ().get("RANK")]
@@ -86,7 +86,7 @@ def test_a_signal_leaves_a_run_that_resumes(small_config, run_process, tmp_path,
         [sys.executable, *longer], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while find_checkpoint(run) is None and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
@@ -101,7 +101,7 @@ def test_a_signal_leaves_a_run_that_resumes(small_config, run_process, tmp_path,
         [sys.executable, *longer, "--resume", "auto"], env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while (
         (find_checkpoint(run) or found).name == found.name and resumed.poll() is None and time.monotonic() < deadline
     ):
