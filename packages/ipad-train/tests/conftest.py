@@ -46,6 +46,12 @@ def _private_cache(tmp_path_factory):
     datasets.config.HF_DATASETS_CACHE = saved
 
 
+@pytest.fixture(scope="session")
+def small_settings():
+    """The configuration of a small run, as a YAML file would hold it."""
+    return SMALL
+
+
 @pytest.fixture
 def small_config(tmp_path):
     """``small_config(key=value overrides) -> RunConfig`` of a run in ``tmp_path / "run"``."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -7,7 +8,14 @@ import torch
 from torch import nn
 
 from ipad_train.config import StageConfig
-from ipad_train.optim import build_optimizer, learning_rate_scale, load_optimizer_tensors, optimizer_tensors
+from ipad_train.optim import (
+    build_optimizer,
+    learning_rate_scale,
+    load_optimizer_tensors,
+    load_scaler,
+    optimizer_tensors,
+    scaler_state,
+)
 
 
 class Objective(nn.Module):
@@ -74,3 +82,30 @@ def test_state_of_other_parameters_is_refused():
         load_optimizer_tensors(optimizer, {"9.0.exp_avg": torch.zeros(2)})
     with pytest.raises(ValueError, match="shape"):
         load_optimizer_tensors(optimizer, {"0.0.exp_avg": torch.zeros(7, 7)})
+
+
+def test_the_loss_scale_of_fp16_is_part_of_the_state():
+    """A scaler that has met an overflow and then grown goes on as it would have."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+
+    def steps(scaler, gradients):
+        for gradient in gradients:
+            optimizer.param_groups[0]["params"][0].grad = torch.tensor([gradient]) * scaler.get_scale()
+            scaler.scale(torch.ones(1))  # as a step does before its backward pass
+            scaler.step(optimizer)
+            scaler.update()
+        return scaler.get_scale()
+
+    def make():
+        return torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3)
+
+    before, after = make(), make()
+    steps(before, [1.0, float("inf"), 1.0, 1.0])
+    state = json.loads(json.dumps(scaler_state(before)))
+    load_scaler(after, state)
+    assert steps(after, [1.0]) == steps(before, [1.0]) == 8.0  # halved, then doubled after three good steps
+
+
+def test_without_a_scaler_there_is_nothing_to_save():
+    assert scaler_state(None) == {}
+    load_scaler(None, {})

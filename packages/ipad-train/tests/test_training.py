@@ -16,7 +16,7 @@ from ipad_core import AttributeEmbedder
 from ipad_data.prepare import prepare
 from ipad_data.render import SCHEMA
 from ipad_rerank import FeatureReasoning
-from ipad_train import finishing, training
+from ipad_train import finishing, judging, training
 from ipad_train.chance import stuck_attributes
 from ipad_train.checkpoint import CheckpointError, find_checkpoint, read_state
 from ipad_train.commands import evaluate_run
@@ -86,7 +86,7 @@ def test_metrics_hold_every_stage_its_losses_and_the_switch(finished):
 
 def test_the_first_lines_say_what_is_about_to_happen_and_the_last_ones_what_stayed_at_chance(finished):
     run, said = finished
-    assert "1 process, NO, cpu; each with " in said[0]
+    assert "1 process, NO, cpu, float32; each with " in said[0]
     assert said[1].startswith("data: rendered, 48 labelled training images")
     assert "from random weights" in said[2]
     stuck = json.loads((run / "validation.json").read_text())["stuck"]
@@ -296,7 +296,7 @@ def test_unreadable_photos_are_counted_under_skip_and_named_under_raise(small_co
 
 
 def test_a_stage_that_loses_what_the_one_before_knew_says_so_and_does_not_overwrite_it(small_config, monkeypatch):
-    original = training.evaluate_split
+    original = judging.evaluate_split
 
     def worse(model, *arguments, **options):
         results = original(model, *arguments, **options)
@@ -304,7 +304,7 @@ def test_a_stage_that_loses_what_the_one_before_knew_says_so_and_does_not_overwr
             results["rows"][-1]["overall"] /= 2
         return results
 
-    monkeypatch.setattr(training, "evaluate_split", worse)
+    monkeypatch.setattr(judging, "evaluate_split", worse)
     monkeypatch.setattr(finishing, "evaluate_split", worse)
     said = []
     config = small_config("stage2.steps=0")
@@ -325,14 +325,14 @@ def test_a_stage_that_loses_what_the_one_before_knew_says_so_and_does_not_overwr
 
 def test_patience_ends_a_stage_hands_on_its_best_weights_and_resumes_into_the_next(small_config, monkeypatch):
     maps = iter([30.0, 20.0, 10.0, 40.0, 50.0, 60.0, 70.0, 80.0])
-    original = training.evaluate_split
+    original = judging.evaluate_split
 
     def scripted(*arguments, **options):
         results = original(*arguments, **options)
         results["rows"][-1]["overall"] = next(maps)
         return results
 
-    monkeypatch.setattr(training, "evaluate_split", scripted)
+    monkeypatch.setattr(judging, "evaluate_split", scripted)
     config = small_config(
         "stage0.steps=0",
         "stage1.steps=6",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -55,7 +56,7 @@ def train(source: str | None, resume: str | None, overrides: tuple[str, ...]) ->
     from ipad_train.loop import DivergedError
     from ipad_train.training import Training
 
-    with _user_errors(ConfigError, CheckpointError, DivergedError):
+    with _user_errors(ConfigError, CheckpointError, DivergedError, ImportError):
         Training(load_config(source, overrides), resume, click.echo).run()
 
 
@@ -232,6 +233,21 @@ def export(run_dir: Path, formats: str, branch: str, out: Path | None) -> None:
         export_run(run_dir, out, formats.split(","), click.echo, branch)
 
 
+@main.command()
+@click.argument("name", required=False)
+def configs(name: str | None) -> None:
+    """List the configurations for `accelerate launch`, or print the one named NAME.
+
+    \b
+    ipad-train configs gpus-8 > gpus-8.yaml
+    accelerate launch --config_file gpus-8.yaml -m ipad_train --config fashionai data.dir=DIR
+    """
+    from ipad_train.launch_configs import describe_launch_configs, launch_config
+
+    with _user_errors():
+        click.echo(describe_launch_configs() if name is None else launch_config(name), nl=name is None)
+
+
 def _whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
@@ -246,3 +262,10 @@ def _user_errors(*types: type[Exception]) -> Iterator[None]:
         yield
     except (*types, OSError, ValueError) as error:  # OSError: a missing file, a full disk
         raise click.ClickException(str(error)) from error
+    except RuntimeError as error:
+        from ipad_train.distributed import lost_process
+
+        if (reason := lost_process(error)) is None:
+            raise
+        click.echo(f"Error: {reason}", err=True)
+        os._exit(1)  # a normal exit would wait for the lost process

@@ -11,6 +11,13 @@ from typing import Any
 
 STAGE_NAMES = ("stage0", "stage1", "stage2")
 SAMPLERS = ("dense", "triplet", "balanced")
+PRECISIONS = ("no", "bf16", "fp16")
+BATCH_NORMS = ("synchronized", "local", "frozen")
+QUEUE_DTYPES = ("float32", "bfloat16", "float16")
+
+
+def _one_of(choices: tuple[str, ...]) -> str:
+    return " or ".join(map(repr, choices))
 
 
 def _require(condition: bool, name: str, value: object, allowed: str) -> None:
@@ -61,11 +68,13 @@ class StageConfig:
     """
 
     steps: int = 0  # optimizer steps
+    objective: str | None = None  # a name of ipad_train.objectives.OBJECTIVES; null: the stage's own
     epochs: float | None = None  # in place of steps: times that the stage goes through the labelled training images
     min_steps: int | None = None  # of a length in epochs: at least so many steps, for small datasets
     max_steps: int | None = None  # of a length in epochs: at most so many steps, for large ones
     when: str = "always"  # stage 0: always, or without_weights: only where its trunk has no pretrained weights
-    batch_size: int = 64  # over all processes: images (dense), triplets (triplet), labels (balanced)
+    batch_size: int = 64  # of a step, over all processes: images (dense), triplets (triplet), labels (balanced)
+    accumulation: int | None = None  # micro-batches of a step, each with losses of its own; null: the launcher's, or 1
     sampler: str = "dense"  # dense: every labelled attribute of an image; triplet: as the paper; balanced
     values_per_attribute: int = 4  # balanced: values of each attribute of a batch ...
     images_per_value: int = 4  # ... and images of each of these values
@@ -107,6 +116,12 @@ class StageConfig:
         _require(self.gradient_clip >= 0, "gradient_clip", self.gradient_clip, "zero or more")
         _require(self.triplets_per_epoch > 0, "triplets_per_epoch", self.triplets_per_epoch, "positive")
         _require(0 <= self.balance <= 1, "balance", self.balance, "within [0, 1]")
+        if self.accumulation is not None:
+            _require(self.accumulation > 0, "accumulation", self.accumulation, "positive or null")
+            parts = self.accumulation
+            _require(
+                self.batch_size % parts == 0, "batch_size", self.batch_size, f"a multiple of accumulation, {parts}"
+            )
         if self.entries_per_image is not None:
             _require(self.entries_per_image > 0, "entries_per_image", self.entries_per_image, "positive")
 
@@ -166,6 +181,7 @@ class ClusterConfig:
     enabled: bool = True
     momentum: float = 0.995  # [mu]
     queue_length: int | None = None  # [n_q]; None: min(1000, training images per value / 8)
+    queue_dtype: str = "float32"  # of the queued features; bfloat16 and float16 take half the memory
     refresh_every: int = 50  # [n_b] steps between two recomputations of the centers
     filled_share: float = 0.9  # share of values with training data whose queue must be full before the loss starts
     start: float = 0.3  # not before this share of the stage, so that the features have settled
@@ -175,6 +191,7 @@ class ClusterConfig:
         _require(0 <= self.momentum < 1, "clusters.momentum", self.momentum, "within [0, 1)")
         length = self.queue_length
         _require(length is None or length > 0, "clusters.queue_length", length, "positive or null")
+        _require(self.queue_dtype in QUEUE_DTYPES, "clusters.queue_dtype", self.queue_dtype, _one_of(QUEUE_DTYPES))
         _require(0 <= self.filled_share <= 1, "clusters.filled_share", self.filled_share, "within [0, 1]")
         _require(self.refresh_every > 0, "clusters.refresh_every", self.refresh_every, "positive")
         _require(0 <= self.start <= self.start_by <= 1, "clusters.start", self.start, "within [0, clusters.start_by]")
@@ -212,8 +229,10 @@ class LoopConfig:
     patience: int = 0  # evaluations in a row without a better validation MAP that end a stage; 0: never
     save_every: int = 200  # steps
     keep_checkpoints: int = 2
-    mixed_precision: str = "no"  # no, bf16, fp16
+    mixed_precision: str | None = None  # no, bf16, fp16; null: what `accelerate launch` says, or no
+    batch_norm: str = "synchronized"  # over all processes; local: each its own part; frozen: running statistics stay
     compile: bool = False  # torch.compile the model
+    log_with: list[str] = field(default_factory=lambda: ["tensorboard"])  # Accelerate's trackers, beside metrics.jsonl
     channels_last: bool = True
     threads: int | None = (
         None  # CPU threads of each process; None: OMP_NUM_THREADS where set, else the cores there are
@@ -233,9 +252,10 @@ class LoopConfig:
         _require(self.save_every > 0, "loop.save_every", self.save_every, "positive")
         _require(self.keep_checkpoints > 0, "loop.keep_checkpoints", self.keep_checkpoints, "positive")
         _require(
-            self.mixed_precision in ("no", "bf16", "fp16"), "loop.mixed_precision", self.mixed_precision,
-            "'no', 'bf16' or 'fp16'",
+            self.mixed_precision in (None, *PRECISIONS), "loop.mixed_precision", self.mixed_precision,
+            f"null or {_one_of(PRECISIONS)}",
         )  # fmt: skip
+        _require(self.batch_norm in BATCH_NORMS, "loop.batch_norm", self.batch_norm, _one_of(BATCH_NORMS))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ipad_core import AttributeEmbedder
-from ipad_train.networks import blank_input
+from ipad_train.blank_input import blank_input
 
 
 class Costs(NamedTuple):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import datasets
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 import ipad_data
 from ipad_data import (
@@ -16,10 +17,10 @@ from ipad_data import (
     BalancedSampler,
     BatchDataset,
     DenseSampler,
-    EndlessPlans,
     EntryTable,
     TripletSampler,
 )
+from ipad_data.samplers.plan import BatchPlan, PlanSampler
 from ipad_train.config import DataConfig, RunConfig, StageConfig
 
 
@@ -91,12 +92,37 @@ def stage_batches(
     data: RunData, config: RunConfig, stage: StageConfig, seed: int, start_step: int, rank: int, world_size: int,
     pin_memory: bool, with_images: bool = True,
 ) -> Iterator[dict[str, torch.Tensor]]:  # fmt: skip
-    """Batches of a stage from a step on, without end; which ones is a pure function of the arguments."""
+    """Micro-batches of a stage from a step on, without end; which ones is a pure function of the arguments."""
     images = BatchDataset(
         data.splits["train"], config.data.detail_size, on_error=config.data.on_error, with_images=with_images
     )
-    order = EndlessPlans(make_sampler(data, stage, seed), start_step, rank, world_size)
+    order = MicroBatchPlans(make_sampler(data, stage, seed), start_step, rank, world_size, stage.accumulation or 1)
     return iter(_loader(images, order, config.data.num_workers if with_images else 0, pin_memory))
+
+
+class MicroBatchPlans(Sampler[BatchPlan]):
+    """Plans of the micro-batches of one step after the other, without end.
+
+    The batch of a step is cut into ``accumulation`` micro-batches, and each of them into the shares of the processes. Which
+    entries a micro-batch has over all processes does not depend on their number.
+
+    Args:
+        sampler: Where the plans come from.
+        start_step: Step to begin with, counted over all epochs.
+        rank, world_size: Which share to plan.
+        accumulation: Micro-batches of a step.
+    """
+
+    def __init__(self, sampler: PlanSampler, start_step: int, rank: int, world_size: int, accumulation: int) -> None:
+        self.sampler, self.start_step = sampler, start_step
+        self.rank, self.world_size, self.accumulation = rank, world_size, accumulation
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        for position in itertools.count(self.start_step):
+            epoch, step = divmod(position, self.sampler.steps_per_epoch)
+            for number in range(self.accumulation):
+                share = number * self.world_size + self.rank
+                yield self.sampler.plan(epoch, step, share, self.world_size * self.accumulation)
 
 
 def evaluation_batches(

@@ -1,10 +1,15 @@
-"""The few collectives that training needs beside Accelerate: entries in rank order, and equal buffers."""
+"""The few collectives that training needs beside Accelerate: one batch from the entries of all processes.
+
+How gradients scale. Every process computes the loss of the whole batch from the gathered features. In backward each
+takes its own rows of the gradient times the number of processes, as the engines (DDP, DeepSpeed) take the mean over
+processes of what each adds up. That mean is then the gradient of the whole batch's loss, as one process would have it.
+"""
 
 from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 
 def is_distributed() -> bool:
@@ -12,38 +17,127 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-@torch.no_grad()
-def gather_entries(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Concatenate every process's entries along dim 0, in rank order, on all processes.
+class WholeBatch:
+    """The batch of all processes, in the order that one process would have it in.
 
-    The number of entries may differ between processes. No gradient flows. One process gets its own tensors back.
+    Process r holds the r-th share of the batch. Where its entries are stacked in parts (anchors, positives, negatives,
+    ...), the whole batch is stacked in the same parts: the anchors of all processes in the order of their ranks, then
+    the positives, and so on. All processes must make one at the same point, with the same ``parts``. One process gets
+    its tensors back.
+
+    Args:
+        entries: This process's number of entries, which may differ from the others'.
+        parts: Parts of equal length that they are stacked in; 1 for entries without such an order.
+        device: Of the tensors.
+    """
+
+    def __init__(self, entries: int, parts: int, device: torch.device) -> None:
+        self.sizes = [entries]
+        self._order: Tensor | None = None
+        if not is_distributed():
+            return
+        counts = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
+        counts[dist.get_rank()] = entries
+        dist.all_reduce(counts)
+        self.sizes = counts.tolist()
+        if parts > 1:
+            self._order = restacked(self.sizes, parts).to(device)
+
+    @torch.no_grad()
+    def gather(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """``(B, ...)`` of every process to ``(sum of B, ...)`` on all of them, without gradient."""
+        return tuple(self._ordered(_gather_rows(tensor, self.sizes)) for tensor in tensors)
+
+    def gather_with_gradient(self, features: Tensor) -> Tensor:
+        """As :meth:`gather`, with a gradient that scales as the module's first lines say."""
+        return features if len(self.sizes) == 1 else self._ordered(_GatherRows.apply(features, self.sizes))
+
+    def _ordered(self, rows: Tensor) -> Tensor:
+        return rows if self._order is None else rows.index_select(0, self._order)
+
+
+def restacked(sizes: list[int], parts: int) -> Tensor:
+    """Positions that bring entries stacked process by process into parts of the whole batch.
+
+    Example:
+        >>> restacked([2, 4], 2).tolist()  # a | p | a a | p p -> a a a | p p p
+        [0, 2, 3, 1, 4, 5]
+    """
+    starts = [sum(sizes[:rank]) for rank in range(len(sizes))]
+    shares = [size // parts for size in sizes]
+    positions = [
+        torch.arange(start + part * share, start + (part + 1) * share)
+        for part in range(parts)
+        for start, share in zip(starts, shares, strict=True)
+    ]
+    return torch.cat(positions)
+
+
+def gather_entries(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Concatenate every process's entries along dim 0, in the order of ranks, on all processes, without gradient.
+
+    The number of entries may differ between processes. One process gets its own tensors back.
 
     Shape:
         each ``(B_rank, ...)`` with one B_rank for all tensors; returns each ``(sum of B_rank, ...)``.
     """
-    if not is_distributed():
-        return tensors
-    device = tensors[0].device
-    count = torch.tensor([tensors[0].shape[0]], device=device)
-    counts = [torch.zeros_like(count) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, count)
-    sizes = [int(c) for c in counts]
-    gathered = []
-    for tensor in tensors:
-        padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
-        padded[: tensor.shape[0]] = tensor
-        parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded.contiguous())
-        gathered.append(torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]))
-    return tuple(gathered)
+    return WholeBatch(tensors[0].shape[0], 1, tensors[0].device).gather(*tensors)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: Tensor, sizes: list[int]) -> Tensor:
+        rank = dist.get_rank()
+        ctx.mine = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+        ctx.processes = len(sizes)
+        return _gather_rows(rows, sizes)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient[ctx.mine] * ctx.processes, None
+
+
+def _gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
+    if len(sizes) == 1:
+        return rows
+    padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
+    padded[: rows.shape[0]] = rows
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+def lost_process(error: BaseException) -> str | None:
+    """A sentence where an error says that another process of the run is gone; None for other errors."""
+    signs = (
+        "connection closed by peer",
+        "connection reset by peer",
+        "broken pipe",
+        "socket closed",
+        "timed out waiting",
+    )
+    lost = isinstance(error, dist.DistBackendError) or any(sign in str(error).lower() for sign in signs)
+    if not (is_distributed() and lost):
+        return None
+    first_line = str(error).strip().splitlines()[0]
+    return (
+        f"another process of this run is gone, and process {dist.get_rank()} ends with it ({first_line}); the last "
+        "checkpoint is whole: --resume auto continues there. What ended the other stands in its own output"
+    )
 
 
 @torch.no_grad()
-def average_buffers(module: nn.Module) -> None:
-    """Make floating buffers (running statistics) the mean over processes, so that all evaluate the same network."""
+def average_statistics(module: nn.Module) -> None:
+    """Make the running statistics of batch norm the mean over processes: a few kilobytes in one collective."""
     if not is_distributed():
         return
-    for buffer in module.buffers():
-        if buffer.is_floating_point():
-            dist.all_reduce(buffer)
-            buffer /= dist.get_world_size()
+    names = ("running_mean", "running_var")
+    found = [getattr(part, name, None) for part in module.modules() if part.training for name in names]
+    statistics = [buffer for buffer in found if buffer is not None]
+    if not statistics:
+        return
+    flat = torch.cat([buffer.flatten() for buffer in statistics])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for buffer, mean in zip(statistics, flat.split([buffer.numel() for buffer in statistics]), strict=True):
+        buffer.copy_(mean.view_as(buffer))

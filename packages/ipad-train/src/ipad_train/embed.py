@@ -20,6 +20,7 @@ from ipad_train.data import evaluation_batches
 from ipad_train.distributed import gather_entries
 from ipad_train.kept_crops import KeptCrops
 from ipad_train.kept_maps import KeptMaps
+from ipad_train.launch import step_precision
 from ipad_train.vectors import SplitVectors, vectors_of
 
 
@@ -97,7 +98,7 @@ def embed_split(
         if crops is not None:
             cut = crops.read(batch["rows"][batch["image_index"]], batch["attribute_ids"])
             options["crops"] = [stage.to(accelerator.device).float() for stage in cut]
-        with accelerator.autocast():
+        with step_precision(accelerator):
             output = model(images, batch["attribute_ids"], batch["image_index"], **options)
         part = {"fused": output.embedding, "spatial": output.spatial, "semantic": output.semantic}
         part["peak"] = None if output.attention is None else attention_peak(output.attention)

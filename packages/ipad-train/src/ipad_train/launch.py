@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import ProjectConfiguration
 
-from ipad_train.config import RunConfig
+from ipad_train.config import RunConfig, StageConfig
+from ipad_train.launcher import (
+    as_launched,
+    check_deepspeed,
+    check_launcher,
+    deepspeed_accumulation,
+    launched_accumulation,
+    launched_compiler,
+    resolve_accumulation,
+    resolve_precision,
+)
 from ipad_train.threads import use_threads
 
 
-def make_accelerator(config: RunConfig) -> Accelerator:
+def make_accelerator(config: RunConfig, tracking_dir: Path | None = None) -> Accelerator:
     """Accelerator for one process, several (torchrun, accelerate launch), or DeepSpeed ZeRO-1 and -2.
 
+    Its ``run_precision`` is that of the run; Accelerate's own ``mixed_precision`` is that of DeepSpeed's weights, float32.
     Torch's threads are set as well, see :func:`ipad_train.threads.use_threads`.
 
+    Args:
+        config: The run.
+        tracking_dir: Where the trackers of ``loop.log_with`` write; None for no trackers.
+
     Raises:
-        ValueError: DeepSpeed ZeRO-3, whose partitioned parameters the momentum encoder cannot follow.
+        ValueError: the launcher asks for what a run cannot do, or for something else than the configuration does.
         RuntimeError: the launcher started fewer processes than Accelerate sees.
+        ImportError: a tracker's package is not installed.
     """
-    # Queues are buffers: broadcasting them before every forward would move gigabytes. They are equal by construction.
+    check_launcher()
+    precision = resolve_precision(config.loop.mixed_precision)
+    # Processes are equal by construction; broadcasting before every forward would cost time and hide a fault.
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     expected = int(os.environ.get("WORLD_SIZE", 1))
@@ -29,31 +51,80 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         if expected > 1 or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
             handlers.append(InitProcessGroupKwargs(backend="gloo"))  # DeepSpeed would take NCCL
-    accelerator = Accelerator(mixed_precision=config.loop.mixed_precision, kwargs_handlers=handlers)
+    names = config.loop.log_with if tracking_dir is not None else []
+    accelerator = Accelerator(
+        mixed_precision=precision, kwargs_handlers=handlers, dynamo_backend="no", log_with=names or None,
+        project_config=ProjectConfiguration(tracking_dir, logging_dir=tracking_dir and tracking_dir / "tensorboard"),
+    )  # fmt: skip
     if accelerator.num_processes != expected:
         raise RuntimeError(
             f"the launcher announced {expected} processes (WORLD_SIZE), Accelerate runs {accelerator.num_processes}; "
             "on CPU start with `torchrun --nproc-per-node N` and ACCELERATE_USE_CPU=true"
         )
+    accelerator.run_precision = precision
     use_threads(config.loop.threads, config.data.num_workers)
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:
-        stage = plugin.deepspeed_config["zero_optimization"]["stage"]
-        if stage == 3:
-            raise ValueError(
-                "DeepSpeed ZeRO-3 partitions the parameters, which the momentum encoder (Eq. 10) cannot follow; use "
-                "ZeRO-1 or ZeRO-2 (ipad_train/configs/deepspeed)"
-            )
+        check_deepspeed(plugin, config, precision)
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"deepspeed|torch\.distributed")
     return accelerator
 
 
+def with_launcher_settings(config: RunConfig, accelerator: Accelerator) -> RunConfig:
+    """The configuration with the accumulation of every stage, of its own or as the launcher asks for it.
+
+    Raises:
+        ValueError: both say different things.
+    """
+    plugin = accelerator.state.deepspeed_plugin
+    launched = launched_accumulation()
+    return resolve_accumulation(config, launched if plugin is None else max(launched, deepspeed_accumulation(plugin)))
+
+
+def compile_network(model: torch.nn.Module, config: RunConfig) -> None:
+    """Compile a network where the configuration or the launcher says so."""
+    backend = launched_compiler()
+    if config.loop.compile or backend is not None:
+        model.compile(backend=backend or "inductor")
+
+
+def configure_engine(accelerator: Accelerator, stage: StageConfig) -> None:
+    """Tell the engine how a stage's gradients come together; to be called before its objective is prepared."""
+    accelerator.gradient_accumulation_steps = stage.accumulation or 1
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is None:
+        return
+    pristine, settings = copy.deepcopy(as_launched(plugin)), plugin.deepspeed_config
+    settings.clear()
+    settings.update(pristine)
+    parts = accelerator.num_processes * (stage.accumulation or 1)
+    settings["train_batch_size"] = "auto"
+    settings["train_micro_batch_size_per_gpu"] = max(1, stage.batch_size // parts)
+    settings["gradient_accumulation_steps"] = stage.accumulation or 1
+    settings["gradient_clipping"] = stage.gradient_clip
+    settings["bf16"] = {"enabled": False}  # weights stay float32, and step_precision casts: the steps that DDP does
+    settings["zero_force_ds_cpu_optimizer"] = False  # offloaded states are updated by torch's optimizers as well
+
+
+def step_precision(accelerator: Accelerator) -> AbstractContextManager:
+    """Autocast to the run's precision, whatever the engine.
+
+    DeepSpeed's own bf16 casts the weights and nothing else. Batch norms and layer norms then meet inputs, weights and
+    statistics of different types, which torch does not compute with.
+    """
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.run_precision)
+    return nullcontext() if dtype is None else torch.autocast(accelerator.device.type, dtype=dtype)
+
+
 def describe_machine(accelerator: Accelerator, config: RunConfig) -> str:
-    """Processes, device, threads and loader workers in one line."""
+    """Processes, device, precision, threads and loader workers in one line."""
     count, kind = accelerator.num_processes, accelerator.distributed_type.value
     threads, why = use_threads(config.loop.threads, config.data.num_workers)
     workers = config.data.num_workers
+    precision = {"no": "float32"}.get(accelerator.run_precision, accelerator.run_precision)
+    plugin = accelerator.state.deepspeed_plugin
+    kind += "" if plugin is None else f" ZeRO-{plugin.deepspeed_config['zero_optimization']['stage']}"
     return (
-        f"{count} process{'es' if count > 1 else ''}, {kind}, {accelerator.device}; each with {threads} "
+        f"{count} process{'es' if count > 1 else ''}, {kind}, {accelerator.device}, {precision}; each with {threads} "
         f"thread{'s' if threads > 1 else ''} ({why}) and {workers} loader worker{'s' if workers != 1 else ''}"
     )

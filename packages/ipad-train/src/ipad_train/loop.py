@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 from tqdm.auto import tqdm
 
+from ipad_train.batch_norm import freeze_batch_norm
 from ipad_train.config import LoopConfig, StageConfig
+from ipad_train.distributed import average_statistics
+from ipad_train.launch import step_precision
 from ipad_train.optim import set_learning_rate
-from ipad_train.step_inputs import StepInputs
+from ipad_train.step_inputs import StepInputs, StepSeed
 from ipad_train.tracking import Tracker
 
 
@@ -25,9 +29,10 @@ class DivergedError(RuntimeError):
 class StageRun:
     """One stage in progress, and all that a step of it needs.
 
-    ``objective`` and ``optimizer`` are as Accelerate prepared them; ``offset`` is the global step at the stage's start;
-    ``ended`` says that the stage is over before its last step, as it was long without progress. ``attributes`` are their
-    names by id; ``stuck`` is how many the last evaluation found at chance, None before the first.
+    ``objective`` and ``optimizer`` are as Accelerate prepared them; ``batches`` yields ``accumulation`` micro-batches
+    a step; ``offset`` is the global step at the stage's start; ``ended`` says that the stage is over before its last
+    step, as it was long without progress. ``attributes`` are their names by id; ``stuck`` is how many the last
+    evaluation found at chance, None before the first.
     """
 
     name: str
@@ -43,6 +48,11 @@ class StageRun:
     attributes: Sequence[str] = ()
     stuck: int | None = None
 
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of a step."""
+        return self.stage.accumulation or 1
+
 
 def run_stage(
     run: StageRun,
@@ -56,46 +66,29 @@ def run_stage(
 ) -> bool:
     """Train a stage from ``run.step`` to its end; returns False where a requested stop ended it early.
 
-    ``evaluate`` answers whether the stage should end; ``save`` is called there, and every so many steps; ``step_done`` is
-    called with the stage and its number of steps after each of them.
+    ``evaluate`` answers whether the stage should end; ``save`` is called there, and every so many steps; ``step_done``
+    is called with the stage and its number of steps after each of them.
 
-    Losses and gradients are checked without waiting for the device at every step: a flag travels with them and is read when
-    they are logged and before anything is saved, so that no damaged weights are ever written.
+    Losses and gradients are checked without waiting for the device at every step: a flag travels with them and is read
+    when they are logged and before anything is saved, so that no damaged weights are ever written.
 
     Raises:
-        DivergedError: a loss or a gradient is NaN or infinite; the message names the step and the last checkpoint stays as
-            it is.
+        DivergedError: a loss or a gradient is NaN or infinite; the message names the step and the last checkpoint
+        stays as it is.
     """
-    objective = accelerator.unwrap_model(run.objective)
-    generator = torch.Generator()  # on the CPU: drawing from one on the device would wait for the device
     # The scaler of fp16 tries scales that overflow, and leaves such steps out by itself.
     watch = LossWatch(accelerator.device, check_gradients=accelerator.mixed_precision != "fp16")
     bar = tqdm(
         total=run.stage.steps, initial=run.step, desc=run.name, unit="step", dynamic_ncols=True,
         disable=not accelerator.is_local_main_process, mininterval=1.0,
     )  # fmt: skip
-    run.objective.train()
+    set_training_mode(run, config)
     with bar:
         while run.step < run.stage.steps and not run.ended:
-            batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in next(run.batches).items()}
-            generator.manual_seed(_step_seed(run.augmentation_seed, run.step, accelerator.process_index))
-            with torch.no_grad():
-                batch = run.inputs(batch, generator)
-            set_learning_rate(run.optimizer, run.stage, run.step)
-            losses = run.objective(batch)
-            accelerator.backward(losses["loss"])
-            norm = accelerator.clip_grad_norm_(run.objective.parameters(), run.stage.gradient_clip or math.inf)
-            if norm is not None:  # DeepSpeed keeps its own
-                losses = {**losses, GRADIENT_NORM: norm}
-            run.optimizer.step()
-            run.optimizer.zero_grad()
-            if "skipped" in batch:
-                losses = {**losses, "skipped_images": batch["skipped"]}  # unreadable ones, data.on_error=skip
-            watch.add(losses, run.step)
-            for message in objective.after_step(batch, run.step):
-                if tracker is not None:
-                    tracker.event(run.offset + run.step + 1, run.name, message)
-                    bar.write(message)
+            messages = train_step(run, accelerator, watch, config.batch_norm)
+            for message in messages if tracker is not None else ():
+                tracker.event(run.offset + run.step + 1, run.name, message)
+                bar.write(message)
             run.step += 1
             bar.update()
             step_done(run.name, run.step)
@@ -113,12 +106,60 @@ def run_stage(
                     bar.set_postfix(loss=f"{means['loss']:.3f}", **stuck, refresh=False)
             if evaluating:
                 run.ended = evaluate(run)
-                run.objective.train()
+                set_training_mode(run, config)
             if saving or run.ended:
                 save(run)
             if stopping:
                 return False
     return True
+
+
+def set_training_mode(run: StageRun, config: LoopConfig) -> None:
+    """Training mode; batch norm as ``loop.batch_norm`` says."""
+    run.objective.train()
+    if config.batch_norm == "frozen":
+        freeze_batch_norm(run.objective)
+
+
+def train_step(run: StageRun, accelerator: Accelerator, watch: LossWatch, batch_norm: str) -> list[str]:
+    """One step of the optimizer, over all its micro-batches; returns what the objective has to say.
+
+    The gradient is the mean of the micro-batches' gradients. The losses that a batch's entries form with each other
+    see one micro-batch (of all processes) at a time; batch norm does as well.
+    """
+    objective = accelerator.unwrap_model(run.objective)
+    set_learning_rate(run.optimizer, run.stage, run.step)
+    batches = []
+    for number in range(run.accumulation):
+        batch = next_batch(run, accelerator, number)
+        with accelerator.accumulate(run.objective):
+            with step_precision(accelerator):
+                losses = run.objective(batch)
+            accelerator.backward(losses["loss"])
+            if accelerator.sync_gradients:
+                norm = accelerator.clip_grad_norm_(run.objective.parameters(), run.stage.gradient_clip or math.inf)
+                if norm is not None:
+                    losses = {**losses, GRADIENT_NORM: norm}
+            run.optimizer.step()
+            run.optimizer.zero_grad()
+        if "skipped" in batch:
+            losses = {**losses, "skipped_images": batch["skipped"]}  # unreadable ones, data.on_error=skip
+        watch.add(losses, run.step)
+        batches.append(batch)
+    if batch_norm == "local":
+        average_statistics(objective.model)
+    with step_precision(accelerator):
+        return objective.after_step(batches, run.step)
+
+
+def next_batch(run: StageRun, accelerator: Accelerator, number: int) -> dict[str, Any]:
+    """A micro-batch of the step, on the device and augmented."""
+    batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in next(run.batches).items()}
+    part = number * accelerator.num_processes + accelerator.process_index
+    with torch.no_grad():
+        batch = run.inputs(batch, StepSeed(run.augmentation_seed, run.step, part))
+    del batch["rows"]
+    return batch
 
 
 STOP_EVERY = 10  # steps between two looks of several processes at whether one was asked to stop
@@ -187,7 +228,3 @@ class LossWatch:
             )
         means = (sums.sum(dim=0) / counts.sum(dim=0)).tolist()
         return {name: mean for name, mean in zip(names, means, strict=False) if not math.isnan(mean)}
-
-
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return (seed * 1_000_003 + step) * 4_099 + rank

@@ -6,20 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from ipad_core import IPAD, AttributeEmbedder, FeatureMaps, create_model
-from ipad_core.backbones import Vectors
+from ipad_core import IPAD, AttributeEmbedder, create_model
 from ipad_core.models import attribute_types
 from ipad_train.config import ModelConfig, RunConfig, StageConfig
 from ipad_train.data import RunData
-from ipad_train.objectives import (
-    AttributeClassification,
-    AttributeDiverging,
-    BranchClusters,
-    MetricLearning,
-    ValueNaming,
-)
+from ipad_train.objectives import Objective, StageSetup, objective_of
 
 # Options that a stage-0 classifier shares with the network whose trunk it trains.
 _TRUNK_OPTIONS = ("image_size", "trunk")
@@ -37,7 +29,8 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
     """
     num_attributes = len(data.schema.attributes)
     name, options = config.model.name, _options(config.model, data)
-    if stage == "stage2":
+    trained = objective_of(config, stage).network
+    if trained == "both branches":
         model = create_model(name, num_attributes=num_attributes, **options)
         if not isinstance(model, IPAD) or model.semantic is None:
             raise ValueError(
@@ -47,7 +40,7 @@ def make_model(config: RunConfig, stage: str, data: RunData, run_dir: Path) -> A
         model.initialize_semantic(IPAD.from_pretrained(stage1, semantic=False) if stage1.is_dir() else None)
         return model
     shape = network_shape(config, data)
-    if stage == "stage1":
+    if trained == "first branch":
         if isinstance(shape, IPAD) and shape.spatial is not None:
             options["semantic"] = False  # built when stage 2 needs it
         model = create_model(name, num_attributes=num_attributes, **options)
@@ -84,46 +77,10 @@ def _options(model: ModelConfig, data: RunData) -> dict[str, Any]:
 
 def make_objective(
     config: RunConfig, name: str, stage: StageConfig, model: AttributeEmbedder, data: RunData
-) -> nn.Module:
-    """What a stage minimizes."""
-    owners, losses = data.value_attribute_ids, config.losses
-    if name == "stage0":
-        return AttributeClassification(model, owners)
-    if name == "stage1":
-        branch = "spatial" if getattr(model, "spatial", None) is not None else "embedding"
-        naming = _naming(model, [branch], owners).get(branch) if losses.naming_weight else None
-        return MetricLearning(
-            model, stage.sampler, losses.margin, config.data.anchor_views, losses.average, naming, losses.naming_weight
-        )
-    train_spatial = stage.spatial_learning_rate is None or stage.spatial_learning_rate > 0
-    clusters = None
-    if config.clusters.enabled:
-        clusters = BranchClusters(
-            model, config.clusters, data.value_counts, owners, losses.margin, stage.steps, train_spatial
-        )
-    branches = ["spatial", "semantic"] if train_spatial else ["semantic"]
-    naming = _naming(model, branches, owners) if losses.naming_weight else None
-    return AttributeDiverging(model, stage.sampler, losses, clusters, train_spatial, config.data.anchor_views, naming)
+) -> Objective:
+    """What a stage minimizes.
 
-
-def blank_input(model: AttributeEmbedder, side: int | None = None) -> torch.Tensor | FeatureMaps:
-    """One black uint8 image where the network lies, or one vector of zeros for a network that reads vectors.
-
-    Args:
-        model: The network.
-        side: Of the image, px; :attr:`AttributeEmbedder.detail_size` when None.
+    Raises:
+        ValueError: ``stageN.objective`` names none that fits the stage.
     """
-    device, side = model.trunk.mean.device, side or model.detail_size
-    if isinstance(model.trunk, Vectors):
-        return FeatureMaps.from_vectors(torch.zeros(1, model.trunk.num_features, device=device))
-    return torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
-
-
-def _naming(model: AttributeEmbedder, branches: list[str], owners: torch.Tensor) -> dict[str, ValueNaming]:
-    """A layer that names values for each branch, as wide as what the branch answers to a blank image."""
-    was_training = model.training
-    blank = blank_input(model)
-    with torch.no_grad():
-        output = model.eval()(blank, torch.zeros(1, dtype=torch.int64))
-    model.train(was_training)
-    return {branch: ValueNaming(getattr(output, branch).shape[1], owners) for branch in branches}
+    return objective_of(config, name).of_stage(StageSetup(config, stage, data), model)

@@ -109,6 +109,17 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
         raise ValueError(f"optimizer state of parameters that this run does not train: {sorted(remaining)[:4]}")
 
 
+def scaler_state(scaler: torch.amp.GradScaler | None) -> dict[str, float]:
+    """The loss scale of fp16 as plain numbers; empty where losses are not scaled."""
+    return {} if scaler is None else scaler.state_dict()
+
+
+def load_scaler(scaler: torch.amp.GradScaler | None, state: dict[str, float]) -> None:
+    """Inverse of :func:`scaler_state`; an empty state leaves the scale as it is."""
+    if scaler is not None and state:
+        scaler.load_state_dict(state)
+
+
 def _base_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """The torch optimizer below the wrappers of Accelerate and DeepSpeed."""
     inner = getattr(optimizer, "optimizer", None)

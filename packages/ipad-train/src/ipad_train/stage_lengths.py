@@ -16,7 +16,8 @@ def resolve_stages(config: RunConfig, data: RunData, world_size: int = 1) -> tup
 
     A dense stage of E epochs takes ``ceil(E * labelled images / batch_size)`` steps, one of triplets
     ``ceil(E * triplets_per_epoch / batch_size)``, within ``min_steps`` and ``max_steps``. A dense batch of more images than
-    are labelled is reduced to what there is, to a multiple of ``world_size``. Already resolved stages stay as they are.
+    are labelled is reduced to what there is, to a multiple of ``world_size`` and the stage's micro-batches. Already resolved
+    stages stay as they are.
 
     Raises:
         ValueError: fewer labelled training images than processes, or a batch that they cannot share equally.
@@ -27,16 +28,20 @@ def resolve_stages(config: RunConfig, data: RunData, world_size: int = 1) -> tup
     said = []
     changes = {}
     for name, stage in config.stages():
-        reduced = _fit_batch(stage, images, world_size)
+        parts = world_size * (stage.accumulation or 1)
+        if images < parts:
+            raise ValueError(f"{images} labelled training images are too few for {parts} micro-batches of {name}")
+        reduced = _fit_batch(stage, images, parts)
         if reduced.batch_size < stage.batch_size:
             said.append(
                 f"{name}: batch_size reduced from {stage.batch_size} to {reduced.batch_size}: "
                 f"there are {images} labelled training images"
             )
-        if reduced.batch_size % world_size:
+        if reduced.batch_size % parts:
+            times = f"{name}.accumulation, {world_size} x {stage.accumulation}" if parts > world_size else f"{parts}"
             raise ValueError(
-                f"{name}.batch_size counts over all processes and must be a multiple of their number, {world_size}; got "
-                f"{reduced.batch_size}"
+                f"{name}.batch_size counts over all processes and must be a multiple of their number"
+                f"{' times ' if parts > world_size else ', '}{times}; got {reduced.batch_size}"
             )
         changes[name] = _in_steps(reduced, images)
     return dataclasses.replace(config, **changes), said
@@ -47,10 +52,10 @@ def epochs_of(stage: StageConfig, images: int) -> float:
     return stage.steps * stage.batch_size / _epoch_length(stage, images)
 
 
-def _fit_batch(stage: StageConfig, images: int, world_size: int) -> StageConfig:
+def _fit_batch(stage: StageConfig, images: int, parts: int) -> StageConfig:
     if stage.sampler != "dense" or stage.batch_size <= images:
         return stage
-    return dataclasses.replace(stage, batch_size=images - images % world_size)
+    return dataclasses.replace(stage, batch_size=images - images % parts)
 
 
 def _in_steps(stage: StageConfig, images: int) -> StageConfig:

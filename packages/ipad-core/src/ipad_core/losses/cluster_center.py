@@ -29,7 +29,7 @@ class ClusterCenterLoss(nn.Module):
     References:
         Wan et al. 2025, Eq. 16. Deviations: the paper says cosine distance, its sign is that of a similarity. Eq. 19 adds up
         the means of anchors, positives and negatives; the mean over all entries together, which this is, is a third of
-        that sum where the three are as many. To have the sum, add three calls.
+        that sum where the three are as many. To have the sum, add three calls, as ipad-train does in triplet batches.
     """
 
     def __init__(self, value_attribute_ids: Tensor, margin: float = 0.2) -> None:

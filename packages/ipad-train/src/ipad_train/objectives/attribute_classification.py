@@ -6,30 +6,37 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ipad_core import AttributeEmbedder
+from ipad_train.blank_input import blank_input
+from ipad_train.objectives.objective import Batch, Objective, StageSetup
 
-class AttributeClassification(nn.Module):
-    """Cross-entropy over the values of the asked attribute, mean over the entries of a batch.
+
+class AttributeClassification(Objective):
+    """Cross-entropy over the values of the asked attribute, mean over the entries of the whole batch.
 
     Args:
         model: An ``attribute_classifier`` of ipad-core: ``model.logits(images)`` gives ``(N, V)`` over all values.
         value_attribute_ids: ``(V,)`` attribute id of every flat value id.
+        parts: As in :class:`Objective`.
     """
 
-    def __init__(self, model: nn.Module, value_attribute_ids: torch.Tensor) -> None:
-        super().__init__()
-        self.model = model
+    network = "classifier"
+
+    def __init__(self, model: nn.Module, value_attribute_ids: torch.Tensor, parts: int = 1) -> None:
+        super().__init__(model, parts)
         self.register_buffer("value_attribute_ids", value_attribute_ids, persistent=False)
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    @classmethod
+    def of_stage(cls, setup: StageSetup, model: nn.Module) -> AttributeClassification:
+        return cls(model, setup.data.value_attribute_ids, setup.parts)
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Loss of a batch, and the share of entries named rightly."""
         logits = self.model.logits(batch["images"]).float()[batch["image_index"]]  # (B, V)
-        logits = own_values(logits, batch["attribute_ids"], self.value_attribute_ids)
-        accuracy = (logits.argmax(dim=1) == batch["value_ids"]).float().mean()
-        return {"loss": F.cross_entropy(logits, batch["value_ids"]), "accuracy": accuracy.detach()}
-
-    def after_step(self, batch: dict[str, torch.Tensor], step: int) -> list[str]:
-        """Nothing to do between steps."""
-        return []
+        ids, features = self.gathered(batch, logits=logits)
+        logits = own_values(features["logits"], ids["attribute_ids"], self.value_attribute_ids)
+        accuracy = (logits.argmax(dim=1) == ids["value_ids"]).float().mean()
+        return {"loss": F.cross_entropy(logits, ids["value_ids"]), "accuracy": accuracy.detach()}
 
 
 class ValueNaming(nn.Module):
@@ -63,3 +70,16 @@ class ValueNaming(nn.Module):
 def own_values(logits: torch.Tensor, attribute_ids: torch.Tensor, value_attribute_ids: torch.Tensor) -> torch.Tensor:
     """``(B, V)`` logits, minus infinity for values of other attributes than the asked one."""
     return logits.masked_fill(value_attribute_ids[None] != attribute_ids[:, None], float("-inf"))
+
+
+def naming_of(setup: StageSetup, model: AttributeEmbedder, branches: list[str]) -> dict[str, ValueNaming]:
+    """A layer that names values for each branch, as wide as what it answers; none where ``losses.naming_weight`` is 0."""
+    if not setup.config.losses.naming_weight:
+        return {}
+    was_training = model.training
+    blank = blank_input(model)
+    with torch.no_grad():
+        output = model.eval()(blank, torch.zeros(1, dtype=torch.int64))
+    model.train(was_training)
+    owners = setup.data.value_attribute_ids
+    return {branch: ValueNaming(getattr(output, branch).shape[1], owners) for branch in branches}

@@ -1,61 +1,67 @@
-"""Stage 2: both branches, the contrast of foreground and background, and the cluster centers (Eq. 14-16, 18-20)."""
+"""Stage 2 of IPAD: both branches with their contrast, and then the cluster centers (Eq. 14-16, 18-20)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ipad_core import IPAD, EmbeddingOutput
-from ipad_core.losses import ForegroundBackgroundLoss
+from ipad_core import IPAD
 from ipad_train.config import LossConfig
 from ipad_train.objectives.attribute_classification import ValueNaming
 from ipad_train.objectives.clusters import BranchClusters
-from ipad_train.objectives.metric_learning import EntryTriplets
+from ipad_train.objectives.objective import Batch, StageSetup
+from ipad_train.objectives.two_branches import TwoBranches, branch_naming, trains_spatial
 
 
-class AttributeDiverging(nn.Module):
+class AttributeDiverging(TwoBranches):
     """Eq. 18, then Eq. 20 once the queues of the momentum features are filled.
 
     Args:
         model: The ipad model with both branches.
         sampler: Kind of batch, as in :class:`MetricLearning`.
         losses: Weights of the parts.
-        clusters: Queues of the branches, or None to leave Eq. 10, 11, 16 out.
-        train_spatial: Whether IP-SP learns as well. If not, its terms are left out: they have no gradient.
-        anchor_views: Augmented views of each anchor that a triplet batch holds; they take part in every term.
-        naming: By branch (``spatial``, ``semantic``), what names values from its embedding; empty for none.
+        clusters: Queues of the branches, or None to leave Eq. 10, 11, 16 out. They are the objective's ``memory``.
+        train_spatial: Whether IP-SP learns as well.
+        anchor_views: Augmented views of each anchor that a triplet batch holds. They take part in every term, and are not
+            queued: three of five places would be one image's.
+        naming: As in :class:`TwoBranches`.
     """
 
     def __init__(
         self, model: IPAD, sampler: str, losses: LossConfig, clusters: BranchClusters | None, train_spatial: bool,
         anchor_views: int = 0, naming: Mapping[str, ValueNaming] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.model = model
-        self.naming = nn.ModuleDict(naming or {})
-        self.weights = losses
-        self.train_spatial = train_spatial
-        self.triplets = EntryTriplets(
-            sampler, losses.margin, anchor_views, losses.average, model.options["num_attributes"]
-        )
-        self.contrast = ForegroundBackgroundLoss(losses.temperature, losses.background_weight)
-        self.clusters = clusters
-        self._boxes: torch.Tensor | None = None  # of the step in progress
-        if not train_spatial:  # else the trunk's frozen stages stay so
-            model.spatial.requires_grad_(False)
+        super().__init__(model, sampler, losses, train_spatial, anchor_views, naming)
+        self.stacked = sampler == "triplet"
+        self._crops: list[Any] = []  # of the micro-batches of the step in progress
+        if clusters is None:
+            return
+        self.remember(clusters)
+        if not train_spatial:  # IP-SP is its own momentum copy: what IP-SE reads is what its momentum copy will read
+            model.semantic.register_forward_pre_hook(self._keep_crops)
 
-    def train(self, mode: bool = True) -> AttributeDiverging:
-        """A frozen IP-SP stays in evaluation mode, running statistics included."""
-        super().train(mode)
-        if not self.train_spatial:
-            self.model.spatial.eval()
-        return self
+    @classmethod
+    def of_stage(cls, setup: StageSetup, model: nn.Module) -> AttributeDiverging:
+        config, train_spatial = setup.config, trains_spatial(setup)
+        clusters = None
+        if config.clusters.enabled:
+            clusters = BranchClusters(
+                model, config.clusters, setup.data.value_counts, setup.data.value_attribute_ids,
+                config.losses.margin, setup.stage.steps, train_spatial,
+            )  # fmt: skip
+        views, naming = setup.anchor_views, branch_naming(setup, model)
+        return cls(model, setup.stage.sampler, config.losses, clusters, train_spatial, views, naming)
+
+    @property
+    def clusters(self) -> BranchClusters | None:
+        """The memory, by its name here."""
+        return self.memory
 
     def announcements(self) -> list[str]:
-        """What the user should know when the stage starts."""
+        """The size of the queues."""
         if self.clusters is None:
             return []
         return [
@@ -63,47 +69,50 @@ class AttributeDiverging(nn.Module):
             f"{self.clusters.nbytes / 2**20:.1f} MiB preallocated"
         ]
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Weighted sum of the losses, and its parts before weighting."""
-        output, weights = self._output(batch), self.weights
-        ids = (batch["attribute_ids"], batch["value_ids"])
-        triplet_semantic, active = self.triplets(output.semantic, batch)
-        parts = {"triplet_semantic": triplet_semantic}
-        loss = weights.semantic_weight * triplet_semantic
-        if weights.contrast_weight:
-            parts["contrast"] = self.contrast(output.spatial, output.semantic, output.background, *ids)
-            loss = loss + weights.contrast_weight * parts["contrast"]
+    def further_parts(self, features: dict[str, Tensor], ids: Batch) -> dict[str, tuple[float, Tensor]]:
+        """Eq. 19 of the branches that learn, from the step on in which the clusters have started."""
+        if self.clusters is None or not self.clusters.started:
+            return {}
+        weights = self.weights
+        parts = {"centers_semantic": (weights.semantic_center_weight, self._centers("semantic", features, ids))}
         if self.train_spatial:
-            parts["triplet_spatial"], _ = self.triplets(output.spatial, batch)
-            loss = loss + parts["triplet_spatial"]
-        for branch, naming in self.naming.items():
-            parts[f"naming_{branch}"] = naming(getattr(output, branch), *ids)
-            loss = loss + weights.naming_weight * parts[f"naming_{branch}"]
-        if self.clusters is not None and self.clusters.started:
-            parts["centers_semantic"] = self.clusters.loss("semantic", output.semantic, batch)
-            loss = loss + weights.semantic_center_weight * parts["centers_semantic"]
-            if self.train_spatial:
-                parts["centers_spatial"] = self.clusters.loss("spatial", output.spatial, batch)
-                loss = loss + weights.spatial_center_weight * parts["centers_spatial"]
-        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}, **active}
+            parts["centers_spatial"] = weights.spatial_center_weight, self._centers("spatial", features, ids)
+        return parts
 
-    def _output(self, batch: dict[str, Any]) -> EmbeddingOutput:
-        crops, contrasted = batch.get("crops"), bool(self.weights.contrast_weight)
-        if crops is not None and not self.train_spatial and not contrasted:  # nobody asks for IP-SP
-            semantic = self.model.semantic(crops, batch["attribute_ids"])
-            return EmbeddingOutput(semantic, semantic=semantic)
-        output = self.model(
-            batch["images"], batch["attribute_ids"], batch["image_index"], background=contrasted, crops=crops
-        )
-        self._boxes = output.boxes
-        return output
+    def _centers(self, branch: str, features: dict[str, Tensor], ids: Batch) -> Tensor:
+        """Eq. 19: in a triplet batch the sum of three means; views count among the anchors. In a dense batch the mean."""
+        if not self.stacked:
+            return self.clusters.loss(branch, features[branch], ids["value_ids"], ids["image_ids"])
+        tensors = features[branch], ids["value_ids"], ids["image_ids"]
+        anchors, positives, negatives, *views = zip(*(tensor.chunk(self.parts) for tensor in tensors), strict=True)
+        all_anchors = tuple(torch.cat(tensors) for tensors in zip(anchors, *views, strict=True))
+        return sum(self.clusters.loss(branch, *part) for part in (all_anchors, positives, negatives))
+
+    def _keep_crops(self, branch: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if self.training and torch.is_grad_enabled():
+            self._crops.append(inputs[0])
+
+    def forget_batches(self) -> None:
+        """The crops of batches that no step follows."""
+        self._crops = []
 
     @torch.no_grad()
-    def after_step(self, batch: dict[str, torch.Tensor], step: int) -> list[str]:
-        """Move the momentum encoder, queue its features of the batch, refresh the centers when due."""
+    def after_step(self, batches: Sequence[Batch], step: int) -> list[str]:
+        """Move the momentum encoder, queue its features of the batches, refresh the centers when due."""
+        crops, self._crops = self._crops or [None] * len(batches), []
         if self.clusters is None:
             return []
-        crops = batch.get("crops")
-        if crops is None and not self.train_spatial:  # IP-SP is its own momentum copy: the step's boxes serve both
-            crops = self.model.crops(batch["images"], self._boxes, batch["image_index"])
-        return self.clusters.after_step(self.model, batch, crops, step)
+        self.clusters.follow(self.model)
+        for batch, cut in zip(batches, crops, strict=True):
+            self.clusters.enqueue(self._without_views(batch, cut), 3 if self.stacked else 1)
+        return self.clusters.step_done(step)
+
+    def _without_views(self, batch: Batch, crops: Any) -> Batch:
+        """The batch without the views of its anchors, which come last, and with the crops that IP-SE read."""
+        entries = len(batch["attribute_ids"]) * (3 if self.stacked else 1) // self.parts
+        added = len(batch["attribute_ids"]) - entries  # each view is an image of its own
+        images = batch["images"]
+        kept = {name: batch[name][:entries] for name in ("attribute_ids", "value_ids", "image_index")}
+        if crops is not None:
+            kept["crops"] = crops[:entries] if isinstance(crops, Tensor) else [stage[:entries] for stage in crops]
+        return {**kept, "images": images[: len(images) - added] if added else images}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -11,14 +9,15 @@ from ipad_core import IPAD
 from ipad_core.clustering import ClusterCenters, FeatureQueue, MomentumEncoder
 from ipad_core.losses import ClusterCenterLoss
 from ipad_train.config import ClusterConfig
-from ipad_train.distributed import gather_entries
+from ipad_train.distributed import WholeBatch
+from ipad_train.objectives.objective import Batch
 
 
 class BranchClusters(nn.Module):
     """Momentum encoder, queues and centers of IP-SP and IP-SE.
 
-    All of it is in ``state_dict``, and equal on all processes: momentum features are gathered in rank order before they
-    are queued.
+    All of it is in ``state_dict``, and equal on all processes: momentum features are gathered in the order of the whole
+    batch before they are queued. The momentum encoder is float32 whatever the network is.
 
     The paper starts the cluster loss when the queues are full. A rare value may never fill its queue, so here "full"
     means: the queues of ``filled_share`` of the values that occur in training are full, and ``start`` of the stage has
@@ -31,7 +30,7 @@ class BranchClusters(nn.Module):
         value_attribute_ids: ``(V,)`` attribute of every value.
         margin: Of Eq. 16.
         steps: Length of the stage.
-        train_spatial: Whether IP-SP learns; if not, it has no queue, and its features are reused for the crops.
+        train_spatial: Whether IP-SP learns; if not, it has no queue, and its crops serve the momentum copy of IP-SE.
     """
 
     def __init__(
@@ -43,8 +42,8 @@ class BranchClusters(nn.Module):
         self.length = config.queue_length or automatic_queue_length(value_counts)
         self.momentum = MomentumEncoder(model if train_spatial else model.semantic, config.momentum)
         branches = ("spatial", "semantic") if train_spatial else ("semantic",)
-        dim, count = model.options["embed_dim"], len(value_counts)
-        self.queues = nn.ModuleDict({name: FeatureQueue(count, self.length, dim) for name in branches})
+        dim, count, dtype = model.options["embed_dim"], len(value_counts), getattr(torch, config.queue_dtype)
+        self.queues = nn.ModuleDict({name: FeatureQueue(count, self.length, dim, dtype) for name in branches})
         self.centers = nn.ModuleDict({name: ClusterCenters(count, dim) for name in branches})
         self.center_loss = ClusterCenterLoss(value_attribute_ids, margin)
         self.register_buffer("occurring", value_counts > 0, persistent=False)
@@ -62,40 +61,50 @@ class BranchClusters(nn.Module):
         return sum(queue.nbytes for queue in self.queues.values())
 
     def _load_from_state_dict(self, *arguments, **options) -> None:
-        # Also called where a parent's state is loaded, as a run does on resume; load_state_dict is not.
+        # Also called where a parent's state is loaded; load_state_dict is not.
         super()._load_from_state_dict(*arguments, **options)
         self._started = bool(self.started_at >= 0)
 
-    def loss(self, branch: str, embeddings: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Eq. 16 of one branch over the batch; in a triplet batch that covers anchors, positives and negatives (Eq. 19)."""
+    def loss(
+        self, branch: str, embeddings: torch.Tensor, value_ids: torch.Tensor, image_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Eq. 16 of one branch: the mean over ``(B, d)`` embeddings."""
         centers = self.centers[branch]
-        return self.center_loss(embeddings, centers.centers, centers.valid, batch["value_ids"])
+        return self.center_loss(embeddings, centers.centers, centers.valid, value_ids, image_ids)
+
+    def follow(self, model: IPAD) -> None:
+        """Move the momentum encoder (Eq. 10)."""
+        self.momentum.update(model if self.train_spatial else model.semantic)
 
     @torch.no_grad()
-    def after_step(self, model: IPAD, batch: dict[str, Any], crops: Any, step: int) -> list[str]:
-        """Follow the network by a step, queue the batch's features, refresh the centers, decide on the start.
+    def enqueue(self, batch: Batch, parts: int) -> None:
+        """Queue the momentum features of the whole batch; one call of the encoder, under the precision of the caller.
 
         Args:
-            model: The network after its optimizer step.
-            batch: What it was trained on.
-            crops: Of the step, or their kept maps; for a frozen IP-SP, which is its own momentum copy.
-            step: Step of the stage just done, from 0.
+            batch: This process's share: ids and images; where IP-SP is frozen, ``crops`` of the entries or their kept maps.
+            parts: Parts that the entries are stacked in, as in :class:`ipad_train.distributed.WholeBatch`.
         """
         if self.train_spatial:
-            self.momentum.update(model)
             output = self.momentum(batch["images"], batch["attribute_ids"], batch["image_index"])
             features = {"spatial": output.spatial, "semantic": output.semantic}
         else:
-            self.momentum.update(model.semantic)
-            features = {"semantic": self.momentum(crops, batch["attribute_ids"])}
-        names = list(features)
-        value_ids, *gathered = gather_entries(batch["value_ids"], *(features[name] for name in names))
-        for name, feature in zip(names, gathered, strict=True):
+            features = {"semantic": self.momentum(batch["crops"], batch["attribute_ids"])}
+        whole = WholeBatch(len(batch["value_ids"]), parts, batch["value_ids"].device)
+        value_ids, *gathered = whole.gather(batch["value_ids"], *features.values())
+        for name, feature in zip(features, gathered, strict=True):
             self.queues[name].enqueue(nn.functional.normalize(feature.float(), dim=1), value_ids)
+
+    @torch.no_grad()
+    def step_done(self, step: int) -> list[str]:
+        """Refresh the centers where it is due (Eq. 11), and decide on the start of the loss.
+
+        Args:
+            step: Step of the stage just done, from 0.
+        """
         if (step + 1) % self.config.refresh_every:
             return []
-        for name in names:
-            self.centers[name].refresh(self.queues[name])
+        for name, centers in self.centers.items():
+            centers.refresh(self.queues[name])
         return [] if self._started else self._decide(step)
 
     def _decide(self, step: int) -> list[str]:

@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from ipad_core.losses import BatchAllTripletLoss, TripletLoss
-from ipad_train.objectives.attribute_classification import ValueNaming
+from ipad_train.objectives.attribute_classification import ValueNaming, naming_of
+from ipad_train.objectives.objective import Batch, Objective, StageSetup
 
 
-class MetricLearning(nn.Module):
+class MetricLearning(Objective):
     """Triplet loss on a model's embedding (IP-SP's for the ipad model).
 
     Args:
@@ -23,31 +24,39 @@ class MetricLearning(nn.Module):
         naming_weight: Of its cross-entropy, beside the triplet loss's 1.
     """
 
+    network = "first branch"
+
     def __init__(
         self, model: nn.Module, sampler: str, margin: float, anchor_views: int = 0, average: str = "triplets",
         naming: ValueNaming | None = None, naming_weight: float = 0.0,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.model = model
+        super().__init__(model, 3 + anchor_views if sampler == "triplet" else 1)
         self.two_branches = getattr(model, "spatial", None) is not None
         self.triplets = EntryTriplets(sampler, margin, anchor_views, average, model.options["num_attributes"])
         self.naming, self.naming_weight = naming, naming_weight
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    @classmethod
+    def of_stage(cls, setup: StageSetup, model: nn.Module) -> MetricLearning:
+        losses = setup.config.losses
+        branch = "spatial" if getattr(model, "spatial", None) is not None else "embedding"
+        naming = naming_of(setup, model, [branch]).get(branch)
+        views = setup.anchor_views
+        return cls(
+            model, setup.stage.sampler, losses.margin, views, losses.average, naming, losses.naming_weight
+        )  # fmt: skip
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Loss of a batch."""
         options = {"branches": "spatial", "background": False} if self.two_branches else {}
         output = self.model(batch["images"], batch["attribute_ids"], batch["image_index"], **options)
         embedding = output.spatial if self.two_branches else output.embedding
-        loss, active = self.triplets(embedding, batch)
+        ids, features = self.gathered(batch, embedding=embedding)
+        loss, active = self.triplets(features["embedding"], ids)
         if self.naming is None:
             return {"loss": loss, **active}
-        named = self.naming(embedding, batch["attribute_ids"], batch["value_ids"])
+        named = self.naming(features["embedding"], ids["attribute_ids"], ids["value_ids"])
         parts = {"triplet": loss.detach(), "naming": named.detach()}
         return {"loss": loss + self.naming_weight * named, **parts, **active}
-
-    def after_step(self, batch: dict[str, torch.Tensor], step: int) -> list[str]:
-        """Nothing to do between steps."""
-        return []
 
 
 class EntryTriplets(nn.Module):

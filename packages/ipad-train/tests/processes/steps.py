@@ -1,0 +1,112 @@
+"""Ten steps of every stage, as a run does them, on as many processes as start this script; what comes out goes into files.
+
+    python steps.py CONFIG OUT CASE...            one process
+    torchrun --nproc-per-node 4 steps.py ...      four
+
+A case is ``name;override;override``, with ``env:NAME=VALUE`` among the overrides for a variable of the launcher. With
+``resume`` among them the stage saves in its middle, and what comes out is of a second start that goes on from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import save_file
+
+from ipad_train.checkpoint import checkpoint_path, read_state
+from ipad_train.config_files import load_config
+from ipad_train.data import load_data
+from ipad_train.launch import make_accelerator, with_launcher_settings
+from ipad_train.loop import run_stage
+from ipad_train.progress import Position, save_progress
+from ipad_train.stage_lengths import resolve_stages
+from ipad_train.stage_start import StageStarter
+
+
+class Record:
+    """Stands for a run's tracker: keeps the numbers of every step."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def log(self, step: int, stage: str, values: dict[str, float]) -> None:
+        self.rows.append(values)
+
+    def event(self, step: int, stage: str, text: str) -> None:
+        pass
+
+
+def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> None:
+    resume = "resume" in overrides
+    settings = dict(text.removeprefix("env:").split("=", 1) for text in overrides if text.startswith("env:"))
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    os.environ.update(settings)
+    keys = [text for text in overrides if "=" in text and not text.startswith("env:")]
+    config = load_config(config_path, [*keys, f"output_dir={out / name}-{os.environ.get('WORLD_SIZE', 1)}"])
+    accelerator = make_accelerator(config)
+    assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", 1))
+    data = load_data(config.data)
+    config, _ = resolve_stages(with_launcher_settings(config, accelerator), data, accelerator.num_processes)
+    ((stage_name, stage),) = config.stages()
+    folder = Path(config.output_dir)
+    starter = StageStarter(config, data, accelerator, folder, lambda line: None)
+    position = None
+    if resume:
+        first = starter.start(stage_name, stage, 0, None)
+        middle = dataclasses.replace(config.loop, save_every=stage.steps // 2)
+        run_stage(
+            first, accelerator, middle, None, lambda run: False,
+            lambda run: save_progress(run, accelerator, folder, config, {}), lambda: False,
+        )  # fmt: skip
+        accelerator.free_memory()
+        checkpoint = checkpoint_path(folder, stage.steps // 2)
+        position = Position(checkpoint, read_state(checkpoint))
+    run = starter.start(stage_name, stage, 0, position)
+    objective = accelerator.unwrap_model(run.objective)
+    before = {key: tensor.float().clone() for key, tensor in objective.model.state_dict().items()}
+    batches, gradients = [], {}
+    inputs = run.inputs
+
+    def watched(batch, seed):
+        batches.append(batch["image_ids"].clone())
+        return inputs(batch, seed)
+
+    clip = accelerator.clip_grad_norm_
+
+    def clip_and_keep(parameters, norm):
+        for key, parameter in objective.model.named_parameters():
+            if parameter.grad is not None and run.step == 0:
+                gradients[key] = parameter.grad.float().clone()
+        return clip(parameters, norm)
+
+    run.inputs, accelerator.clip_grad_norm_ = watched, clip_and_keep
+    record = Record()
+    run_stage(run, accelerator, config.loop, record, lambda run: False, lambda run: None, lambda: False)
+    after = {key: tensor.float().clone() for key, tensor in objective.model.state_dict().items()}
+    keys = sorted(set().union(*record.rows))
+    found = {f"losses/{key}": torch.tensor([row.get(key, float("nan")) for row in record.rows]) for key in keys}
+    found |= {f"batches/{number}": ids for number, ids in enumerate(batches)}
+    memory = {} if objective.memory is None else objective.memory.state_dict()
+    for kind, tensors in (("gradients", gradients), ("before", before), ("after", after), ("memory", memory)):
+        found |= {f"{kind}/{key}": tensor.contiguous() for key, tensor in tensors.items()}
+    save_file(found, out / f"{name}-{accelerator.num_processes}-{accelerator.process_index}.safetensors")
+    accelerator.clip_grad_norm_ = clip
+    accelerator.free_memory()
+    for key in settings:
+        del os.environ[key]
+
+
+def main(config_path: str, out: str, cases: list[str]) -> None:
+    for case in cases:
+        name, *overrides = case.split(";")
+        run_case(name, config_path, Path(out), overrides)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

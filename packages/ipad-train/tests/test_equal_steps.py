@@ -1,0 +1,133 @@
+"""One, two and four processes train alike: losses, gradients, batches, queues, centers, momentum copy and weights."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.multiprocess
+
+SCRIPT = Path(__file__).parent / "processes" / "steps.py"
+NONE = ["stage0.steps=0", "stage1.steps=0", "stage2.steps=0", "loop.log_every=1", "loop.threads=1"]
+TEN = ["steps=10", "batch_size=16", "learning_rate=1e-3"]
+
+# Of few images a triplet batch draws some twice. One process has such an image once; on two processes it is there twice, and
+# counts twice in the statistics of batch norm.
+FROZEN = "loop.batch_norm=frozen"
+
+
+def case(name: str, stage: str, *overrides: str) -> str:
+    return ";".join([name, *NONE, *(f"{stage}.{text}" for text in TEN), *overrides])
+
+
+CASES = {
+    name: case(name, stage, *overrides)
+    for name, stage, *overrides in (
+        ("classification", "stage0"),
+        ("dense", "stage1"),
+        ("triplets", "stage1", "stage1.sampler=triplet", "stage1.optimizer=adam", FROZEN),
+        ("frozen spatial", "stage2", "clusters.start=0", "clusters.refresh_every=2", "clusters.queue_length=2"),
+        (
+            "both branches", "stage2", "stage2.sampler=triplet", "stage2.spatial_learning_rate=1e-3", FROZEN,
+            "clusters.start=0", "clusters.refresh_every=2", "clusters.queue_length=2",
+        ),
+        ("accumulated", "stage1", "stage1.accumulation=2"),
+        ("resumed", "stage1", "resume"),
+    )
+}  # fmt: skip
+PARTS = {"triplets": 3, "both branches": 3}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, small_settings):
+    """By number of processes and case, the tensors of every process."""
+    folder = tmp_path_factory.mktemp("equal")
+    config = folder / "small.yaml"
+    config.write_text(yaml.safe_dump({**small_settings, "output_dir": str(folder / "run")}), encoding="utf-8")
+    found = {}
+    for processes in (1, 2, 4):
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        start(([] if processes == 1 else launcher) + [str(SCRIPT), str(config), str(folder), *CASES.values()])
+        for name in CASES:
+            files = [folder / f"{name}-{processes}-{rank}.safetensors" for rank in range(processes)]
+            found[processes, name] = [load_file(file) for file in files]
+    return found
+
+
+def start(arguments: list[str]) -> None:
+    result = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=500,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def of_kind(tensors: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(f"{kind}/"): value for key, value in tensors.items() if key.startswith(f"{kind}/")}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "resumed"])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_do_the_steps_of_one(results, name, processes):
+    (one,), many = results[1, name], results[processes, name]
+    # The sampler: the batches of all processes together are those of one, in its order.
+    parts = PARTS.get(name, 1)
+    for step, expected in of_kind(one, "batches").items():
+        stacked = [rank[f"batches/{step}"].chunk(parts) for rank in many]
+        together = torch.cat([rank[part] for part in range(parts) for rank in stacked])
+        assert torch.equal(together, expected)
+    # Losses and all that is logged, step by step.
+    losses = of_kind(one, "losses")
+    assert len(losses["loss"]) == 10
+    for key, expected in losses.items():
+        torch.testing.assert_close(many[0][f"losses/{key}"], expected, rtol=5e-3, atol=5e-4, equal_nan=True, msg=key)
+    # Gradients of the first step.
+    gradients = of_kind(one, "gradients")
+    largest = max(gradient.abs().max() for gradient in gradients.values())
+    for key, expected in gradients.items():
+        torch.testing.assert_close(
+            many[0][f"gradients/{key}"], expected, rtol=1e-3, atol=1e-5 * largest.item(), msg=key
+        )
+    # Weights at the end, by how far they moved. Where the gradient is rounding and nothing else (a softmax does not see the
+    # bias of its keys), Adam makes a step of any sign of it: these numbers are left out.
+    before, after = of_kind(one, "before"), of_kind(one, "after")
+    moved = {key: gradient.abs() > 1e-3 * gradient.abs().max() for key, gradient in gradients.items()}
+    moved = {key: kept for key, kept in moved.items() if gradients[key].abs().max() > 1e-4 * largest}
+    assert len(moved) > len(gradients) / 2
+    for key, kept in moved.items():
+        distance = (after[key] - before[key])[kept].norm()
+        assert distance > 0
+        assert (many[0][f"after/{key}"] - after[key])[kept].norm() < 0.05 * distance, key
+    # Running statistics, momentum copy, queues and centers: the same on every process to the bit, and those of one.
+    statistics = [key for key in after if "running" in key]
+    for rank in many:
+        for key in statistics:
+            assert torch.equal(rank[f"after/{key}"], many[0][f"after/{key}"])
+            torch.testing.assert_close(rank[f"after/{key}"], after[key], rtol=2e-2, atol=2e-3, msg=key)
+        for key, mine in of_kind(rank, "memory").items():
+            assert torch.equal(mine, many[0][f"memory/{key}"]), key
+    for key, expected in of_kind(one, "memory").items():
+        if key.startswith(("queues", "centers", "started")):
+            torch.testing.assert_close(many[0][f"memory/{key}"], expected, rtol=2e-2, atol=5e-3, msg=key)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_several_processes_resume_to_the_bit(results, processes):
+    for straight, resumed in zip(results[processes, "dense"], results[processes, "resumed"], strict=True):
+        after = of_kind(straight, "after")
+        assert after
+        assert all(torch.equal(resumed[f"after/{key}"], expected) for key, expected in after.items())
+        assert torch.equal(resumed["losses/loss"], straight["losses/loss"][5:])
+
+
+def test_the_cluster_loss_has_started_where_both_branches_learn(results):
+    (one,) = results[1, "both branches"]
+    assert one["memory/started_at"] >= 0
+    assert (one["losses/centers_spatial"].nan_to_num() > 0).any()
