@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ipad_train.catalogue.cli import index, search, serve
 from ipad_train.config_files import ConfigError, list_presets, load_config
 
 
@@ -124,6 +125,11 @@ def compare(source: str, methods: str, seeds: str | None, split: str, overrides:
             run(config, names, split, click.echo)
         else:
             compare_seeds(config, _whole_numbers("--seeds", seeds), names, split, click.echo)
+
+
+main.add_command(index)
+main.add_command(search)
+main.add_command(serve)
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:

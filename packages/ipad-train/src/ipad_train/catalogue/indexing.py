@@ -1,0 +1,281 @@
+"""Bringing a catalogue up to its photo folder: only what is new, changed or gone costs anything.
+
+Every photo is one row that is written whole, and what is there is read from the engine itself: an interruption at any moment
+loses at most the photos that were on their way, and the next run goes on with them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ipad_data.errors import ImageDecodeError
+from ipad_train.catalogue.catalogue import Catalogue
+from ipad_train.catalogue.errors import CatalogueError, EngineError, PhotoError
+from ipad_train.catalogue.fields import (
+    BOXES,
+    FILE,
+    HASH,
+    ID,
+    MTIME,
+    SIZE,
+    STATE,
+    TABLE,
+    VECTOR,
+    pack,
+    payload_fields,
+    unpack,
+)
+from ipad_train.catalogue.lock import Lease
+from ipad_train.catalogue.model import CatalogueModel
+from ipad_train.catalogue.photo_files import PhotoFile, content_hash, read_photo
+from ipad_train.catalogue.photo_table import PhotoTable
+from ipad_train.catalogue.uploads import check_image
+from ipad_train.catalogue.value_centers import ValueCenters
+
+DECODERS, FLUSH_PHOTOS, MAX_PIXELS = 2, 2000, 178_000_000
+_PENDING_WRITES = 2
+_SHOWN = 50  # unreadable photos that are listed
+
+
+@dataclass
+class Outcome:
+    """What a run of indexing did, in photos.
+
+    Attributes:
+        embedded: Seen by the model.
+        moved: Known content under a new name; ``updated``: other cells of the table. Neither was seen by the model.
+        unreadable: Left out, each with the reason.
+        seconds: The run took.
+    """
+
+    embedded: int = 0
+    moved: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def text(self) -> str:
+        """Lines for the user."""
+        rate = f" ({self.embedded / self.seconds:.1f} photos/s)" if self.embedded and self.seconds else ""
+        lines = [
+            f"{self.embedded} embedded{rate}, {self.unchanged} unchanged, {self.moved} moved, {self.updated} with other cells, "
+            f"{self.deleted} deleted, in {self.seconds:.1f} s"
+        ]
+        if self.unreadable:
+            shown = [f"  {line}" for line in self.unreadable[:_SHOWN]]
+            more = len(self.unreadable) - _SHOWN
+            lines += [f"{len(self.unreadable)} left out:", *shown, *([f"  and {more} more"] if more > 0 else [])]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A photo that was read: its content's hash, and its pixels unless the catalogue knows the content."""
+
+    photo: PhotoFile
+    hash: str
+    image: np.ndarray | None
+
+
+class Indexer:
+    """Embeds photos into an opened catalogue whose manifest is stored.
+
+    Args:
+        folder: The photos.
+        table: Cells of the photos.
+        batch_size: Photos that the model sees at a time.
+        skip: Leave unreadable photos out; else the first one is an error.
+        verify: Read every photo, also where its size and time of change are those of the last run.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, model: CatalogueModel, centers: ValueCenters, folder: Path, table: PhotoTable,
+        *, batch_size: int = 32, skip: bool = False, verify: bool = False, progress: bool = True,
+    ) -> None:  # fmt: skip
+        if batch_size < 1:
+            raise CatalogueError(f"--batch-size must be at least 1, got {batch_size}")
+        self.catalogue, self.model, self.centers = catalogue, model, centers
+        self.folder, self.table = folder, table
+        self.batch_size, self.skip, self.verify, self.progress = batch_size, skip, verify, progress
+        self.outcome = Outcome()
+        self._lease = None if catalogue.engine.is_embedded else Lease(catalogue.engine, catalogue.manifest.dim)
+        self._unflushed = 0
+
+    def run(self, photos: list[PhotoFile]) -> Outcome:
+        """Bring the catalogue up to these photos.
+
+        Raises:
+            PhotoError: an unreadable photo, unless they are skipped.
+            EngineError: the engine fails, e.g. on a full disk; what was written stays.
+        """
+        start = time.perf_counter()
+        try:
+            known = {row[ID]: row for row in self.catalogue.engine.iterate(STATE)}
+            here = {photo.id for photo in photos}
+            gone = [each for each in known if each not in here]
+            self._delete(gone)
+            same, unread = self._divide(photos, known)
+            self._update(same, known)
+            self._embed(unread, known, {row[HASH]: key for key, row in known.items() if key in here})
+            self._finish()
+        finally:
+            if self._lease is not None:
+                with suppress(EngineError):  # it ends by itself
+                    self._lease.release()
+        self.outcome.seconds = time.perf_counter() - start
+        return self.outcome
+
+    def _divide(self, photos: list[PhotoFile], known: dict[str, Any]) -> tuple[list[PhotoFile], list[PhotoFile]]:
+        """Photos that look as they did, and those to be read."""
+        same, unread = [], []
+        for photo in photos:
+            row = known.get(photo.id)
+            looks_same = row is not None and (row[SIZE], row[MTIME]) == (photo.size, photo.mtime)
+            (same if looks_same and not self.verify else unread).append(photo)
+        return same, unread
+
+    def _delete(self, ids: list[str]) -> None:
+        self.catalogue.engine.delete(ids)
+        self.outcome.deleted += len(ids)
+
+    def _update(self, photos: list[PhotoFile], known: dict[str, Any]) -> None:
+        """Rewrite the rows of unchanged photos whose cells changed; the model is not asked."""
+        changed = [photo for photo in photos if known[photo.id][TABLE] != self.table.digest(photo.name)]
+        self.outcome.unchanged += len(photos) - len(changed)
+        for start in range(0, len(changed), 500):
+            part = changed[start : start + 500]
+            self._write(self._copies([(photo, photo.id, known[photo.id][HASH]) for photo in part]))
+            self.outcome.updated += len(part)
+
+    def _embed(self, photos: list[PhotoFile], known: dict[str, Any], by_hash: dict[str, str]) -> None:
+        """Read, embed and write; decoding and writing go on in threads beside the model."""
+        with (
+            ThreadPoolExecutor(DECODERS, "decode") as readers,
+            ThreadPoolExecutor(1, "write") as writer,
+            tqdm(total=len(photos), desc="indexing", unit="photo", disable=not self.progress) as bar,
+        ):
+            writes: deque[Future[None]] = deque()
+            for batch in _batches(self._read(photos, by_hash, readers, bar), self.batch_size):
+                writes.append(writer.submit(self._write_batch, batch, known, by_hash, self._embedded(batch)))
+                while len(writes) > _PENDING_WRITES:
+                    writes.popleft().result()
+            for write in writes:
+                write.result()
+
+    def _read(
+        self, photos: list[PhotoFile], by_hash: dict[str, str], pool: ThreadPoolExecutor, bar: tqdm
+    ) -> Iterator[Decoded]:
+        waiting: deque[tuple[PhotoFile, Future[Decoded]]] = deque()
+        ahead, coming = 2 * self.batch_size, iter(photos)
+        unreadable: list[str] = []
+        while True:
+            while len(waiting) < ahead and (photo := next(coming, None)) is not None:
+                waiting.append((photo, pool.submit(self._decode, photo, by_hash)))
+            if not waiting:
+                break
+            photo, future = waiting.popleft()
+            try:
+                yield future.result()
+            except (PhotoError, ImageDecodeError) as error:
+                if not self.skip:
+                    for _, other in waiting:
+                        other.cancel()
+                    raise PhotoError(f"{error}. --on-error skip leaves such photos out and lists them") from None
+                self.outcome.unreadable.append(f"{photo.name}: {error}")
+                unreadable.append(photo.id)
+            finally:
+                bar.update()
+        self.catalogue.engine.delete(unreadable)  # one that could be read before is there no more
+
+    def _decode(self, photo: PhotoFile, by_hash: dict[str, str]) -> Decoded:
+        content = read_photo(self.folder, photo.name)
+        found = content_hash(content)
+        if found in by_hash:
+            return Decoded(photo, found, None)
+        check_image(content, MAX_PIXELS, photo.name)
+        return Decoded(photo, found, self.model.decode(content, photo.name))
+
+    def _embedded(self, batch: list[Decoded]) -> list[dict[str, Any]]:
+        """Rows of the photos whose content is new."""
+        new = [each for each in batch if each.image is not None]
+        if not new:
+            return []
+        seen = self.model.embed(np.stack([each.image for each in new]))
+        values, confidence = self.centers.predict(seen.vectors)
+        rows = []
+        for i, each in enumerate(new):
+            payload: dict[str, Any] = {f"v{a}": int(value) for a, value in enumerate(values[i])}
+            payload |= {f"c{a}": round(float(c), 4) for a, c in enumerate(confidence[i]) if values[i, a] >= 0}
+            if seen.boxes is not None:
+                payload[BOXES] = np.round(seen.boxes[i].astype(float), 3).tolist()
+            rows.append(self._row(each.photo, each.hash, payload, seen.vectors[i].reshape(-1)))
+        return rows
+
+    def _write_batch(self, batch: list[Decoded], known: dict[str, Any], by_hash: dict[str, str], rows: list) -> None:
+        same = [(each.photo, by_hash[each.hash], each.hash) for each in batch if each.image is None]
+        self._write(rows + self._copies(same))
+        moved = sum(source != photo.id for photo, source, _ in same)
+        self.outcome.embedded += len(rows)
+        self.outcome.moved += moved
+        self.outcome.unchanged += len(same) - moved
+
+    def _copies(self, photos: list[tuple[PhotoFile, str, str]]) -> list[dict[str, Any]]:
+        """Rows of photos whose content is stored under an id: what the model said is kept, the cells are the table's."""
+        fields = [*payload_fields(len(self.model.attributes)), VECTOR]
+        stored = self.catalogue.engine.rows([source for _, source, _ in photos], fields)
+        rows = []
+        for photo, source, found in photos:
+            said = {name: value for name, value in unpack(stored[source]).items() if name[0] in "vc" or name == BOXES}
+            said = {name: value for name, value in said.items() if name == BOXES or name[1:].isdigit()}
+            rows.append(self._row(photo, found, said, stored[source][VECTOR]))
+        return rows
+
+    def _row(self, photo: PhotoFile, found: str, payload: dict[str, Any], vector: Any) -> dict[str, Any]:
+        fields = self.catalogue.manifest.fields
+        cells = {fields[column]: cell for column, cell in self.table.cells(photo.name).items()}
+        return {
+            ID: photo.id, FILE: photo.name, HASH: found, SIZE: photo.size, MTIME: photo.mtime,
+            TABLE: self.table.digest(photo.name), VECTOR: np.asarray(vector, dtype=np.float32),
+            **pack(payload | cells, len(self.model.attributes)),
+        }  # fmt: skip
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        self.catalogue.engine.write(rows)
+        self._unflushed += len(rows)
+        if self._unflushed >= FLUSH_PHOTOS:
+            self.catalogue.engine.flush()
+            self._unflushed = 0
+        if self._lease is not None:
+            self._lease.renew()
+
+    def _finish(self) -> None:
+        outcome = self.outcome
+        if outcome.embedded or outcome.moved or outcome.updated or outcome.deleted or outcome.unreadable:
+            self.catalogue.save(self.catalogue.manifest)
+        self.catalogue.engine.flush()
+
+
+def _batches(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
+    """Lists of up to ``size`` items whose pixels the model is to see, with those that it need not see among them."""
+    batch: list[Decoded] = []
+    new = 0
+    for item in items:
+        batch.append(item)
+        new += item.image is not None
+        if new >= size or len(batch) >= 8 * size:
+            yield batch
+            batch, new = [], 0
+    if batch:
+        yield batch
