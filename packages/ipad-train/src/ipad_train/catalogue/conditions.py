@@ -1,7 +1,7 @@
-"""A filter that was checked against a catalogue's columns: as an expression of the engine, and as a mask over photos at hand.
+"""A filter that was checked against a catalogue's columns: an expression of the engine, or a mask over photos at hand.
 
-A photo without a cell, or without a predicted value, passes no test on it, also not one with ``!=`` or under ``not``. So ``not`` is
-carried inwards to the tests, which are turned round, and both readings agree.
+A photo without a cell, or without a predicted value, passes no test on it, also not one with ``!=`` or under ``not``. So
+``not`` is carried inwards to the tests, which are turned round, and both readings agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from ipad_train.catalogue.columns import ATTRIBUTE, Column, Columns
 from ipad_train.catalogue.errors import CatalogueError
-from ipad_train.catalogue.expression import Among, Both, Either, Expression, Literal, Not, Test, parse
+from ipad_train.catalogue.expression import Among, Both, Comparison, Either, Expression, Literal, Not, parse
 from ipad_train.catalogue.fields import in_expression
 from ipad_train.catalogue.photo_table import NUMBER
 
@@ -138,7 +138,7 @@ def _checked(found: Expression, columns: Columns, negated: bool) -> Condition:
     return _compared(column, found, negated)
 
 
-def _compared(column: Column, test: Test, negated: bool) -> Compared:
+def _compared(column: Column, test: Comparison, negated: bool) -> Compared:
     operator = _TURNED[test.operator] if negated else test.operator
     if column.kind != NUMBER and operator not in ("==", "!="):
         raise CatalogueError(

@@ -16,15 +16,16 @@ from ipad_train.catalogue.making import IndexOptions, index_photos
 COUNT, SIDE, SEED = 600, 192, 2026
 BRANDS = ("Alder", "Birch", "Cedar", "Rowan")
 RUNS = ("quickstart/ipad_tiny", "quickstart/methods/ipad_tiny", "runs/tiny")  # where a model may be at hand
-_TRAINING = ("data.options={num_train: 1500, num_validation: 300, num_test: 300}", "stage0.steps=150", "stage1.steps=100",
-             "stage2.steps=0", "rerank.steps=80", "rerank.sequence_length=100")  # fmt: skip
+_TRAINING = ("data.options={num_train: 1500, num_validation: 900, num_test: 300}", "stage0.steps=150", "stage1.steps=100",
+             "stage2.steps=0", "rerank.steps=80", "rerank.sequence_length=200")  # fmt: skip
 
 
 def make_demo(folder: Path, source: str | None, announce: Callable[[str], None], count: int = COUNT) -> str:
     """Render, train where no model is at hand, and index, all below a folder; what is there already is kept.
 
     Args:
-        source: A model; None for that of ``nox -s quickstart`` or ``runs/tiny`` in the working folder, else a small one is trained.
+        source: A model; None for that of ``nox -s quickstart`` or ``runs/tiny`` in the working folder, else a small one is
+            trained.
 
     Returns:
         The catalogue's folder.
@@ -42,7 +43,7 @@ def make_demo(folder: Path, source: str | None, announce: Callable[[str], None],
 
 
 def render_photos(folder: Path, count: int, side: int = SIDE) -> None:
-    """``count`` garments as JPEG files, and ``photos.csv`` with a brand, a price and a season for each; only those missing."""
+    """``count`` garments as JPEG files, and ``photos.csv`` with a brand, a price and a season; only what is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         path = folder / f"garment-{number:05d}.jpg"

@@ -1,10 +1,10 @@
 """The vector engine: Milvus by one client and one schema, embedded (Milvus Lite, in a folder) or as a server.
 
-One collection holds a row a photo. Its vector is that of all attributes, one after the other: ``(A * D,)``, every block of unit
-length. A query is the query photo's blocks, each times its weight, and zeros for the attributes that were not asked for; the
-inner product of the two is then the weighted sum of the attributes' cosine similarities. So any mix of attributes is one
-exact search, a filter acts once, a photo is written and deleted as one row, and servers that allow four vector fields serve
-any number of attributes.
+One collection holds a row a photo. Its vector is that of all attributes, one after the other: ``(A * D,)``, every block of
+unit length. A query is the query photo's blocks, each times its weight, and zeros for the attributes that were not asked
+for; the inner product of the two is then the weighted sum of the attributes' cosine similarities. So any mix of attributes
+is one exact search, a filter acts once, a photo is written and deleted as one row, and servers that allow four vector
+fields serve any number of attributes.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from ipad_train.catalogue.errors import CatalogueError
 
@@ -35,7 +35,7 @@ Literal: TypeAlias = float | str
 
 
 @dataclass(frozen=True)
-class Test:
+class Comparison:
     """``name operator literal``."""
 
     name: str
@@ -75,7 +75,7 @@ class Not:
     inner: Expression
 
 
-Expression: TypeAlias = Test | Among | Both | Either | Not
+Expression: TypeAlias = Comparison | Among | Both | Either | Not
 
 
 def parse(text: str) -> Expression:
@@ -135,10 +135,11 @@ class _Parser:
             return Among(name, self.listed(), negated)
         if negated:
             self.fail("expected 'in'")
-        for sign, operator in _OPERATORS.items():
-            if self.take("sign", sign):
-                return Test(name, operator, self.literal())
-        self.fail("expected ==, !=, <, <=, >, >= or 'in'")
+        kind, sign, _ = self.peek()
+        if kind != "sign" or sign not in _OPERATORS:
+            self.fail("expected ==, !=, <, <=, >, >= or 'in'")
+        self.at += 1
+        return Comparison(name, _OPERATORS[sign], self.literal())
 
     def column(self) -> str:
         kind, value, _ = self.peek()
@@ -162,13 +163,10 @@ class _Parser:
 
     def literal(self) -> Literal:
         kind, value, _ = self.peek()
-        if kind == "number":
-            self.at += 1
-            return float(value)
-        if kind == "text":
-            self.at += 1
-            return re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
-        self.fail("expected a number, or a text in quotes")
+        if kind not in ("number", "text"):
+            self.fail("expected a number, or a text in quotes")
+        self.at += 1
+        return float(value) if kind == "number" else re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
 
     def peek(self) -> tuple[str, str, int]:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "", len(self.text))
@@ -183,7 +181,7 @@ class _Parser:
         if not self.take(kind, value):
             self.fail(f"expected {value!r}")
 
-    def fail(self, expected: str) -> None:
+    def fail(self, expected: str) -> NoReturn:
         _, value, place = self.peek()
         raise CatalogueError(
             f"the filter does not parse at {place + 1}, {value[:40]!r}: {expected}. Example: price < 50 and brand == 'x'"

@@ -1,9 +1,9 @@
 """The fields of a photo in the engine, and what the user's names stand for among them.
 
 Filters use fields of their own, which the engine reads fast: ``v0, v1, ...`` hold the predicted value of an attribute as a
-number (-1 where none is known), ``n0, n1, ...`` the numbers and ``s0, s1, ...`` the texts of the table. What there is no room for
-(servers take 64 fields) lies in the JSON field ``extra``, as do confidences ``c0, c1, ...`` and boxes; filters work there as well, slower.
-No name of the user's ever stands in an expression of the engine.
+number (-1 where none is known), ``n0, n1, ...`` the numbers and ``s0, s1, ...`` the texts of the table. Servers take 64
+fields; what there is no room for lies in the JSON field ``extra``, as do confidences ``c0, c1, ...`` and boxes. Filters
+work there as well, slower. No name of the user's ever stands in an expression of the engine.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def fields_of_own(attributes: int) -> list[Field]:
 
 def is_of_own(name: str) -> bool:
     """Whether a field such as ``n3`` is one of the collection, not a key of ``extra``."""
+    if name == FILE:
+        return True
     limits = {"v": VALUES_OF_OWN, "n": NUMBERS_OF_OWN, "s": TEXTS_OF_OWN, "c": 0}
     return int(name[1:]) < limits[name[0]]
 

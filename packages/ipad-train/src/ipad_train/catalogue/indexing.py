@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -70,8 +70,8 @@ class Outcome:
         """Lines for the user."""
         rate = f" ({self.embedded / self.seconds:.1f} photos/s)" if self.embedded and self.seconds else ""
         lines = [
-            f"{self.embedded} embedded{rate}, {self.unchanged} unchanged, {self.moved} moved, {self.updated} with other cells, "
-            f"{self.deleted} deleted, in {self.seconds:.1f} s"
+            f"{self.embedded} embedded{rate}, {self.unchanged} unchanged, {self.moved} moved, "
+            f"{self.updated} with other cells, {self.deleted} deleted, in {self.seconds:.1f} s"
         ]
         if self.unreadable:
             shown = [f"  {line}" for line in self.unreadable[:_SHOWN]]
@@ -82,11 +82,29 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A photo that was read: its content's hash, and its pixels unless the catalogue knows the content."""
+    """A photo that was read: its content's hash, and its pixels, or the id of the photo that has this content already."""
 
     photo: PhotoFile
     hash: str
     image: np.ndarray | None
+    source: str = ""
+
+
+class _Contents:
+    """Which photo of the catalogue has a content, among those whose rows this run does not write over.
+
+    Args:
+        known: Rows by id as they were found.
+        unread: Ids of the photos that are read anew.
+    """
+
+    def __init__(self, known: Mapping[str, Mapping[str, Any]], unread: set[str]) -> None:
+        self._own = {each: known[each][HASH] for each in unread if each in known}
+        self._others = {row[HASH]: each for each, row in known.items() if each not in unread}
+
+    def find(self, photo: str, found: str) -> str | None:
+        """Id of the photo with this content: the photo itself before any other; None where it is new."""
+        return photo if self._own.get(photo) == found else self._others.get(found)
 
 
 class Indexer:
@@ -124,11 +142,12 @@ class Indexer:
         try:
             known = {row[ID]: row for row in self.catalogue.engine.iterate(STATE)}
             here = {photo.id for photo in photos}
-            gone = [each for each in known if each not in here]
-            self._delete(gone)
             same, unread = self._divide(photos, known)
             self._update(same, known)
-            self._embed(unread, known, {row[HASH]: key for key, row in known.items() if key in here})
+            self._embed(unread, _Contents(known, {photo.id for photo in unread}))
+            self._delete(
+                [each for each in known if each not in here]
+            )  # last: a renamed photo is a copy of one that is gone
             self._finish()
         finally:
             if self._lease is not None:
@@ -159,7 +178,7 @@ class Indexer:
             self._write(self._copies([(photo, photo.id, known[photo.id][HASH]) for photo in part]))
             self.outcome.updated += len(part)
 
-    def _embed(self, photos: list[PhotoFile], known: dict[str, Any], by_hash: dict[str, str]) -> None:
+    def _embed(self, photos: list[PhotoFile], contents: _Contents) -> None:
         """Read, embed and write; decoding and writing go on in threads beside the model."""
         with (
             ThreadPoolExecutor(DECODERS, "decode") as readers,
@@ -167,22 +186,22 @@ class Indexer:
             tqdm(total=len(photos), desc="indexing", unit="photo", disable=not self.progress) as bar,
         ):
             writes: deque[Future[None]] = deque()
-            for batch in _batches(self._read(photos, by_hash, readers, bar), self.batch_size):
-                writes.append(writer.submit(self._write_batch, batch, known, by_hash, self._embedded(batch)))
+            for batch in _batches(self._read(photos, contents, readers, bar), self.batch_size):
+                writes.append(writer.submit(self._write_batch, batch, self._embedded(batch)))
                 while len(writes) > _PENDING_WRITES:
                     writes.popleft().result()
             for write in writes:
                 write.result()
 
     def _read(
-        self, photos: list[PhotoFile], by_hash: dict[str, str], pool: ThreadPoolExecutor, bar: tqdm
+        self, photos: list[PhotoFile], contents: _Contents, pool: ThreadPoolExecutor, bar: tqdm
     ) -> Iterator[Decoded]:
         waiting: deque[tuple[PhotoFile, Future[Decoded]]] = deque()
         ahead, coming = 2 * self.batch_size, iter(photos)
         unreadable: list[str] = []
         while True:
             while len(waiting) < ahead and (photo := next(coming, None)) is not None:
-                waiting.append((photo, pool.submit(self._decode, photo, by_hash)))
+                waiting.append((photo, pool.submit(self._decode, photo, contents)))
             if not waiting:
                 break
             photo, future = waiting.popleft()
@@ -199,11 +218,11 @@ class Indexer:
                 bar.update()
         self.catalogue.engine.delete(unreadable)  # one that could be read before is there no more
 
-    def _decode(self, photo: PhotoFile, by_hash: dict[str, str]) -> Decoded:
+    def _decode(self, photo: PhotoFile, contents: _Contents) -> Decoded:
         content = read_photo(self.folder, photo.name)
         found = content_hash(content)
-        if found in by_hash:
-            return Decoded(photo, found, None)
+        if (source := contents.find(photo.id, found)) is not None:
+            return Decoded(photo, found, None, source)
         check_image(content, MAX_PIXELS, photo.name)
         return Decoded(photo, found, self.model.decode(content, photo.name))
 
@@ -223,8 +242,8 @@ class Indexer:
             rows.append(self._row(each.photo, each.hash, payload, seen.vectors[i].reshape(-1)))
         return rows
 
-    def _write_batch(self, batch: list[Decoded], known: dict[str, Any], by_hash: dict[str, str], rows: list) -> None:
-        same = [(each.photo, by_hash[each.hash], each.hash) for each in batch if each.image is None]
+    def _write_batch(self, batch: list[Decoded], rows: list[dict[str, Any]]) -> None:
+        same = [(each.photo, each.source, each.hash) for each in batch if each.image is None]
         self._write(rows + self._copies(same))
         moved = sum(source != photo.id for photo, source, _ in same)
         self.outcome.embedded += len(rows)

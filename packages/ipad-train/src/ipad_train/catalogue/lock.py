@@ -51,8 +51,8 @@ class FolderLock:
             owner = self._file.read().strip() or "another process"
             self._file.close()
             raise BusyError(
-                f"{owner} {folder}, and an embedded catalogue takes one process at a time. Wait for it or stop it; a service "
-                "answers searches at /api/search meanwhile; with a Milvus server several processes work at once"
+                f"{owner} {folder}, and an embedded catalogue takes one process at a time. Wait for it or stop it; a "
+                "service answers searches at /api/search meanwhile; with a Milvus server several processes work at once"
             ) from None
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} {purpose}")

@@ -64,7 +64,8 @@ def index_photos(
             centers = read_centers(catalogue.engine, catalogue.stored)
         _keep_up(catalogue, photos, table)
         announce(
-            f"{len(files)} photos, {len(model.attributes)} attributes, {len(table.kinds)} columns of a table; catalogue {where}"
+            f"{len(files)} photos, {len(model.attributes)} attributes, {len(table.kinds)} columns of a table; "
+            f"catalogue {where}"
         )
         indexer = Indexer(
             catalogue, model, centers, photos, table, batch_size=options.batch_size, skip=options.skip,
@@ -86,7 +87,8 @@ def _start(
         centers = centers_of_run(model)
     else:
         announce(
-            f"{model.source} is no run, so there are no labelled images to name the values of photos by; search works without"
+            f"{model.source} is no run, so there are no labelled images to name the values of photos by; "
+            "search works without"
         )
         centers = ValueCenters.unknown(model, dim)
     catalogue.engine.create(len(model.attributes), dim, index)
@@ -106,8 +108,8 @@ def _start(
 def _check_folder(stored: Manifest, photos: Path, where: str, moved: bool) -> None:
     if stored.folder != str(photos.resolve()) and not moved:
         raise CatalogueError(
-            f"{where} holds the photos of {stored.folder}, and would lose those that {photos} does not have. If the folder was moved, "
-            "add --moved; for another folder take another --catalogue"
+            f"{where} holds the photos of {stored.folder}, and would lose those that {photos} does not have. If the "
+            "folder was moved, add --moved; for another folder take another --catalogue"
         )
 
 

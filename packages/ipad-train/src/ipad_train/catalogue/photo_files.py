@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from ipad_train.catalogue.errors import CatalogueError, PhotoError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")  # Pillow's names; others are never opened
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow's names; others are never opened
 MAX_NAME_BYTES = 2000
 
 

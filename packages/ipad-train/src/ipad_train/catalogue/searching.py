@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +22,15 @@ from ipad_train.catalogue.manifest import Manifest
 
 SHORTLIST = 200  # hits that a re-ranker orders
 MAX_LIMIT = 1000
+_WARNINGS = threading.Lock()  # what is caught of them is the whole process'
 
 
 @dataclass(frozen=True)
 class Found:
-    """A hit: ``score`` is the weighted mean of the cosine similarities, or the re-ranker's; ``rank_before`` counts from 1."""
+    """A hit: ``similarity`` is the weighted mean of the cosine similarities, ``score`` that or the re-ranker's.
+
+    ``rank_before`` is the place by similarity, from 1.
+    """
 
     id: str
     file: str
@@ -93,8 +98,8 @@ class Searcher:
     ) -> list[Found]:
         """The nearest photos, best first.
 
-        Without a re-ranker the score is ``sum(w * cos) / sum(w)`` over the attributes, exactly where the index is. A re-ranker gets the
-        best ``SHORTLIST`` with vectors that have this mean as their cosine similarity.
+        Without a re-ranker the score is ``sum(w * cos) / sum(w)`` over the attributes, exactly where the index is exact. A
+        re-ranker gets the best ``SHORTLIST`` with vectors that have this mean as their cosine similarity.
 
         Args:
             vectors: ``(A, D)`` of the query photo.
@@ -140,11 +145,10 @@ class Searcher:
             return Fetched([[Hit(row[ID], score, (row, score)) for score, row in answer]], scaled)
 
         query = (vectors * roots)[active].reshape(1, -1).astype(np.float32)
-        with warnings.catch_warnings():
+        among = self.catalogue.engine.count(expression)
+        with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an unfamiliar density: the order is then the engine's
-            return reranked(
-                reranker, query, fetch, self.catalogue.engine.count(), on_unfamiliar="fallback", progress=False
-            )[0]
+            return reranked(reranker, query, fetch, among, on_unfamiliar="fallback", progress=False)[0]
 
     def _fields(self) -> list[str]:
         used = set(self.manifest.fields.values())

@@ -55,7 +55,7 @@ class ValueCenters:
 
 
 def value_chances(vectors: np.ndarray, centers: np.ndarray, temperature: float) -> np.ndarray:
-    """``(N, v)`` softmax over the values of one attribute; 0 for values whose center is zero, as nothing is known of them."""
+    """``(N, v)`` softmax over the values of one attribute; 0 for values whose center is zero, as they were never seen."""
     logits = vectors @ centers.T / temperature
     logits[:, ~centers.any(axis=1)] = -np.inf
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))

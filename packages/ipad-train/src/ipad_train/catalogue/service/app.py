@@ -37,6 +37,7 @@ STATIC = {
     "icon.svg": "image/svg+xml",
 }
 _SIZES = (96, THUMBNAIL, 900)
+_BINARY = {"type": "string", "format": "binary"}
 
 
 def make_app(state: State, token: str | None, max_upload: int) -> FastAPI:
@@ -171,7 +172,7 @@ def _add_searches(app: FastAPI, state: State, max_upload: int) -> None:
 
     @app.post(
         UPLOADS, tags=["search"],
-        openapi_extra={"requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}},
+        openapi_extra={"requestBody": {"required": True, "content": {"image/*": {"schema": _BINARY}}}},
     )  # fmt: skip
     async def upload(request: Request) -> UploadAnswer:
         """Give a photo of your own, as the body of the request; its id then goes into searches."""
@@ -205,7 +206,8 @@ def _add_searches(app: FastAPI, state: State, max_upload: int) -> None:
             )
             for rank, each in enumerate(found, 1)
         ]  # fmt: skip
-        return SearchAnswer(hits=hits, among=int(mask.sum()), facets=counts)
+        acted = any(abs(hit.score - hit.similarity) > 2e-5 for hit in hits)
+        return SearchAnswer(hits=hits, reranked=acted, among=int(mask.sum()), facets=counts)
 
 
 def _condition(state: State, where: str, facets: dict[str, list[str]]) -> Condition | None:

@@ -44,9 +44,9 @@ class Guards:
     """ASGI middleware: bounds bodies, checks who asks, and sets the headers.
 
     Args:
-        token: What visitors have to show, as ``Authorization: Bearer``, as a cookie, or once as ``?token=``; None where only this
-            machine can reach the service. The ``Host`` must then be a name of this machine, so that no page of another site
-            reaches it by a name that it points here.
+        token: What visitors have to show, as ``Authorization: Bearer``, as a cookie, or once as ``?token=``; None where only
+            this machine can reach the service. The ``Host`` must then be a name of this machine, so that no page of another
+            site reaches it by a name that it points here.
         max_upload: Bytes.
     """
 

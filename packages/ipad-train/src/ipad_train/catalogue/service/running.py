@@ -62,6 +62,7 @@ def _listening(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(128)  # who comes while the model is read waits
     except OSError as error:
         listener.close()
         raise OSError(

@@ -47,9 +47,13 @@ class Hit(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """Hits, best first; how many photos pass the filter and the facets; and how many show each value."""
+    """Hits, best first; how many photos pass the filter and the facets; and how many show each value.
+
+    ``reranked`` is false where the re-ranker kept the order, e.g. as the catalogue is unlike what it was fitted on.
+    """
 
     hits: list[Hit]
+    reranked: bool
     among: int
     facets: dict[str, dict[str, int]]
 
