@@ -23,7 +23,8 @@ from ipad_train.cli import main
 
 FILTERS = [
     "price < 50", "price >= 40 and brand == 'Alder'", "brand in ['Cedar', 'Rowan'] or season != 'winter'",
-    "not (price < 50 or brand == 'Birch')", "sleeve_length == 'long'", "sleeve_length not in ['long', 'short'] and price > 20",
+    "not (price < 50 or brand == 'Birch')", "sleeve_length == 'long'",
+    "sleeve_length not in ['long', 'short'] and price > 20",
     "collar_design.confidence > 0.3", "file == 'garment-00003.jpg'", "brand == 'it''s'",
     r"brand == 'a\'b\"c\\d'",
     "season == 'no such'", "not collar_design == 'shirt'", "price < -1e9", "price > 1.5e1",

@@ -153,7 +153,7 @@ def hostile_requests():
         "a" * 5000,
         "%c0%ae%c0%ae/secret.txt",
         "0123456789abcdef",
-        "' or 1==1",
+        "'%20or%201==1",
         "*",
         "~root",
         "con",
@@ -188,11 +188,14 @@ def hostile_requests():
                     {"photo": FIRST, "weights": {"sleeve_length": -1}}, {"photo": FIRST, "weights": {"sleeve": 1}},
                     {"photo": FIRST, "weights": [1]}, {"photo": FIRST, "weights": weights, "limit": 10**12},
                     {"photo": FIRST, "weights": weights, "limit": 0}, {"photo": FIRST, "weights": weights, "limit": True},
-                    {"photo": FIRST, "weights": weights, "rerank": "../reasoner"}, {"photo": FIRST, "weights": weights, "rerank": "/tmp"},
-                    {"photo": FIRST, "weights": weights, "unknown": 1}, {"photo": FIRST, "weights": weights, "facets": {"price": ["1"]}},
+                    {"photo": FIRST, "weights": weights, "rerank": "../reasoner"},
+                    {"photo": FIRST, "weights": weights, "rerank": "/tmp"},
+                    {"photo": FIRST, "weights": weights, "unknown": 1},
+                    {"photo": FIRST, "weights": weights, "facets": {"price": ["1"]}},
                     {"photo": FIRST, "weights": weights, "facets": {"sleeve_length": ["x' or 1==1"]}},
                     {"photo": FIRST, "weights": weights, "facets": {"sleeve_length": "long"}},
-                    {"photo": FIRST, "weights": {f"a{i}": 1 for i in range(999)}}, b'{"photo": "x", "weights": {"sleeve_length": NaN}}',
+                    {"photo": FIRST, "weights": {f"a{i}": 1 for i in range(999)}},
+                    b'{"photo": "x", "weights": {"sleeve_length": NaN}}',
                     b'{"photo": "x", "weights": {"sleeve_length": 1e999}}'):  # fmt: skip
         yield post(content)
     yield post({"photo": "0" * 16, "weights": weights}, (404,))
@@ -231,6 +234,7 @@ def hostile_requests():
     for method in ("PUT", "DELETE", "PATCH", "TRACE"):
         yield method, "/api/search", None, {}, (405,)
     yield "GET", "/", None, {"Host": "evil.example"}, (421,)
+    yield "POST", "/api/uploads", b"x", {"Origin": "https://evil.example"}, (403,)
     yield "GET", "/api/catalogue", None, {"Host": "127.0.0.1.evil.example:80"}, (421,)
     yield "GET", "/api/attention?attribute=nothing&photo=" + FIRST, None, {}, (422,)
     yield "GET", "/docs", None, {}, (404,)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,8 @@ from tqdm.auto import tqdm
 
 from ipad_data.errors import ImageDecodeError
 from ipad_train.catalogue.catalogue import Catalogue
-from ipad_train.catalogue.errors import CatalogueError, EngineError, PhotoError
+from ipad_train.catalogue.contents import Contents, Decoded, batches
+from ipad_train.catalogue.errors import CatalogueError, PhotoError
 from ipad_train.catalogue.fields import (
     BOXES,
     FILE,
@@ -37,6 +36,7 @@ from ipad_train.catalogue.fields import (
 )
 from ipad_train.catalogue.lock import Lease
 from ipad_train.catalogue.model import CatalogueModel
+from ipad_train.catalogue.outcome import Outcome
 from ipad_train.catalogue.photo_files import PhotoFile, content_hash, read_photo
 from ipad_train.catalogue.photo_table import PhotoTable
 from ipad_train.catalogue.uploads import check_image
@@ -44,67 +44,6 @@ from ipad_train.catalogue.value_centers import ValueCenters
 
 DECODERS, FLUSH_PHOTOS, MAX_PIXELS = 2, 2000, 178_000_000
 _PENDING_WRITES = 2
-_SHOWN = 50  # unreadable photos that are listed
-
-
-@dataclass
-class Outcome:
-    """What a run of indexing did, in photos.
-
-    Attributes:
-        embedded: Seen by the model.
-        moved: Known content under a new name; ``updated``: other cells of the table. Neither was seen by the model.
-        unreadable: Left out, each with the reason.
-        seconds: The run took.
-    """
-
-    embedded: int = 0
-    moved: int = 0
-    updated: int = 0
-    deleted: int = 0
-    unchanged: int = 0
-    unreadable: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def text(self) -> str:
-        """Lines for the user."""
-        rate = f" ({self.embedded / self.seconds:.1f} photos/s)" if self.embedded and self.seconds else ""
-        lines = [
-            f"{self.embedded} embedded{rate}, {self.unchanged} unchanged, {self.moved} moved, "
-            f"{self.updated} with other cells, {self.deleted} deleted, in {self.seconds:.1f} s"
-        ]
-        if self.unreadable:
-            shown = [f"  {line}" for line in self.unreadable[:_SHOWN]]
-            more = len(self.unreadable) - _SHOWN
-            lines += [f"{len(self.unreadable)} left out:", *shown, *([f"  and {more} more"] if more > 0 else [])]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A photo that was read: its content's hash, and its pixels, or the id of the photo that has this content already."""
-
-    photo: PhotoFile
-    hash: str
-    image: np.ndarray | None
-    source: str = ""
-
-
-class _Contents:
-    """Which photo of the catalogue has a content, among those whose rows this run does not write over.
-
-    Args:
-        known: Rows by id as they were found.
-        unread: Ids of the photos that are read anew.
-    """
-
-    def __init__(self, known: Mapping[str, Mapping[str, Any]], unread: set[str]) -> None:
-        self._own = {each: known[each][HASH] for each in unread if each in known}
-        self._others = {row[HASH]: each for each, row in known.items() if each not in unread}
-
-    def find(self, photo: str, found: str) -> str | None:
-        """Id of the photo with this content: the photo itself before any other; None where it is new."""
-        return photo if self._own.get(photo) == found else self._others.get(found)
 
 
 class Indexer:
@@ -116,11 +55,13 @@ class Indexer:
         batch_size: Photos that the model sees at a time.
         skip: Leave unreadable photos out; else the first one is an error.
         verify: Read every photo, also where its size and time of change are those of the last run.
+        lease: The right to index a server's catalogue; moved on with every write.
     """
 
     def __init__(
         self, catalogue: Catalogue, model: CatalogueModel, centers: ValueCenters, folder: Path, table: PhotoTable,
         *, batch_size: int = 32, skip: bool = False, verify: bool = False, progress: bool = True,
+        lease: Lease | None = None,
     ) -> None:  # fmt: skip
         if batch_size < 1:
             raise CatalogueError(f"--batch-size must be at least 1, got {batch_size}")
@@ -128,8 +69,7 @@ class Indexer:
         self.folder, self.table = folder, table
         self.batch_size, self.skip, self.verify, self.progress = batch_size, skip, verify, progress
         self.outcome = Outcome()
-        self._lease = None if catalogue.engine.is_embedded else Lease(catalogue.engine, catalogue.manifest.dim)
-        self._unflushed = 0
+        self._lease, self._unflushed = lease, 0
 
     def run(self, photos: list[PhotoFile]) -> Outcome:
         """Bring the catalogue up to these photos.
@@ -139,20 +79,13 @@ class Indexer:
             EngineError: the engine fails, e.g. on a full disk; what was written stays.
         """
         start = time.perf_counter()
-        try:
-            known = {row[ID]: row for row in self.catalogue.engine.iterate(STATE)}
-            here = {photo.id for photo in photos}
-            same, unread = self._divide(photos, known)
-            self._update(same, known)
-            self._embed(unread, _Contents(known, {photo.id for photo in unread}))
-            self._delete(
-                [each for each in known if each not in here]
-            )  # last: a renamed photo is a copy of one that is gone
-            self._finish()
-        finally:
-            if self._lease is not None:
-                with suppress(EngineError):  # it ends by itself
-                    self._lease.release()
+        known = {row[ID]: row for row in self.catalogue.engine.iterate(STATE)}
+        here = {photo.id for photo in photos}
+        same, unread = self._divide(photos, known)
+        self._update(same, known)
+        self._embed(unread, Contents(known, {photo.id for photo in unread}))
+        self._delete([each for each in known if each not in here])  # last: a renamed photo is a copy of such a row
+        self._finish()
         self.outcome.seconds = time.perf_counter() - start
         return self.outcome
 
@@ -178,7 +111,7 @@ class Indexer:
             self._write(self._copies([(photo, photo.id, known[photo.id][HASH]) for photo in part]))
             self.outcome.updated += len(part)
 
-    def _embed(self, photos: list[PhotoFile], contents: _Contents) -> None:
+    def _embed(self, photos: list[PhotoFile], contents: Contents) -> None:
         """Read, embed and write; decoding and writing go on in threads beside the model."""
         with (
             ThreadPoolExecutor(DECODERS, "decode") as readers,
@@ -186,7 +119,7 @@ class Indexer:
             tqdm(total=len(photos), desc="indexing", unit="photo", disable=not self.progress) as bar,
         ):
             writes: deque[Future[None]] = deque()
-            for batch in _batches(self._read(photos, contents, readers, bar), self.batch_size):
+            for batch in batches(self._read(photos, contents, readers, bar), self.batch_size):
                 writes.append(writer.submit(self._write_batch, batch, self._embedded(batch)))
                 while len(writes) > _PENDING_WRITES:
                     writes.popleft().result()
@@ -194,7 +127,7 @@ class Indexer:
                 write.result()
 
     def _read(
-        self, photos: list[PhotoFile], contents: _Contents, pool: ThreadPoolExecutor, bar: tqdm
+        self, photos: list[PhotoFile], contents: Contents, pool: ThreadPoolExecutor, bar: tqdm
     ) -> Iterator[Decoded]:
         waiting: deque[tuple[PhotoFile, Future[Decoded]]] = deque()
         ahead, coming = 2 * self.batch_size, iter(photos)
@@ -218,7 +151,7 @@ class Indexer:
                 bar.update()
         self.catalogue.engine.delete(unreadable)  # one that could be read before is there no more
 
-    def _decode(self, photo: PhotoFile, contents: _Contents) -> Decoded:
+    def _decode(self, photo: PhotoFile, contents: Contents) -> Decoded:
         content = read_photo(self.folder, photo.name)
         found = content_hash(content)
         if (source := contents.find(photo.id, found)) is not None:
@@ -284,17 +217,3 @@ class Indexer:
         if outcome.embedded or outcome.moved or outcome.updated or outcome.deleted or outcome.unreadable:
             self.catalogue.save(self.catalogue.manifest)
         self.catalogue.engine.flush()
-
-
-def _batches(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
-    """Lists of up to ``size`` items whose pixels the model is to see, with those that it need not see among them."""
-    batch: list[Decoded] = []
-    new = 0
-    for item in items:
-        batch.append(item)
-        new += item.image is not None
-        if new >= size or len(batch) >= 8 * size:
-            yield batch
-            batch, new = [], 0
-    if batch:
-        yield batch

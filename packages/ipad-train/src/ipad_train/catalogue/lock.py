@@ -69,12 +69,15 @@ class Lease:
     A lease of a process that died on this machine is taken over at once, another one when it ends. Two processes that take
     one in the same instant read back what the server kept, and the one whose row is not there is refused.
 
+    Attributes:
+        dim: D of the collection that holds the row.
+
     Raises:
         BusyError: another process holds it.
     """
 
     def __init__(self, engine: Engine, dim: int) -> None:
-        self._engine, self._dim = engine, dim
+        self._engine, self.dim = engine, dim
         self._mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
         self._check(self._read())
         self.renew()
@@ -91,7 +94,7 @@ class Lease:
         self._engine.delete([_LEASE], ABOUT)
 
     def _write(self, text: str) -> None:
-        self._engine.write([{ID: _LEASE, "text": text, VECTOR: np.zeros(self._dim, dtype=np.float32)}], ABOUT)
+        self._engine.write([{ID: _LEASE, "text": text, VECTOR: np.zeros(self.dim, dtype=np.float32)}], ABOUT)
 
     def _read(self) -> dict[str, Any]:
         row = self._engine.rows([_LEASE], ["text"], ABOUT)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.engine import INDEXES
-from ipad_train.catalogue.errors import CatalogueError
+from ipad_train.catalogue.errors import CatalogueError, EngineError
 from ipad_train.catalogue.fields import assign_columns
-from ipad_train.catalogue.indexing import Indexer, Outcome
+from ipad_train.catalogue.indexing import Indexer
+from ipad_train.catalogue.lock import Lease
 from ipad_train.catalogue.manifest import Manifest, read_centers, write_centers
 from ipad_train.catalogue.model import CatalogueModel, check_same_model
+from ipad_train.catalogue.outcome import Outcome
 from ipad_train.catalogue.photo_files import find_photos
 from ipad_train.catalogue.photo_table import NO_TABLE, PhotoTable, find_table, read_photo_table
 from ipad_train.catalogue.value_centers import ValueCenters, centers_of_run
@@ -51,17 +54,19 @@ def index_photos(
         raise CatalogueError(f"--engine-index must be one of {', '.join(INDEXES)}, got {options.index!r}")
     files, left_out = find_photos(photos)
     model = CatalogueModel.open(source)
-    with Catalogue(where, "indexes", make=True) as catalogue:
+    with Catalogue(where, "indexes", make=True) as catalogue, _lease(catalogue, model) as lease:
         if catalogue.stored is not None and not options.rebuild:
             check_same_model(model, catalogue.stored.made_by, where)
             _check_folder(catalogue.stored, photos, where, options.moved)
-        table = _table(
-            photos, options, {} if options.rebuild else dict(catalogue.stored.kinds if catalogue.stored else {})
-        )
-        if catalogue.stored is None or options.rebuild:
+        anew = catalogue.stored is None or options.rebuild
+        table = _table(photos, options, {} if anew else catalogue.manifest.kinds)
+        if anew:
             centers = _start(catalogue, model, photos, options.index, announce)
         else:
-            centers = read_centers(catalogue.engine, catalogue.stored)
+            centers = read_centers(catalogue.engine, catalogue.manifest)
+        if lease is not None:
+            lease.dim = catalogue.manifest.dim
+            lease.renew()
         _keep_up(catalogue, photos, table)
         announce(
             f"{len(files)} photos, {len(model.attributes)} attributes, {len(table.kinds)} columns of a table; "
@@ -69,19 +74,41 @@ def index_photos(
         )
         indexer = Indexer(
             catalogue, model, centers, photos, table, batch_size=options.batch_size, skip=options.skip,
-            verify=options.verify, progress=options.progress,
+            verify=options.verify, progress=options.progress, lease=lease,
         )  # fmt: skip
         outcome = indexer.run(files)
     outcome.unreadable[:0] = left_out
     return outcome
 
 
+@contextmanager
+def _lease(catalogue: Catalogue, model: CatalogueModel) -> Iterator[Lease | None]:
+    """The right to index a server's catalogue while it lasts; an embedded one is locked as a folder."""
+    if catalogue.engine.is_embedded:
+        yield None
+        return
+    dim = catalogue.stored.dim if catalogue.stored else _dim(model)
+    if catalogue.stored is None:
+        catalogue.engine.create(len(model.attributes), dim)
+        catalogue.engine.load()
+    lease = Lease(catalogue.engine, dim)
+    try:
+        yield lease
+    finally:
+        with suppress(EngineError):  # it ends by itself
+            lease.release()
+
+
+def _dim(model: CatalogueModel) -> int:
+    """D of one attribute."""
+    return model.embed(np.zeros((1, model.detail_size, model.detail_size, 3), dtype=np.uint8)).vectors.shape[2]
+
+
 def _start(
     catalogue: Catalogue, model: CatalogueModel, photos: Path, index: str, announce: Callable[[str], None]
 ) -> ValueCenters:
     """Make the collections; the manifest comes last, so that an interruption leaves nothing half made."""
-    size = model.detail_size
-    dim = model.embed(np.zeros((1, size, size, 3), dtype=np.uint8)).vectors.shape[2]
+    dim = _dim(model)
     if model.run is not None:
         announce("learning what the values look like, from the run's labelled images")
         centers = centers_of_run(model)
@@ -92,13 +119,14 @@ def _start(
         )
         centers = ValueCenters.unknown(model, dim)
     catalogue.engine.create(len(model.attributes), dim, index)
+    catalogue.engine.load()
     write_centers(catalogue.engine, centers)
     values = {name: list(words) for name, words in model.values.items()}
     temperatures = [float(each) for each in centers.temperatures]
     catalogue.save(
         Manifest(
-            model.source, model.fingerprint, values, dim, size, str(photos.resolve()), temperatures=temperatures,
-            index=index,
+            model.source, model.fingerprint, values, dim, model.detail_size, str(photos.resolve()),
+            temperatures=temperatures, index=index,
         )
     )  # fmt: skip
     catalogue.engine.flush()

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from ipad_train.catalogue.columns import find_attribute
 from ipad_train.catalogue.conditions import Condition, facet_condition, joined, read_filter
-from ipad_train.catalogue.errors import CatalogueError, EngineError, NotInCatalogueError, PhotoError
+from ipad_train.catalogue.errors import CatalogueError, NotInCatalogueError, PhotoError
 from ipad_train.catalogue.photo_table import NUMBER
 from ipad_train.catalogue.rerankers import available_rerankers
 from ipad_train.catalogue.searching import check_weights
 from ipad_train.catalogue.service.guards import UPLOADS, Guards
+from ipad_train.catalogue.service.refusals import add_refusals
 from ipad_train.catalogue.service.schemas import (
     CatalogueInfo,
     ColumnInfo,
@@ -49,37 +49,11 @@ def make_app(state: State, token: str | None, max_upload: int) -> FastAPI:
     """
     app = FastAPI(title="Catalogue", version="1", docs_url=None, redoc_url=None)
     app.add_middleware(Guards, token=token, max_upload=max_upload)
-    _add_errors(app)
+    add_refusals(app)
     _add_pages(app)
     _add_photos(app, state)
     _add_searches(app, state, max_upload)
     return app
-
-
-def _add_errors(app: FastAPI) -> None:
-    def answer(status: int, text: str) -> JSONResponse:
-        return JSONResponse({"error": text}, status_code=status)
-
-    @app.exception_handler(NotInCatalogueError)
-    def not_there(request: Request, error: NotInCatalogueError) -> JSONResponse:
-        return answer(404, str(error))
-
-    @app.exception_handler(PhotoError)
-    def not_a_photo(request: Request, error: PhotoError) -> JSONResponse:
-        return answer(410 if request.method == "GET" else 422, str(error))
-
-    @app.exception_handler(CatalogueError)
-    def not_possible(request: Request, error: CatalogueError) -> JSONResponse:
-        return answer(422, str(error))
-
-    @app.exception_handler(EngineError)
-    def not_answering(request: Request, error: EngineError) -> JSONResponse:
-        return answer(503, f"the catalogue's engine does not answer: {error}")
-
-    @app.exception_handler(RequestValidationError)
-    def not_valid(request: Request, error: RequestValidationError) -> JSONResponse:
-        found = [f"{'.'.join(map(str, each['loc'][1:]))[:80]}: {each['msg'][:200]}" for each in error.errors()[:5]]
-        return answer(422, "; ".join(found))
 
 
 def _add_pages(app: FastAPI) -> None:

@@ -83,6 +83,9 @@ class Guards:
         await self.app(scope, _replay(body, receive), guarded_send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Any:
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+            return _error(403, "pages of other sites may not ask this service")
         if self.token is None:
             host = headers.get("host", "").rsplit(":", 1)[0].strip("[]")
             return None if is_loopback(host) else _error(421, "this service answers to names of this machine only")

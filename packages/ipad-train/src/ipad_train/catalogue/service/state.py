@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ipad_data.errors import ImageDecodeError
 from ipad_data.transforms.shrink import shrink_image
@@ -26,44 +22,13 @@ from ipad_train.catalogue.model import CatalogueModel
 from ipad_train.catalogue.photo_files import content_hash, read_photo
 from ipad_train.catalogue.rerankers import find_reranker
 from ipad_train.catalogue.searching import Searcher
+from ipad_train.catalogue.service.kept import Kept, Upload, heat_png
 from ipad_train.catalogue.snapshot import Snapshot
 from ipad_train.catalogue.uploads import check_image
 
 REFRESH_SECONDS = 5.0
 THUMBNAIL = 320  # px of the shorter side
 _KEPT_UPLOADS, _KEPT_PICTURES, _KEPT_MAPS, _KEPT_RERANKERS = 200, 2000, 2000, 8
-_T = TypeVar("_T")
-
-
-class Kept:
-    """A cache of the ``size`` entries used last; safe among threads."""
-
-    def __init__(self, size: int) -> None:
-        self._size, self._entries, self._lock = size, OrderedDict[Any, Any](), threading.Lock()
-
-    def get(self, key: Any, make: Callable[[], _T] | None = None) -> _T | None:
-        """The entry of a key; made where it is absent, or None."""
-        with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-                return self._entries[key]
-        if make is None:
-            return None
-        self.put(key, made := make())
-        return made
-
-    def put(self, key: Any, entry: Any) -> None:
-        with self._lock:
-            self._entries[key] = entry
-            while len(self._entries) > self._size:
-                self._entries.popitem(last=False)
-
-
-class Upload:
-    """A photo that a visitor gave: decoded pixels, vectors ``(A, D)`` and the values that it shows."""
-
-    def __init__(self, image: np.ndarray, vectors: np.ndarray, values: Mapping[str, Any]) -> None:
-        self.image, self.vectors, self.values = image, vectors, values
 
 
 class State:
@@ -215,14 +180,3 @@ class State:
     def _check(self, photo: str) -> None:
         if photo not in self.snapshot.place:
             raise NotInCatalogueError(f"the catalogue has no photo with the id {photo[:40]!r}")
-
-
-def heat_png(heat: np.ndarray, side: int = 64) -> bytes:
-    """A map of ``(h, w)`` in [0, 1] as a PNG of warm colors that are the less transparent the higher the map is."""
-    fine = Image.fromarray(heat.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
-    level = np.asarray(fine).clip(0, 1)
-    steps, colors = np.linspace(0, 1, 4), np.array([[90, 0, 80], [220, 50, 20], [255, 170, 30], [255, 250, 190]])
-    rgba = np.stack([np.interp(level, steps, colors[:, i]) for i in range(3)] + [215 * level**0.7], axis=2)
-    buffer = io.BytesIO()
-    Image.fromarray(rgba.round().astype(np.uint8), "RGBA").save(buffer, "PNG")
-    return buffer.getvalue()
