@@ -5,10 +5,10 @@
 RUN is a trained run, such as `quickstart/ipad_tiny` or `runs/tiny`; a folder of a saved model will do. The photos are
 rendered into DIR/photos-N once and kept. Printed, as Markdown: photos/s of indexing beside those of the bare model over the
 same files (decoded in as many threads, nothing stored); seconds of indexing again after 1 % of the photos changed, and
-after none did; queries/s and p50, p95, p99 of the service's /api/search on the loopback interface for 1, 4 and 16 clients, with and
-without filter and re-ranking; memory and disk. `--vectors N` adds how the embedded engine grows up to N synthetic photos
-(one attribute of 128 numbers). Take a quiet machine: every figure is wall-clock time. 10,000 photos take about fifteen
-minutes on two cores, a million vectors perhaps an hour.
+after none did; queries/s and p50, p95, p99 of the service's /api/search on the loopback interface for 1, 4 and 16 clients,
+with and without filter and re-ranking; memory and disk. `--vectors N` adds how the embedded engine grows up to N synthetic
+photos (one attribute of 128 numbers). Take a quiet machine: every figure is wall-clock time. 10,000 photos take about
+fifteen minutes on two cores, a million vectors perhaps an hour.
 """
 
 from __future__ import annotations

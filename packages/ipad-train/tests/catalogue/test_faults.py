@@ -20,7 +20,7 @@ from ipad_train.catalogue.fields import FILE, HASH, VECTOR
 from ipad_train.catalogue.photo_files import content_hash
 from ipad_train.catalogue.service import running as running_module
 
-pytestmark = pytest.mark.multiprocess
+pytestmark = [pytest.mark.multiprocess, pytest.mark.timeout(3000)]  # minutes on a machine that is busy otherwise
 
 
 def check_whole(where, photos, model):

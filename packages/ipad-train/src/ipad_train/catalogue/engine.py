@@ -115,7 +115,8 @@ class Engine:
     def drop(self) -> None:
         """Remove both collections."""
         for name in (PHOTOS, ABOUT):
-            self.client.drop_collection(name, timeout=TIMEOUT)
+            if self.client.has_collection(name, timeout=TIMEOUT):
+                self.client.drop_collection(name, timeout=TIMEOUT)
 
     @_answering
     def load(self) -> bool:
@@ -141,8 +142,8 @@ class Engine:
 
     @_answering
     def flush(self) -> None:
-        """Write what was inserted to the disk."""
-        for name in (PHOTOS, ABOUT):
+        """Write what was inserted into the files that searches read fast; a server does so by itself."""
+        for name in (PHOTOS, ABOUT) if self.is_embedded else ():
             self.client.flush(name, timeout=60 * TIMEOUT)
 
     @_answering
@@ -171,8 +172,10 @@ class Engine:
         found: dict[str, dict[str, Any]] = {}
         for start in range(0, len(ids), _PAGE):
             part = list(ids[start : start + _PAGE])
-            for row in self.client.get(collection, ids=part, output_fields=[ID, *fields], timeout=3 * TIMEOUT):
-                found[row[ID]] = dict(row)
+            answer = self.client.get(
+                collection, ids=part, output_fields=[ID, *fields], timeout=3 * TIMEOUT, consistency_level="Strong"
+            )
+            found |= {row[ID]: dict(row) for row in answer}
         return found
 
     def iterate(self, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
