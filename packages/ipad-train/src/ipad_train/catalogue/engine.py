@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,12 +40,23 @@ def is_address(where: str) -> bool:
 
 
 def _answering(method: _F) -> _F:
-    """Turn whatever the client or the network raises into an EngineError that says where and what to check."""
+    """Turn whatever the client or the network raises into an EngineError that says where and what.
+
+    A server that was started anew may not have its collections in memory; they are then loaded, and it is asked again.
+    """
 
     @functools.wraps(method)
     def wrapped(self: Engine, *args: Any, **options: Any) -> Any:
         try:
-            return method(self, *args, **options)
+            try:
+                return method(self, *args, **options)
+            except (CatalogueError, EngineError):
+                raise
+            except Exception as error:
+                if not re.search("not loaded|released", str(error)):
+                    raise
+                self.load()
+                return method(self, *args, **options)
         except (CatalogueError, EngineError):
             raise
         except Exception as error:  # MilvusException, grpc.RpcError, OSError: all of the client's
@@ -162,7 +174,7 @@ class Engine:
         answer = self.client.search(
             PHOTOS, data=[np.asarray(vector, np.float32).tolist()], limit=limit, filter=expression, anns_field=VECTOR,
             output_fields=list(fields), search_params={"metric_type": "IP", "params": self._effort(limit)},
-            timeout=3 * TIMEOUT,
+            timeout=TIMEOUT,
         )  # fmt: skip
         return [(float(hit["distance"]), {ID: hit[ID], **hit["entity"]}) for hit in answer[0]]
 
@@ -173,7 +185,7 @@ class Engine:
         for start in range(0, len(ids), _PAGE):
             part = list(ids[start : start + _PAGE])
             answer = self.client.get(
-                collection, ids=part, output_fields=[ID, *fields], timeout=3 * TIMEOUT, consistency_level="Strong"
+                collection, ids=part, output_fields=[ID, *fields], timeout=TIMEOUT, consistency_level="Strong"
             )
             found |= {row[ID]: dict(row) for row in answer}
         return found

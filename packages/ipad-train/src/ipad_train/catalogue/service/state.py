@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +55,12 @@ class State:
         """All photos; made anew where another process has indexed since (looked up every few seconds)."""
         with self._snapshot_lock:
             if not self.catalogue.engine.is_embedded and time.monotonic() - self._looked > REFRESH_SECONDS:
-                self._looked = time.monotonic()
-                with suppress(EngineError):  # lists go on with what is known; searches say what is wrong
+                try:
                     if self.catalogue.refresh():
                         self._snapshot = Snapshot(self.catalogue.engine, self.catalogue.manifest)
+                    self._looked = time.monotonic()
+                except EngineError:  # lists go on with what is known; searches say what is wrong
+                    self._looked = time.monotonic() + 6 * REFRESH_SECONDS
             return self._snapshot
 
     @property
