@@ -53,7 +53,7 @@ def _answering(method: _F) -> _F:
             except (CatalogueError, EngineError):
                 raise
             except Exception as error:
-                if not re.search("not loaded|released", str(error)):
+                if method.__name__ == "load" or not re.search("not loaded|released", str(error)):
                     raise
                 self.load()
                 return method(self, *args, **options)
