@@ -138,7 +138,7 @@ def hostile_requests():
     js = {"Content_Type": "application/json"}
     weights = {"sleeve_length": 1.0}
 
-    def post(content, statuses=(422,)):
+    def post(content, statuses=(400, 422)):
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         return ("POST", "/api/search", body, js, statuses)
 
@@ -251,7 +251,7 @@ def test_hostile_requests(service):
         assert b"the secret" not in content
         assert b"root:" not in content
         assert b"Traceback" not in content
-        if "json" in answered.get("content-type", "") and status != 405 and b"detail" not in content:
+        if "json" in answered.get("content-type", ""):
             assert json.loads(content)["error"]
     assert count >= 100
     assert service.ask("/api/search", asked) == before

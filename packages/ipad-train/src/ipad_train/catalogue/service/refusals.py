@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from ipad_train.catalogue.errors import CatalogueError, EngineError, NotInCatalogueError, PhotoError
 
@@ -30,6 +31,10 @@ def add_refusals(app: FastAPI) -> None:
     @app.exception_handler(EngineError)
     def not_answering(request: Request, error: EngineError) -> JSONResponse:
         return answer(503, f"the catalogue's engine does not answer: {error}")
+
+    @app.exception_handler(HTTPException)
+    def refused(request: Request, error: HTTPException) -> JSONResponse:
+        return answer(error.status_code, str(error.detail))
 
     @app.exception_handler(RequestValidationError)
     def not_valid(request: Request, error: RequestValidationError) -> JSONResponse:
