@@ -170,6 +170,7 @@ def test_keyboard_and_names_for_screen_readers(visit):
     window.keyboard.press("Tab")
     assert window.evaluate("document.activeElement.textContent") == "Skip to the photos"
     window.keyboard.press("Enter")
+    assert window.evaluate("location.hash") == ""  # what is asked stays in the address
     window.keyboard.press("Tab")
     assert window.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Find photos like garment-")
     window.keyboard.press("Enter")

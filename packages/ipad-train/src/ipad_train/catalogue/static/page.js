@@ -307,6 +307,7 @@ function connect() {
   for (const kind of ["dragleave", "drop"]) document.addEventListener(kind, (event) => { event.preventDefault(); $("drop").classList.remove("over"); });
   document.addEventListener("drop", (event) => give(event.dataTransfer.files[0]));
   window.addEventListener("popstate", () => { ask = readAddress(); show(); });
+  $("skip").addEventListener("click", (event) => { event.preventDefault(); $("results").focus(); });  // the address stays
   $("home").addEventListener("click", (event) => { event.preventDefault(); history.pushState(null, "", "#"); ask = readAddress(); show(); });
   if (matchMedia("(max-width: 720px)").matches) for (const id of ["filter-box", "order-box", "weights-box"]) $(id).open = false;
 }
