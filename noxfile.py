@@ -84,6 +84,13 @@ def quickstart(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def demo(session: nox.Session) -> None:
+    """Rendered garments as a catalogue, searched by attribute at http://127.0.0.1:8000; trains a model where none is."""
+    install(session, ALL, {"ipad-train": "[catalogue]"})
+    session.run("python", "-m", "ipad_train", "serve", "--demo", *session.posargs)
+
+
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build every wheel and import it in a clean environment."""
     session.install("-c", "constraints.txt", "build")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from ipad_train.catalogue.cli import index, search, serve
 from ipad_train.config_files import ConfigError, list_presets, load_config
 
 
@@ -246,6 +247,11 @@ def configs(name: str | None) -> None:
 
     with _user_errors():
         click.echo(describe_launch_configs() if name is None else launch_config(name), nl=name is None)
+
+
+main.add_command(index)
+main.add_command(search)
+main.add_command(serve)
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:

@@ -1,0 +1,1 @@
+"""From a folder of photos to a catalogue that is searched by attribute: `index`, `search` and `serve`."""

@@ -1,0 +1,32 @@
+"""What can go wrong with a catalogue, in terms of what the user gave."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class CatalogueError(ValueError):
+    """A catalogue, photo, filter or weight that does not fit what was asked."""
+
+
+class EngineError(OSError):
+    """The vector engine does not answer, or cannot do what it was asked."""
+
+
+class PhotoError(CatalogueError):
+    """A photo that cannot be read, or that is larger than allowed."""
+
+
+class NotInCatalogueError(CatalogueError):
+    """An id that no photo of the catalogue has."""
+
+
+def require(module: str) -> ModuleType:
+    """A library of the extra ``catalogue``, or an error that says what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"a catalogue needs {module.partition('.')[0]}; run: pip install 'ipad-train[catalogue]'"
+        ) from error

@@ -1,0 +1,1 @@
+"""The service of a catalogue: a page and a JSON API."""

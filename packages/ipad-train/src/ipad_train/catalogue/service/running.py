@@ -1,0 +1,71 @@
+"""Start the service."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from ipad_train.catalogue.catalogue import Catalogue
+from ipad_train.catalogue.errors import CatalogueError, require
+from ipad_train.catalogue.model import CatalogueModel, check_same_model
+
+MAX_CONNECTIONS = 200
+
+
+def serve_catalogue(
+    where: str, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None, model: str | None = None,
+    photos: Path | None = None, max_upload_mb: float = 10, max_megapixels: float = 40,
+    announce: Callable[[str], None] = print,
+) -> None:  # fmt: skip
+    """Serve a catalogue until the process is asked to end.
+
+    Raises:
+        CatalogueError: no catalogue, another model, no photo folder, limits out of range.
+        OSError: the port is taken; the engine does not answer.
+        ImportError: the extra ``catalogue`` is not installed.
+    """
+    uvicorn = require("uvicorn")
+    require("fastapi")
+    from ipad_train.catalogue.service.app import make_app
+    from ipad_train.catalogue.service.guards import is_loopback
+    from ipad_train.catalogue.service.state import State
+
+    for option, value in (("--max-upload-mb", max_upload_mb), ("--max-megapixels", max_megapixels)):
+        if not 0 < value <= 1000:
+            raise CatalogueError(f"{option} must be within (0, 1000], got {value:g}")
+    if token is not None and len(token) < 16:
+        raise CatalogueError("--token must have at least 16 characters")
+    if not is_loopback(host):
+        token = token or secrets.token_urlsafe(24)
+    with Catalogue(where, "serves") as catalogue, _listening(host, port) as listener:
+        asked = CatalogueModel.open(model or catalogue.manifest.source)
+        check_same_model(asked, catalogue.manifest.made_by, where)
+        state = State(catalogue, asked, photos, int(max_megapixels * 1e6))
+        if not state.folder.is_dir():
+            raise CatalogueError(f"the photo folder {state.folder} is not there; --photos says where it lies now")
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listener.getsockname()[1]}/"
+        announce(f"{len(state.snapshot)} photos at {address}{f'?token={token}' if token else ''}   (Ctrl-C ends it)")
+        config = uvicorn.Config(
+            make_app(state, token, int(max_upload_mb * 1e6)), log_level="warning", access_log=False, server_header=False,
+            limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=10, h11_max_incomplete_event_size=64 * 1024,
+        )  # fmt: skip
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens, before the model is read: a port that is taken is said at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)  # who comes while the model is read waits
+    except OSError as error:
+        listener.close()
+        raise OSError(
+            f"--host {host} --port {port}: {error.strerror or error}; another service may be there"
+        ) from None
+    return listener
