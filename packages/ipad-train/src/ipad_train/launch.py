@@ -106,13 +106,18 @@ def configure_engine(accelerator: Accelerator, stage: StageConfig) -> None:
     settings["zero_force_ds_cpu_optimizer"] = False  # offloaded states are updated by torch's optimizers as well
 
 
+def run_precision(accelerator: Accelerator) -> str:
+    """``no``, ``bf16`` or ``fp16``: of the run, or of an accelerator that was made elsewhere."""
+    return getattr(accelerator, "run_precision", accelerator.mixed_precision)
+
+
 def step_precision(accelerator: Accelerator) -> AbstractContextManager:
     """Autocast to the run's precision, whatever the engine.
 
     DeepSpeed's own bf16 casts the weights and nothing else. Batch norms and layer norms then meet inputs, weights and
     statistics of different types, which torch does not compute with.
     """
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.run_precision)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(run_precision(accelerator))
     return nullcontext() if dtype is None else torch.autocast(accelerator.device.type, dtype=dtype)
 
 
@@ -121,7 +126,7 @@ def describe_machine(accelerator: Accelerator, config: RunConfig) -> str:
     count, kind = accelerator.num_processes, accelerator.distributed_type.value
     threads, why = use_threads(config.loop.threads, config.data.num_workers)
     workers = config.data.num_workers
-    precision = {"no": "float32"}.get(accelerator.run_precision, accelerator.run_precision)
+    precision = {"no": "float32"}.get(run_precision(accelerator), run_precision(accelerator))
     plugin = accelerator.state.deepspeed_plugin
     kind += "" if plugin is None else f" ZeRO-{plugin.deepspeed_config['zero_optimization']['stage']}"
     return (

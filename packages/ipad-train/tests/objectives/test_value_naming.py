@@ -32,6 +32,31 @@ def test_an_untrained_layer_of_zeros_pays_the_logarithm_of_the_number_of_values(
     assert naming(torch.randn(6, 4), ATTRIBUTES, VALUES).item() == pytest.approx(expected)
 
 
+def test_averaged_over_values_and_attributes_against_loops():
+    torch.manual_seed(0)
+    naming, embeddings = ValueNaming(4, OWNERS, "attributes").double(), torch.randn(6, 4, dtype=torch.float64)
+    single = ValueNaming(4, OWNERS).double()
+    single.load_state_dict(naming.state_dict())
+    by_attribute = []
+    for attribute in (0, 1):
+        by_value = []
+        for value in VALUES[attribute == ATTRIBUTES].unique():
+            chosen = [i for i in range(6) if VALUES[i] == value]
+            terms = [single(embeddings[i : i + 1], ATTRIBUTES[i : i + 1], VALUES[i : i + 1]).item() for i in chosen]
+            by_value.append(sum(terms) / len(terms))
+        by_attribute.append(sum(by_value) / len(by_value))
+    expected = sum(by_attribute) / len(by_attribute)
+    assert naming(embeddings, ATTRIBUTES, VALUES).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_averaged_over_values_and_attributes_where_the_batch_lacks_some():
+    """Hand-worked: zeros pay log 3 for the one attribute that is there, however many entries each value has."""
+    naming = ValueNaming(4, OWNERS, "attributes")
+    torch.nn.init.zeros_(naming.read_out.weight), torch.nn.init.zeros_(naming.read_out.bias)
+    loss = naming(torch.randn(4, 4), torch.zeros(4, dtype=torch.int64), torch.tensor([0, 0, 0, 2]))
+    assert loss.item() == pytest.approx(math.log(3))
+
+
 def test_it_has_a_gradient_where_embeddings_have_fallen_together_and_the_triplets_have_none():
     torch.manual_seed(0)
     embeddings = (torch.randn(16) + 1e-4 * torch.randn(6, 16)).requires_grad_()

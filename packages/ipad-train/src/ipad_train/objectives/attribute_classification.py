@@ -50,21 +50,33 @@ class ValueNaming(nn.Module):
     Args:
         embed_dim: d.
         value_attribute_ids: ``(V,)`` attribute id of every flat value id.
+        average: ``triplets``: the mean over all entries. ``attributes``: the mean over the values of an attribute that the
+            batch holds, then over the attributes; else nine photos without a scarf outweigh the one with.
 
     Shape:
         embeddings ``(B, d)``, of any length; attribute_ids, flat value_ids ``(B,)``; returns a scalar, at least float32.
     """
 
-    def __init__(self, embed_dim: int, value_attribute_ids: torch.Tensor) -> None:
+    def __init__(self, embed_dim: int, value_attribute_ids: torch.Tensor, average: str = "triplets") -> None:
         super().__init__()
+        self.average = average
         self.read_out = nn.Linear(embed_dim, len(value_attribute_ids))
         self.register_buffer("value_attribute_ids", value_attribute_ids, persistent=False)
 
     def forward(self, embeddings: torch.Tensor, attribute_ids: torch.Tensor, value_ids: torch.Tensor) -> torch.Tensor:
-        """Mean over the entries."""
+        """The loss of a batch, averaged as ``average`` says."""
         logits = self.read_out(embeddings)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return F.cross_entropy(own_values(logits, attribute_ids, self.value_attribute_ids), value_ids)
+        logits = own_values(logits, attribute_ids, self.value_attribute_ids)
+        if self.average == "triplets":
+            return F.cross_entropy(logits, value_ids)
+        owners = self.value_attribute_ids
+        counts = torch.bincount(value_ids, minlength=len(owners))
+        present = torch.bincount(
+            owners, weights=(counts > 0).to(logits.dtype)
+        )  # values of each attribute in the batch
+        shares = 1 / (counts[value_ids] * present[attribute_ids] * (present > 0).sum())
+        return (shares * F.cross_entropy(logits, value_ids, reduction="none")).sum()
 
 
 def own_values(logits: torch.Tensor, attribute_ids: torch.Tensor, value_attribute_ids: torch.Tensor) -> torch.Tensor:
@@ -81,5 +93,5 @@ def naming_of(setup: StageSetup, model: AttributeEmbedder, branches: list[str]) 
     with torch.no_grad():
         output = model.eval()(blank, torch.zeros(1, dtype=torch.int64))
     model.train(was_training)
-    owners = setup.data.value_attribute_ids
-    return {branch: ValueNaming(getattr(output, branch).shape[1], owners) for branch in branches}
+    owners, average = setup.data.value_attribute_ids, setup.config.losses.average
+    return {branch: ValueNaming(getattr(output, branch).shape[1], owners, average) for branch in branches}
