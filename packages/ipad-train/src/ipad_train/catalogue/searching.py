@@ -13,6 +13,7 @@ import numpy as np
 
 from ipad_rerank import CandidateReranker
 from ipad_rerank.adapters.hits import Fetched, Hit, reranked
+from ipad_rerank.rerankers.retrieval import Options
 from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.columns import find_attribute
 from ipad_train.catalogue.conditions import Condition
@@ -148,7 +149,8 @@ class Searcher:
         among = self.catalogue.engine.count(expression)
         with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an unfamiliar density: the order is then the engine's
-            return reranked(reranker, query, fetch, among, on_unfamiliar="fallback", progress=False)[0]
+            told = Options(on_unfamiliar="fallback", progress=False)
+            return reranked(reranker, query, fetch, among, None, told)[0]
 
     def _fields(self) -> list[str]:
         used = set(self.manifest.fields.values())
