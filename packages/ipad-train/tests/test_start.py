@@ -6,7 +6,7 @@ from ipad_core import WeightsNotFoundError
 from ipad_core.weights import finding
 from ipad_core.weights.hub import HubError
 from ipad_train.data import load_data
-from ipad_train.start import describe_plan, find_starting_weights
+from ipad_train.start import describe_plan, find_starting_weights, leave_out_zoom
 
 PRETRAINED = (
     "model.options={image_size: 32, embed_dim: 16, latent_dim: 16, semantic: false, "
@@ -50,9 +50,26 @@ def test_a_stage_zero_for_want_of_weights_is_left_out_where_there_are_some(small
     assert said == []
 
 
-def test_only_stage_zero_can_depend_on_weights(small_config):
-    with pytest.raises(ValueError, match=r"stage1\.when must be 'always', got 'without_weights'"):
-        small_config("stage1.when=without_weights")
+@pytest.mark.parametrize(
+    ("stage", "when"),
+    [("stage1", "without_weights"), ("stage2", "without_weights"), ("stage0", "larger_photos"), ("stage2", "never")],
+)
+def test_a_stage_depends_only_on_what_concerns_it(small_config, stage, when):
+    with pytest.raises(ValueError, match=rf"{stage}\.when must be 'always'.*, got '{when}'"):
+        small_config(f"{stage}.when={when}")
+
+
+def test_the_second_branch_is_left_out_where_the_photos_have_nothing_to_zoom_into(small_config):
+    # The rendered photos of 64 px, where IP-SP reads 32, and then 64.
+    larger = small_config("stage2.when=larger_photos")
+    data = load_data(larger.data)
+    assert leave_out_zoom(larger, data) == (larger, [])
+    reads_all = small_config("stage2.when=larger_photos", "model.options.image_size=64")
+    config, said = leave_out_zoom(reads_all, data)
+    assert [name for name, _ in config.stages()] == ["stage0", "stage1"]
+    assert "IP-SP reads 64 px and the longer side of half of the photos has at most 64" in said[0]
+    always = small_config("model.options.image_size=64")
+    assert leave_out_zoom(always, data) == (always, [])
 
 
 def test_the_plan_says_what_is_about_to_happen(small_config):

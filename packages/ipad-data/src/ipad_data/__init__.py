@@ -16,6 +16,7 @@ from ipad_data.samplers import (
     plans,
 )
 from ipad_data.schema import AttributeSchema
+from ipad_data.stored_images import image_sizes
 from ipad_data.transforms import AnchorViews, BatchAugmentation
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ImageDecodeError",
     "LabelFileError",
     "TripletSampler",
+    "image_sizes",
     "list_datasets",
     "load",
     "plans",

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STAGE_NAMES = ("stage0", "stage1", "stage2")
+# When a stage is trained: always, or only where the trunk's weights or the photos ask for it.
+WHEN = {"stage0": ("always", "without_weights"), "stage1": ("always",), "stage2": ("always", "larger_photos")}
 SAMPLERS = ("dense", "triplet", "balanced")
 PRECISIONS = ("no", "bf16", "fp16")
 BATCH_NORMS = ("synchronized", "local", "frozen")
@@ -72,7 +74,9 @@ class StageConfig:
     epochs: float | None = None  # in place of steps: times that the stage goes through the labelled training images
     min_steps: int | None = None  # of a length in epochs: at least so many steps, for small datasets
     max_steps: int | None = None  # of a length in epochs: at most so many steps, for large ones
-    when: str = "always"  # stage 0: always, or without_weights: only where its trunk has no pretrained weights
+    when: str = (
+        "always"  # or, of stage 0, without_weights: its trunk has none; of stage 2, larger_photos: than IP-SP reads
+    )
     batch_size: int = 64  # of a step, over all processes: images (dense), triplets (triplet), labels (balanced)
     accumulation: int | None = None  # micro-batches of a step, each with losses of its own; null: the launcher's, or 1
     sampler: str = "dense"  # dense: every labelled attribute of an image; triplet: as the paper; balanced
@@ -94,7 +98,6 @@ class StageConfig:
     def __post_init__(self) -> None:
         _require(self.steps >= 0, "steps", self.steps, "zero or more")
         self._check_length()
-        _require(self.when in ("always", "without_weights"), "when", self.when, "'always' or 'without_weights'")
         _require(self.batch_size > 0, "batch_size", self.batch_size, "positive")
         _require(self.sampler in SAMPLERS, "sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
         _require(self.values_per_attribute > 1, "values_per_attribute", self.values_per_attribute, "2 or more")
@@ -275,8 +278,9 @@ class RunConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
-        for name in STAGE_NAMES[1:]:
-            _require(getattr(self, name).when == "always", f"{name}.when", getattr(self, name).when, "'always'")
+        for name, choices in WHEN.items():
+            when = getattr(self, name).when
+            _require(when in choices, f"{name}.when", when, " or ".join(map(repr, choices)))
         dense = [name for name, stage in self.stages() if name != "stage0" and stage.sampler != "triplet"]
         if self.data.anchor_views and dense:
             raise ValueError(

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ipad_core import IPAD, AttributeEmbedder, WeightsNotFoundError, create_model, describe_weights
-from ipad_data import EntryTable
+from ipad_data import EntryTable, image_sizes
 from ipad_train.config import RunConfig, StageConfig
 from ipad_train.data import RunData
+from ipad_train.networks import network_options
 from ipad_train.stage_lengths import epochs_of
 
 
@@ -44,6 +45,27 @@ def find_starting_weights(config: RunConfig, num_attributes: int) -> tuple[RunCo
     if config.stage0.when == "without_weights" and model.weights["trunk"]["source"] != "random":
         config = dataclasses.replace(config, stage0=StageConfig())
     return config, _described(model), []
+
+
+_LOOKED_AT = 200  # photos whose sizes stand for all
+
+
+def leave_out_zoom(config: RunConfig, data: RunData) -> tuple[RunConfig, list[str]]:
+    """Without a stage 2 that has nothing to zoom into: ``when: larger_photos``, and half of the photos are not larger than
+    what IP-SP reads. A second branch then sees the same pixels again, and only costs; docs/photos.md has the numbers.
+    """
+    if config.stage2.when != "larger_photos" or not config.stage2.is_trained:
+        return config, []
+    train = data.splits["train"]
+    rows = np.unique(np.linspace(0, train.num_rows - 1, _LOOKED_AT).astype(int))
+    sides = np.maximum.reduce(image_sizes(train, rows.tolist()), axis=1, initial=0)
+    reads = network_options(config, data)["image_size"]
+    if not len(sides) or np.median(sides) > reads:
+        return config, []
+    return dataclasses.replace(config, stage2=StageConfig()), [
+        f"stage2 is left out: IP-SP reads {reads} px and the longer side of half of the photos has at most "
+        f"{int(np.median(sides))}, so that IP-SE has nothing to zoom into. stage2.when=always trains it nevertheless."
+    ]
 
 
 def describe_plan(config: RunConfig, data: RunData, weights: Mapping[str, str]) -> list[str]:

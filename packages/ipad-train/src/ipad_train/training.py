@@ -23,7 +23,7 @@ from ipad_train.run_folder import RunFolder
 from ipad_train.run_lock import RunLock
 from ipad_train.stage_lengths import resolve_stages
 from ipad_train.stage_start import StageStarter
-from ipad_train.start import describe_plan, find_starting_weights
+from ipad_train.start import describe_plan, find_starting_weights, leave_out_zoom
 from ipad_train.stop_signals import StopSignals
 from ipad_train.tracking import Tracker, check_trackers, start_trackers
 
@@ -70,8 +70,9 @@ class Training:
         with self.accelerator.main_process_first():
             self.data: RunData = load_data(config.data)
             config, self.weights, self.notes = find_starting_weights(config, len(self.data.schema.attributes))
+        config, left_out = leave_out_zoom(config, self.data)
         self.config, reduced = resolve_stages(config, self.data, self.accelerator.num_processes)
-        self.notes = state.get("notes", self.notes + reduced)
+        self.notes = state.get("notes", self.notes + left_out + reduced)
         self.position.check(self.config, self.accelerator.num_processes)
         self.accelerator.wait_for_everyone()
         if self.is_main:
