@@ -7,6 +7,7 @@ from ipad_core.checkpoints import load_published
 from ipad_core.export import export_onnx, export_program
 from ipad_core.feature_maps import FeatureMaps
 from ipad_core.models import IPAD, AttributeEmbedder
+from ipad_core.models.value_posteriors import ValuePosteriors
 from ipad_core.output import EmbeddingOutput
 from ipad_core.weights import WeightsNotFoundError, describe_weights
 
@@ -15,6 +16,7 @@ __all__ = [
     "AttributeEmbedder",
     "EmbeddingOutput",
     "FeatureMaps",
+    "ValuePosteriors",
     "WeightsNotFoundError",
     "create_model",
     "describe_weights",

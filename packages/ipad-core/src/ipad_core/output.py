@@ -20,6 +20,8 @@ class EmbeddingOutput:
         attention: ``(B, h, w)``, sums to 1 over the positions: the map after the last iteration.
         attention_maps: ``(B, iterations, h, w)``, where they were asked for.
         boxes: ``(B, 4)`` crops x0, y0, x1, y1 of the second branch, in [0, 1] of the image.
+        plain: ``(B, C)`` of the network alone, where ``embedding`` holds probabilities of values as well.
+        posteriors: ``(B, V)`` these probabilities, see :class:`ValuePosteriors`.
     """
 
     embedding: Tensor
@@ -29,6 +31,8 @@ class EmbeddingOutput:
     attention: Tensor | None = None
     attention_maps: Tensor | None = None
     boxes: Tensor | None = None
+    plain: Tensor | None = None
+    posteriors: Tensor | None = None
 
 
 if hasattr(torch.export, "register_dataclass"):  # from torch 2.5 on: torch.export may answer it

@@ -58,9 +58,9 @@ def test_entries_of_one_value_come_together(small_trunk, labelled, form, balance
 
 def test_numpy_and_tensors_give_the_same_and_missing_labels_are_fine(lens, labelled):
     lens.fit(*(array.numpy() for array in labelled))
-    projection = lens.projection
+    projection = lens.discriminants.projection
     lens.fit(*labelled)
-    assert torch.equal(projection, lens.projection)
+    assert torch.equal(projection, lens.discriminants.projection)
     keep = torch.arange(len(labelled[1])) % 5 != 0
     assert lens.fit(labelled[0], *(ids[keep] for ids in labelled[1:])).keys() == {0, 1}
 

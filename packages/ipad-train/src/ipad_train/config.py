@@ -201,6 +201,17 @@ class ClusterConfig:
 
 
 @dataclass(frozen=True)
+class ValuesConfig:
+    """Probabilities of values in the delivered embedding; not in the paper, see `ipad_core.ValuePosteriors`."""
+
+    enabled: bool = False  # fitted when a run ends, and kept where validation rises
+    max_embeddings: int = 100_000  # training embeddings used, drawn at random
+
+    def __post_init__(self) -> None:
+        _require(self.max_embeddings > 1, "values.max_embeddings", self.max_embeddings, "at least 2")
+
+
+@dataclass(frozen=True)
 class RerankConfig:
     """Feature Reasoning, fitted when a run ends."""
 
@@ -274,6 +285,7 @@ class RunConfig:
     stage2: StageConfig = field(default_factory=StageConfig)  # both branches
     losses: LossConfig = field(default_factory=LossConfig)
     clusters: ClusterConfig = field(default_factory=ClusterConfig)
+    values: ValuesConfig = field(default_factory=ValuesConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
 

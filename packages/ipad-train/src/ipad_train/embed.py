@@ -29,7 +29,8 @@ class EntryEmbeddings:
     """Embeddings of entries, and what each entry is, in the order of the split's rows.
 
     ``fused (E, D)``; ``spatial`` and ``semantic`` ``(E, d)`` or None; ``peak (E, 2)`` attention peak x, y in [0, 1] or
-    None; ``image_ids``, ``attribute_ids``, ``value_ids (E,)``; ``roles (E,)`` indices into ``ipad_data.roles.ROLES``.
+    None; ``image_ids``, ``attribute_ids``, ``value_ids (E,)``; ``roles (E,)`` indices into ``ipad_data.roles.ROLES``;
+    ``plain (E, C)`` what ``fused`` is without probabilities of values, None for a model that has none.
     """
 
     fused: np.ndarray
@@ -40,6 +41,7 @@ class EntryEmbeddings:
     attribute_ids: np.ndarray
     value_ids: np.ndarray
     roles: np.ndarray
+    plain: np.ndarray | None = None
 
     def select(self, keep: np.ndarray) -> EntryEmbeddings:
         """Entries of a mask or of indices."""
@@ -101,6 +103,7 @@ def embed_split(
         with step_precision(accelerator):
             output = model(images, batch["attribute_ids"], batch["image_index"], **options)
         part = {"fused": output.embedding, "spatial": output.spatial, "semantic": output.semantic}
+        part["plain"] = output.plain
         part["peak"] = None if output.attention is None else attention_peak(output.attention)
         part = {name: value.float().cpu() for name, value in part.items() if value is not None}
         part |= {name: batch[name].cpu() for name in ("image_ids", "attribute_ids", "value_ids")}

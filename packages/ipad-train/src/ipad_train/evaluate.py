@@ -21,6 +21,7 @@ from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.kept_maps import kept_split
 from ipad_train.localization import localization, random_localization
 
+VALUES = " + values"  # behind a row's name: with probabilities of values in the embedding
 BRANCH_NAMES = {"spatial": "IP-SP", "semantic": "IP-SE", "fused": "fused"}
 
 
@@ -65,9 +66,17 @@ def evaluate_split(
     if not len(query.value_ids):
         raise ValueError(f"no query of the split {split!r} can be read, so there is nothing to evaluate")
     rows = [random_row(dataset, data.schema)]
-    names = ["fused"] if embedded.semantic is None else ["spatial", "semantic", "fused"]
-    for name in names:
-        title = BRANCH_NAMES[name] if embedded.semantic is not None else _single_name(model)
+    whole = "fused" if embedded.plain is None else "plain"
+    titles = {whole: _single_name(model)}
+    if embedded.semantic is not None:
+        titles = {
+            "spatial": BRANCH_NAMES["spatial"],
+            "semantic": BRANCH_NAMES["semantic"],
+            whole: BRANCH_NAMES["fused"],
+        }
+    if embedded.plain is not None:
+        titles["fused"] = titles[whole] + VALUES
+    for name, title in titles.items():
         rows.append(_row(title, _precisions(query, gallery, name), query, data.schema, keep_precisions))
     return {
         "split": split,
@@ -104,6 +113,11 @@ def reasoned_row(
         )  # fmt: skip
         precisions[mine] = average_precision(ranking, query.value_ids[mine], gallery.value_ids[theirs])
     return _row(name, precisions, query, schema, keep_precisions)
+
+
+def mean_precision(embedded: EntryEmbeddings, max_queries: int | None = None) -> float:
+    """Mean AP of a split's fused embeddings, in [0, 1]."""
+    return float(_precisions(some_queries(embedded, max_queries), embedded.with_role("gallery"), "fused").mean())
 
 
 BETA_STEPS = 20

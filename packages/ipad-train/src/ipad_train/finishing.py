@@ -23,6 +23,7 @@ from ipad_train.kept_maps import forget_maps
 from ipad_train.model_facts import describe_delivered, model_facts
 from ipad_train.reranking import fit_reasoner
 from ipad_train.run_results import final_row, join_stages
+from ipad_train.values import embed_training, fit_values, with_values
 
 
 def finish_run(
@@ -35,13 +36,14 @@ def finish_run(
         notes: What the user had to know when the run started, repeated among the ``warnings``.
 
     Returns:
-        As :func:`ipad_train.run_results.evaluate_stages`; and ``stages`` (score and step of each), ``rerank`` (``used``,
-        MAP ``before`` and ``after``; None where it is switched off), ``warnings``, and the ``stuck`` attributes.
+        As :func:`ipad_train.run_results.evaluate_stages`; and ``stages`` (score and step of each), ``values`` and ``rerank``
+        (``used``, MAP ``before`` and ``after``; None where switched off), ``warnings``, and the ``stuck`` attributes.
     """
     evaluated: dict[str, dict[str, Any]] = {}
     highest = -1.0
     for name in best.scores:
         model = AttributeEmbedder.from_pretrained(run_dir / "stages" / name).to(accelerator.device)
+        model.set_values(None)  # of an earlier end of the run
         embedded = embed_validation(model, data, config, accelerator)
         evaluated[name] = evaluate_split(model, data, "validation", config, accelerator, embedded=embedded)
         if embedded.semantic is not None:
@@ -50,24 +52,40 @@ def finish_run(
         best.replace(name, overall, model)
         if overall > highest:
             highest, chosen, validation = overall, model, embedded
+    setbacks = [line for line in map(best.setback, best.scores) if line]
+    train, values = None, None
+    if config.values.enabled:
+        train = embed_training(chosen, data, config, accelerator)
+        fitted, values = fit_values(chosen, train, validation, config.values.max_embeddings, config.seed, highest)
+        if fitted is not None:
+            chosen.set_values(fitted)
+            train, validation = with_values(fitted, train), with_values(fitted, validation)
+            evaluated[best.stage] = evaluate_split(
+                chosen, data, "validation", config, accelerator, embedded=validation
+            )
+            highest = values["after"]
+            best.replace(best.stage, highest, chosen)
     best.deliver(best.stage)
     accelerator.wait_for_everyone()
     reasoner, outcome = None, None
     if config.rerank.enabled:
-        reasoner, outcome = _fit_reasoner(run_dir, config, data, accelerator, chosen, validation, highest)
+        reasoner, outcome = _fit_reasoner(run_dir, config, data, accelerator, chosen, train, validation, highest)
     refused = outcome is not None and reasoner is None
     results = join_stages(evaluated, best.stage, validation, data, reasoner, refused)
-    results |= {"stages": best.scores, "rerank": outcome}
+    results |= {"stages": best.scores, "values": values, "rerank": outcome}
     final, random = final_row(results)["attributes"], results["rows"][0]["attributes"]
     stuck = describe_stuck(final, random)
     results["stuck"] = stuck_attributes(final, random)
-    setbacks = [line for line in map(best.setback, best.scores) if line]
     results["warnings"] = [*(line.removeprefix("WARNING: ") for line in notes), *setbacks]
     if accelerator.is_main_process:
         describe_delivered(run_dir, model_facts(run_dir, config, data, results))
         write_json(run_dir / "validation.json", results)
         forget_maps(config)
     announce(map_table(results, title="validation MAP, %"))
+    if values is not None and not values["used"]:
+        announce(
+            f"probabilities of values are not used: validation MAP {highest:.2f}, with them {values['after']:.2f} %"
+        )
     if refused:
         announce(f"re-ranking is not used: it takes validation MAP from {highest:.2f} to {outcome['after']:.2f} %")
     announce(f"best/ holds the model of {best.stage}; the run delivers: {results['final']}")
@@ -100,10 +118,10 @@ def embed_validation(
 
 def _fit_reasoner(
     run_dir: Path, config: RunConfig, data: RunData, accelerator: Accelerator, model: AttributeEmbedder,
-    validation: EntryEmbeddings, before: float,
+    train: EntryEmbeddings | None, validation: EntryEmbeddings, before: float,
 ) -> tuple[FeatureReasoning | None, dict[str, Any]]:  # fmt: skip
     """The reasoner where it raises validation MAP, which is then kept in ``reasoner``; and what it came to."""
-    reasoner = fit_reasoner(model, data, config, accelerator, validation)
+    reasoner = fit_reasoner(model, data, config, accelerator, train, validation)
     after = reasoned_row(reasoner, validation, data.schema, "FR")["overall"]
     helps = not reasoner.is_identity and after > before
     if accelerator.is_main_process:

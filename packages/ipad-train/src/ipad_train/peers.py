@@ -10,7 +10,7 @@ from typing import Any
 
 from ipad_core import model_options
 from ipad_train.config import LossConfig, ModelConfig, RerankConfig, RunConfig, StageConfig
-from ipad_train.evaluate import BRANCH_NAMES
+from ipad_train.evaluate import BRANCH_NAMES, VALUES
 
 # Network of ipad-core -> name of its row.
 PEERS = {
@@ -82,11 +82,12 @@ def peer_config(
 
 def name_rows(peer: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of an evaluation under the peer's name; with two branches those have rows of their own before it."""
-    title = PEERS[peer]
-    names = dict.fromkeys((row["name"] for row in rows), title)
+    title, rows = PEERS[peer], list(rows)
+    names = dict.fromkeys((row["name"].removesuffix(VALUES) for row in rows), title)
     if len(names) > 1:
         names = dict(zip(BRANCH_NAMES.values(), (*(f"{title} {part}" for part in BRANCHES[peer]), title), strict=True))
-    return [{**row, "name": names[row["name"]]} for row in rows]
+    ends = [VALUES if row["name"].endswith(VALUES) else "" for row in rows]
+    return [{**row, "name": names[row["name"].removesuffix(end)] + end} for row, end in zip(rows, ends, strict=True)]
 
 
 def row_name(asked: str | None, models: Iterable[str], configured: str) -> str | None:
@@ -104,7 +105,9 @@ def row_name(asked: str | None, models: Iterable[str], configured: str) -> str |
     for name in models:
         names += [*(f"{PEERS[name]} {part}" for part in BRANCHES.get(name, ())), PEERS[name]]
     own = list(BRANCH_NAMES.values()) if configured == "ipad" else [PEERS.get(configured, configured)]
-    names += [*own, *(f"{name} + FR" for name in own)]
+    names += own
+    names += [f"{name}{VALUES}" for name in names[3:]]
+    names += [f"{name} + FR" for name in (*own, *(f"{name}{VALUES}" for name in own))]
     if asked is None or asked in names:
         return asked
     known = {**{name.lower(): name for name in names}, **PEERS, "ipad": "fused"}

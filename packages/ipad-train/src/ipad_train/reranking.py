@@ -21,17 +21,18 @@ def fit_reasoner(
     data: RunData,
     config: RunConfig,
     accelerator: Accelerator,
+    train: EntryEmbeddings | None = None,
     validation: EntryEmbeddings | None = None,
 ) -> FeatureReasoning:
     """Reasoner fitted on the fused embeddings of (at most ``rerank.max_embeddings``) entries of ``rerank.fit_split``.
 
     Labels are values within attributes. Where held-out MAP does not rise, the answer is the identity, with a warning.
-    ``validation`` are the embeddings of that split by this model, where they are at hand.
+    ``train`` and ``validation`` are the embeddings of these splits by this model, where they are at hand.
     """
     split = config.rerank.fit_split
     roles = ("train",) if split == "train" else ("query", "gallery")
-    embedded = validation
-    if split == "train" or embedded is None:
+    embedded = train if split == "train" else validation
+    if embedded is None:
         embedded = embed_split(
             model,
             data.splits[split],

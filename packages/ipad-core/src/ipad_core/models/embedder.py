@@ -16,6 +16,7 @@ from ipad_core.models.hub_model import HubModel
 from ipad_core.models.images import ImageBatches
 from ipad_core.models.recorded_options import recording
 from ipad_core.models.schema import Words, checked_words
+from ipad_core.models.value_posteriors import ValuePosteriors
 from ipad_core.output import EmbeddingOutput
 from ipad_core.weights import WeightsRecord
 
@@ -126,6 +127,25 @@ class AttributeEmbedder(nn.Module, HubModel):
     def schema(self, words: Mapping[str, Sequence[str]] | None) -> None:
         self._schema = checked_words(words, self.options["num_attributes"])
 
+    @property
+    def values(self) -> ValuePosteriors | None:
+        """What puts probabilities of values into the embedding, where :meth:`set_values` gave it; saved along."""
+        return self._modules.get("value_posteriors")
+
+    def set_values(self, values: ValuePosteriors | None) -> None:
+        """Put probabilities of values into every embedding of evaluation mode from now on, or, with None, no longer.
+
+        Args:
+            values: Fitted on embeddings of this network, as it is now.
+        """
+        if "value_posteriors" not in self._modules:
+            self.register_forward_hook(_with_values, with_kwargs=True)
+        self.register_module("value_posteriors", values)
+
+    def is_whole(self, output: EmbeddingOutput) -> bool:
+        """Whether an answer is of all branches; one of a part has no probabilities of values."""
+        return True
+
     def stage_maps(self, images: Tensor) -> list[Tensor]:
         """The maps of the trunk's stages ``(N, C, h, w)``, before they are joined; what :class:`FeatureMaps` holds."""
         return self.trunk.stage_maps(self.trunk_input(self.normalized(images)))
@@ -181,3 +201,12 @@ class AttributeEmbedder(nn.Module, HubModel):
     def weights(self) -> dict[str, WeightsRecord]:
         """What each of :meth:`trunks` started from, see :data:`ipad_core.weights.WeightsRecord`."""
         return {name: dict(trunk.started_from) for name, trunk in self.trunks().items()}
+
+
+def _with_values(
+    model: AttributeEmbedder, inputs: tuple[Any, ...], options: dict[str, Any], output: EmbeddingOutput
+) -> EmbeddingOutput:
+    """After every forward pass: the answer with probabilities of values, where the model has them."""
+    if model.values is None or model.training or not model.is_whole(output):
+        return output
+    return model.values.extend(output, inputs[1] if len(inputs) > 1 else options["attribute_ids"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from ipad_core._registry import create_model
 from ipad_core.backbones import overlay_options, without_weights
 from ipad_core.models.model_card import model_card
 from ipad_core.models.saved_model import CARD, CONFIG, WEIGHTS, find_folder, read_config
+from ipad_core.models.value_posteriors import ValuePosteriors
 
 
 class HubModel(ModelHubMixin):
@@ -44,6 +46,7 @@ class HubModel(ModelHubMixin):
         config = {"architecture": self.architecture, "options": self.options, "weights": self.weights}
         config |= {"schema": self.schema} if self.schema else {}
         config |= {"about": self.about} if self.about else {}
+        config |= {"values": self.values.facts} if self.values else {}
         (save_directory / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
         (save_directory / CARD).write_text(self._card(), encoding="utf-8")
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
@@ -93,6 +96,8 @@ class HubModel(ModelHubMixin):
         Raises:
             FileNotFoundError: the folder lacks ``config.json`` or ``model.safetensors``.
             ValueError: the files do not fit each other, or are not what they should be; an unknown ``dtype``.
+
+        Probabilities of values, see :meth:`set_values`, are left out with a warning where anything is changed.
         """
         kind = None if dtype is None else _floating(dtype)
         folder = find_folder(source, revision, token)
@@ -111,6 +116,10 @@ class HubModel(ModelHubMixin):
             raise ValueError(f"{folder} holds a {name!r}, which is no {cls.__name__}")
         try:
             tensors = load_file(folder / WEIGHTS)
+            if config["values"] is not None and not (anew or changes):
+                model.set_values(ValuePosteriors(**config["values"]))
+            elif config["values"] is not None:
+                tensors = _without_values(tensors, changes)
             if anew:
                 tensors |= _that_differ(model, tensors, num_attributes)
             model.load_state_dict(tensors)
@@ -136,6 +145,16 @@ def _floating(dtype: str | torch.dtype) -> torch.dtype:
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
         raise ValueError(f"dtype must be a floating type such as 'bfloat16' or torch.float16, got {dtype!r}")
     return kind
+
+
+def _without_values(tensors: dict[str, Tensor], changes: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors without those of :class:`ValuePosteriors`, which belong to the model as it was saved, with a warning."""
+    warnings.warn(
+        f"the probabilities of values were fitted on this model without {', '.join(changes)}; they are left out, fit them "
+        "again with ValuePosteriors",
+        stacklevel=3,
+    )
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("value_posteriors.")}
 
 
 def _that_differ(model: nn.Module, tensors: dict[str, Tensor], num_attributes: int) -> dict[str, Tensor]:

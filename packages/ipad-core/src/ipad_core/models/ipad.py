@@ -257,6 +257,9 @@ class IPAD(AttributeEmbedder):
         product = maps.clamp_min(1e-12).log().sum(dim=1)
         return product.flatten(1).softmax(dim=1).view_as(product)
 
+    def is_whole(self, output: EmbeddingOutput) -> bool:
+        return self.spatial is None or self.semantic is None or output.semantic is not None
+
     def fuse(self, spatial: Tensor, semantic: Tensor | None, beta: float | None = None) -> Tensor:
         """Eq. 21, or the unit-length spatial embedding where there is no other."""
         if semantic is None:

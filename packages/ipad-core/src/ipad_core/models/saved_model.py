@@ -34,7 +34,7 @@ def find_folder(source: str | Path, revision: str | None = None, token: str | No
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """``architecture``, ``options``; ``weights``, ``schema`` and ``about``, empty or None where they were not recorded.
+    """``architecture``, ``options``; ``weights``, ``schema``, ``about``, ``values``, empty or None where they are not there.
 
     Raises:
         ValueError: the file does not describe a model.
@@ -45,8 +45,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         name, options = config["architecture"], dict(config["options"])
         weights = {part: dict(record) for part, record in config.get("weights", {}).items()}
         schema, about = config.get("schema"), dict(config.get("about", {}))
+        values = None if config.get("values") is None else dict(config["values"])
         if not isinstance(name, str):
             raise TypeError(f"architecture is {name!r}")
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} does not describe a model: {error!r}") from None
-    return {"architecture": name, "options": options, "weights": weights, "schema": schema, "about": about}
+    facts = {"weights": weights, "schema": schema, "about": about, "values": values}
+    return {"architecture": name, "options": options, **facts}

@@ -16,7 +16,7 @@ from ipad_train.ablation.results import figure_results, write_ablation
 from ipad_train.ablation.variants import Figure, figures
 from ipad_train.best_models import stage_folders
 from ipad_train.checkpoint import write_json
-from ipad_train.config import RerankConfig, RunConfig, StageConfig
+from ipad_train.config import RerankConfig, RunConfig, StageConfig, ValuesConfig
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
 from ipad_train.evaluate import evaluate_split, with_beta
@@ -100,7 +100,9 @@ class _Ablation:
         config, reduced = resolve_stages(config, self.data, self.accelerator.num_processes)
         for line in [*notes, *reduced]:
             announce(line)
-        self.config = dataclasses.replace(sharing_maps(config), rerank=RerankConfig(enabled=False))
+        self.config = dataclasses.replace(
+            sharing_maps(config), rerank=RerankConfig(enabled=False), values=ValuesConfig()
+        )
         self.figures: dict[int, Figure] = figures(self.config, shape.options)
         if self.accelerator.is_main_process:
             check_settings(self.out, settings, command="ablate")

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ipad_core import AttributeEmbedder, ValuePosteriors, create_model, export_onnx, export_program
+
+IMAGES = torch.randint(0, 256, (4, 3, 48, 48), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+ENTRIES = torch.tensor([0, 0, 1, 2, 3])
+ATTRIBUTES = torch.tensor([0, 1, 1, 0, 1])
+
+
+def entries(dim, count=60):
+    """Unit embeddings of two attributes: three values that show in dimension 0, two that show in dimension 1."""
+    generator = torch.Generator().manual_seed(2)
+    values = torch.stack([torch.arange(count) % 3, torch.arange(count) // 3 % 2], dim=1)
+    attributes = torch.tensor([0, 1]).repeat(count)
+    embeddings = torch.randn(2 * count, dim, generator=generator)
+    local = values.flatten().float()
+    embeddings[attributes == 0, 0] += 4 * local[attributes == 0]
+    embeddings[attributes == 1, 1] += 4 * local[attributes == 1]
+    return F.normalize(embeddings, dim=1), attributes, (values + torch.tensor([0, 3])).flatten()
+
+
+def fitted(dim, share=0.3):
+    values = ValuePosteriors(2, dim, share=share)
+    values.fit(*entries(dim))
+    return values
+
+
+@pytest.fixture
+def small(small_trunk):
+    def make(name="csn"):
+        sizes = {"embed_dim": 16, **small_trunk}
+        if name == "ipad":
+            trunk = {"name": "vit_tiny_patch16_224", "options": {"embed_dim": 16, "depth": 1, "num_heads": 2}}
+            sizes |= {"latent_dim": 8, "crop_size": 32, "semantic_heads": 2, "semantic_trunk": trunk}
+            sizes |= {"fusion": "concat"}
+        return create_model(name, num_attributes=2, **sizes).eval()
+
+    return make
+
+
+def test_a_hand_worked_pair():
+    # e = (1, 0) and (0.6, 0.8); p = (1, 0) and (0.6, 0.8) at unit length; s = 1/4: 1/4 * 0.6 + 3/4 * 0.6.
+    values = ValuePosteriors(1, 2, share=0.25)
+    embeddings, posteriors = torch.tensor([[2.0, 0.0], [0.6, 0.8]]), torch.tensor([[1.0, 0.0], [3 / 7, 4 / 7]])
+    joined = values.join(embeddings, posteriors)
+    torch.testing.assert_close(joined[0], torch.tensor([0.5, 0.0, math.sqrt(0.75), 0.0]))
+    assert float(joined[0] @ joined[1]) == pytest.approx(0.6, abs=1e-6)
+
+
+def test_probabilities_are_those_of_gaussians_with_one_covariance():
+    """Bayes' rule written out for every entry, at half the gain (which ranks better)."""
+    embeddings, attributes, value_ids = entries(6)
+    values = ValuePosteriors(2, 6)
+    fits = values.fit(embeddings, attributes, value_ids)
+    answer = values(embeddings, attributes)
+    torch.testing.assert_close(answer.sum(dim=1), torch.ones(len(answer)))
+    x = embeddings.double()
+    x = (x - x.mean(dim=0)) / x.std(dim=0, correction=0)
+    for attribute in (0, 1):
+        mine, names = x[attributes == attribute], value_ids[attributes == attribute]
+        means = {name: mine[names == name].mean(dim=0) for name in names.unique().tolist()}
+        scatter = sum(
+            (row - means[name]).outer(row - means[name]) for row, name in zip(mine, names.tolist(), strict=True)
+        )
+        scatter = scatter / len(mine)
+        shrinkage = fits[attribute].shrinkage
+        covariance = (1 - shrinkage) * scatter + shrinkage * scatter.trace() / 6 * torch.eye(6)
+        inverse = torch.linalg.inv(covariance)
+        for row in range(5):
+            logits = torch.stack(
+                [
+                    math.log((names == name).double().mean())
+                    - 0.25 * (mine[row] - mean) @ inverse @ (mine[row] - mean)
+                    for name, mean in means.items()
+                ]
+            )
+            expected = logits.softmax(dim=0).float()
+            actual = answer[attributes == attribute][row]
+            torch.testing.assert_close(actual[: len(expected)], expected, rtol=1e-3, atol=1e-4)
+            assert not actual[len(expected) :].any()
+
+
+def test_it_ranks_entries_of_one_value_higher():
+    embeddings, attributes, value_ids = entries(16)
+    values = fitted(16)
+    joined = values.join(embeddings, values(embeddings, attributes))
+    mine = attributes == 0
+    same = value_ids[mine][:, None] == value_ids[mine]
+
+    def gap(vectors):
+        similarity = vectors[mine] @ vectors[mine].T
+        return float(similarity[same].mean() - similarity[~same].mean())
+
+    assert gap(joined) > gap(embeddings) + 0.3
+
+
+@pytest.mark.parametrize("name", ["csn", "ipad"])
+def test_a_network_with_values_answers_both_parts_and_comes_back_from_disk(small, name, tmp_path):
+    model = small(name)
+    before = model(IMAGES, ATTRIBUTES, ENTRIES)
+    assert (before.plain, before.posteriors) == (None, None)
+    dim = before.embedding.shape[1]
+    model.set_values(fitted(dim))
+    output = model(IMAGES, ATTRIBUTES, image_index=ENTRIES)
+    torch.testing.assert_close(output.plain, before.embedding)
+    torch.testing.assert_close(output.embedding, model.values.join(output.plain, output.posteriors))
+    torch.testing.assert_close(output.embedding.norm(dim=1), torch.ones(5))
+    assert output.embedding.shape == (5, dim + 3)
+    model.save_pretrained(tmp_path)
+    again = AttributeEmbedder.from_pretrained(tmp_path)
+    assert again.values.share == 0.3
+    by_keyword = again(images=IMAGES, attribute_ids=ATTRIBUTES, image_index=ENTRIES)
+    torch.testing.assert_close(by_keyword.embedding, output.embedding)
+    encoded = copy.deepcopy(again).encode(IMAGES, ATTRIBUTES, ENTRIES, batch_size=2)
+    torch.testing.assert_close(encoded.posteriors, output.posteriors)
+    model.set_values(None)
+    assert model(IMAGES, ATTRIBUTES, ENTRIES).plain is None
+
+
+def test_training_and_one_branch_alone_are_left_as_they_are(small):
+    model = small("ipad")
+    model.set_values(fitted(32))
+    assert model(IMAGES, ATTRIBUTES, ENTRIES, branches="spatial").posteriors is None
+    assert model.train()(IMAGES, ATTRIBUTES, ENTRIES).posteriors is None
+
+
+def test_a_changed_model_loses_its_values_with_a_warning(small, tmp_path):
+    model = small("ipad")
+    model.set_values(fitted(32))
+    model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="fitted on this model without beta; they are left out"):
+        again = AttributeEmbedder.from_pretrained(tmp_path, beta=0.9)
+    assert again.values is None
+    with pytest.warns(UserWarning, match=r"start anew|left out"):
+        assert AttributeEmbedder.from_pretrained(tmp_path, num_attributes=5).values is None
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's exporter about torch
+def test_values_are_exported_and_compiled_with_the_network(small, tmp_path):
+    model = small()
+    model.set_values(fitted(16))
+    question = IMAGES, ATTRIBUTES, ENTRIES
+    expected = model(*question).embedding
+    torch.testing.assert_close(export_program(model, 48).module()(*question)[0], expected, rtol=1e-4, atol=1e-5)
+    names = export_onnx(model, tmp_path / "model.onnx", 48)
+    assert {"embedding", "plain", "posteriors"} <= set(names)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    arrays = zip(("images", "attribute_ids", "image_index"), question, strict=True)
+    answer = session.run(["embedding"], {key: tensor.numpy() for key, tensor in arrays})[0]
+    np.testing.assert_allclose(answer, expected.detach().numpy(), rtol=1e-3, atol=1e-4)
+    with torch.no_grad():
+        compiled = torch.compile(model, fullgraph=True, backend="eager")(*question).embedding
+    torch.testing.assert_close(compiled, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_outside_zero_to_one_is_refused(share):
+    with pytest.raises(ValueError, match=rf"share must be within \[0, 1\], got {share}"):
+        ValuePosteriors(2, 8, share=share)
+
+
+def test_unusable_training_entries_are_refused():
+    values = ValuePosteriors(2, 4)
+    with pytest.raises(ValueError, match=r"features must be \(N, 4\), got \(3, 5\)"):
+        values.fit(torch.ones(3, 5), [0, 0, 1], [0, 1, 2])
+    with pytest.raises(ValueError, match="must be finite"):
+        values.fit(torch.full((3, 4), torch.nan), [0, 0, 1], [0, 1, 2])
+    with pytest.raises(ValueError, match="attribute_ids must be within"):
+        values.fit(torch.ones(3, 4), [0, 0, 7], [0, 1, 2])
+    with pytest.warns(UserWarning, match="attribute 1 has 0 labelled values"):
+        values.fit(entries(4)[0][::2], torch.zeros(60, dtype=torch.long), torch.arange(60) % 3)
