@@ -29,6 +29,15 @@ SECOND = result(
 THIRD = result([row("random", 20.0), row("IP-SP", 45.0)], "IP-SP", "IP-SP")
 
 
+def test_what_probabilities_of_values_add_counts_where_they_are_used():
+    base = np.array([0.1, 0.5, 0.3])
+    used = result([row("fused", 30.0), row("fused + values", 40.0)], "fused + values", "fused + values")
+    left = result([row("fused", 30.0)], "fused", "fused")
+    mine = [{"fused": base, "fused + values": base + 0.1}, {"fused": base}]
+    found = {(d.first, d.second): d.mean for d in differences([used, left], mine)}
+    assert found == pytest.approx({("with values", "without"): 5.0})
+
+
 def test_means_over_seeds_by_hand():
     means = mean_results([FIRST, SECOND, THIRD], [0, 1, 5])
     rows = {row["name"]: row for row in means["rows"]}

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from ipad_train.bootstrap import Difference, paired_difference
+from ipad_train.evaluate import VALUES
 
 Precisions = dict[str, np.ndarray]  # row -> (Q,) AP of each query, in [0, 1]
 _NOT_USED = " (not used)"
 
 
 def differences(results: Sequence[Mapping[str, Any]], precisions: Sequence[Precisions]) -> list[Difference]:
-    """Fused against the better branch and the lens, IP-SP against CSN, what is delivered against the lens and re-ranked.
+    """Fused against the better branch and the lens, IP-SP against CSN, what is delivered against the lens, without the
+    probabilities of values in it, and re-ranked.
 
     Args:
         results: Of each seed, over the same queries.
@@ -37,6 +39,10 @@ def differences(results: Sequence[Mapping[str, Any]], precisions: Sequence[Preci
     final = [mine[result["final"]] for result, mine in zip(results, precisions, strict=True)]
     if all("lens" in mine for mine in precisions):
         found.append(paired_difference(("delivered", "lens"), np.stack(delivered), _stack(precisions, "lens")))
+    plain = [result["delivered"].removesuffix(VALUES) for result in results]
+    if any(name != result["delivered"] for name, result in zip(plain, results, strict=True)):
+        before = [mine[name] for name, mine in zip(plain, precisions, strict=True)]
+        found.append(paired_difference(("with values", "without"), np.stack(delivered), np.stack(before)))
     if any(result["final"] != result["delivered"] for result in results):
         found.append(paired_difference(("re-ranked", "not re-ranked"), np.stack(final), np.stack(delivered)))
     return found
