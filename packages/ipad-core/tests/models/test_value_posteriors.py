@@ -116,6 +116,7 @@ def test_a_network_with_values_answers_both_parts_and_comes_back_from_disk(small
     torch.testing.assert_close(output.embedding.norm(dim=1), torch.ones(5))
     assert output.embedding.shape == (5, dim + 3)
     model.save_pretrained(tmp_path)
+    assert "0.3 times that of the first part plus 0.7 times" in (tmp_path / "README.md").read_text()
     again = AttributeEmbedder.from_pretrained(tmp_path)
     assert again.values.share == 0.3
     by_keyword = again(images=IMAGES, attribute_ids=ATTRIBUTES, image_index=ENTRIES)

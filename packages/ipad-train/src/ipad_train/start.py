@@ -91,6 +91,8 @@ def describe_plan(config: RunConfig, data: RunData, weights: Mapping[str, str]) 
         lines.append(
             f"stage2 is shorter than clusters.refresh_every={config.clusters.refresh_every}: the cluster loss never starts"
         )
+    if config.values.enabled:
+        lines.append("then probabilities of values are fitted on training embeddings, and kept if validation rises")
     if config.rerank.enabled:
         lines.append(f"then re-ranking is fitted on the {config.rerank.fit_split} split, and kept if validation rises")
     return lines

@@ -40,7 +40,9 @@ class HubModel(ModelHubMixin):
         return super().save_pretrained(save_directory, **options)
 
     def _card(self) -> str:
-        return model_card(self.architecture, self.options["num_attributes"], self.weights, self.schema, self.about)
+        share = self.values.share if self.values else None
+        count = self.options["num_attributes"]
+        return model_card(self.architecture, count, self.weights, self.schema, self.about, share)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         config = {"architecture": self.architecture, "options": self.options, "weights": self.weights}

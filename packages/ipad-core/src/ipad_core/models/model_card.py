@@ -45,6 +45,7 @@ def model_card(
     weights: Mapping[str, WeightsRecord],
     schema: Mapping[str, list[str]] | None = None,
     about: Mapping[str, Any] | None = None,
+    share: float | None = None,
 ) -> str:
     """Markdown with a YAML head that the hub understands.
 
@@ -56,6 +57,7 @@ def model_card(
         about: Facts, each of ``FACTS`` or none: ``license`` of the weights (SPDX, small letters), ``dataset`` and
             ``dataset_terms`` that it was trained on and under, ``metrics`` as name -> number, and the ``metrics_command``
             that measures them.
+        share: Of the network's own embedding, where probabilities of values are beside it.
 
     Raises:
         ValueError: a fact that is not one of ``FACTS``.
@@ -77,13 +79,20 @@ def model_card(
         example=repr(next(iter(schema))) if schema else "0",
         bases="".join(["\nbase_model:", *(f"\n- {base}" for base in bases)]) if bases else "",
         facts=f"\nlicense: {about['license']}" if "license" in about else "",
-        sections=_sections(schema, about),
+        sections=_sections(schema, about, share),
         rows="\n".join(rows),
     )
 
 
-def _sections(schema: Mapping[str, list[str]] | None, about: Mapping[str, Any]) -> str:
+def _sections(schema: Mapping[str, list[str]] | None, about: Mapping[str, Any], share: float | None) -> str:
     parts = []
+    if share is not None:
+        parts.append(
+            "## Embedding\n\nThe network's own embedding, and beside it how probable each value of the asked attribute is "
+            "(`ipad_core.ValuePosteriors`, a discriminant analysis of training embeddings). The cosine of two embeddings is "
+            f"{share:g} times that of the first part plus {1 - share:g} times that of the second. "
+            "`model.set_values(None)` leaves the second out."
+        )
     if schema:
         lines = [f"| {name} | {', '.join(values)} |" for name, values in schema.items()]
         parts.append("\n".join(["## Attributes", "", "| attribute | values |", "|---|---|", *lines]))
