@@ -22,6 +22,8 @@ class AttributeDiscriminants(nn.Module):
         form: ``posterior``: the probabilities of the attribute's values. ``directions``: its discriminants. See
             :func:`ipad_core.clustering.discriminant.fit_discriminant`.
         balanced: Every value weighs the same in :meth:`fit`, however many images have it.
+        standardize: Bring every feature to unit variance. Without, all share one scale, and features that vary little keep
+            saying little: the shrunk covariance pulls towards equal variances.
 
     Raises:
         ValueError: unknown form.
@@ -34,12 +36,13 @@ class AttributeDiscriminants(nn.Module):
     is_posterior: Tensor
 
     def __init__(
-        self, num_attributes: int, num_features: int, width: int = 0, form: str = "posterior", balanced: bool = False
-    ) -> None:
+        self, num_attributes: int, num_features: int, width: int = 0, form: str = "posterior", balanced: bool = False,
+        standardize: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
         if form not in FORMS:
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
-        self.num_features, self.form, self.balanced = num_features, form, balanced
+        self.num_features, self.form, self.balanced, self.standardize = num_features, form, balanced, standardize
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("std", torch.ones(num_features))
         self.register_buffer("projection", torch.zeros(num_attributes, num_features, width))
@@ -84,6 +87,7 @@ class AttributeDiscriminants(nn.Module):
             features, image_index, attribute_ids, value_ids, self.num_features, len(self.bias)
         )
         mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
+        std = std if self.standardize else std.mean().expand_as(std)
         std = torch.where(std > 1e-8 * x.abs().amax().clamp_min(1e-30), std, 1.0)  # constant features stay at zero
         x = (x - mean) / std
         fits: dict[int, Discriminant] = {}

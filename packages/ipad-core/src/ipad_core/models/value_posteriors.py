@@ -42,7 +42,7 @@ class ValuePosteriors(nn.Module):
         super().__init__()
         if not 0 <= share <= 1:
             raise ValueError(f"share must be within [0, 1], got {share}")
-        self.discriminants = AttributeDiscriminants(num_attributes, num_features, width)
+        self.discriminants = AttributeDiscriminants(num_attributes, num_features, width, standardize=False)
         self.share = share
 
     @property
