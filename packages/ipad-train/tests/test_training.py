@@ -22,7 +22,7 @@ from ipad_train.checkpoint import CheckpointError, find_checkpoint, read_state
 from ipad_train.commands import evaluate_run
 from ipad_train.config_files import load_config
 from ipad_train.data import load_data
-from ipad_train.loop import DivergedError
+from ipad_train.finite import DivergedError
 from ipad_train.objectives import AttributeDiverging, MetricLearning
 from ipad_train.tracking import read_metrics
 from ipad_train.training import Training
@@ -186,8 +186,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_a_loadable_checkpoin
         return {"loss": losses["loss"] * (value if len(calls) == 3 else 1.0)}
 
     monkeypatch.setattr(MetricLearning, "forward", forward)
-    config = small_config("loop.save_every=1", "stage2.steps=0")
-    with pytest.raises(DivergedError, match="stage1, or its gradient, became NaN or infinite at step 2"):
+    config = small_config("loop.save_every=1", "stage2.steps=0", "loop.max_skipped=0")
+    with pytest.raises(DivergedError, match="stage1, or its gradient, became NaN or infinite at step 3;"):
         Training(config, None, quiet).run()
     path = find_checkpoint(_path(config.output_dir))
     model = AttributeEmbedder.from_pretrained(path / "model")
@@ -408,8 +408,9 @@ def test_a_gradient_that_is_not_finite_is_never_saved_though_the_loss_is(small_c
         return losses
 
     monkeypatch.setattr(MetricLearning, "forward", forward)
-    config = small_config("stage0.steps=0", "stage2.steps=0", "stage1.steps=5", "loop.save_every=1")
-    with pytest.raises(DivergedError, match="stage1, or its gradient, became NaN or infinite at step 2"):
+    settings = ("stage0.steps=0", "stage2.steps=0", "stage1.steps=5", "loop.save_every=1", "loop.max_skipped=0")
+    config = small_config(*settings)
+    with pytest.raises(DivergedError, match="stage1, or its gradient, became NaN or infinite at step 3;"):
         Training(config, None, quiet).run()
     path = find_checkpoint(_path(config.output_dir))
     assert path.name == "step-00000002"

@@ -54,7 +54,7 @@ def train(source: str | None, resume: str | None, overrides: tuple[str, ...]) ->
     OVERRIDES are KEY=VALUE pairs on any key of the configuration, e.g. stage1.steps=500 data.dir=photos.
     """
     from ipad_train.checkpoint import CheckpointError
-    from ipad_train.loop import DivergedError
+    from ipad_train.finite import DivergedError
     from ipad_train.training import Training
 
     with _user_errors(ConfigError, CheckpointError, DivergedError, ImportError):
@@ -133,7 +133,7 @@ def compare(
     from ipad_train.checkpoint import CheckpointError
     from ipad_train.compare import compare as run
     from ipad_train.compare import compare_seeds
-    from ipad_train.loop import DivergedError
+    from ipad_train.finite import DivergedError
 
     with _user_errors(ConfigError, CheckpointError, DivergedError):
         config, names = load_config(source, overrides), [name for name in models.split(",") if name]
@@ -159,7 +159,7 @@ def ablate(source: str, figures: str, seeds: str, split: str, overrides: tuple[s
     """
     from ipad_train.ablation import ablate as run
     from ipad_train.checkpoint import CheckpointError
-    from ipad_train.loop import DivergedError
+    from ipad_train.finite import DivergedError
 
     with _user_errors(ConfigError, CheckpointError, DivergedError, ImportError):
         numbers, chosen = _whole_numbers("--figures", figures), _whole_numbers("--seeds", seeds)

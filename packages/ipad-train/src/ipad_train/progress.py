@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from ipad_train.checkpoint import CheckpointError, write_checkpoint
 from ipad_train.config import RunConfig
-from ipad_train.loop import StageRun
+from ipad_train.finite import check_finite
 from ipad_train.objectives import Objective
 from ipad_train.optim import load_optimizer_tensors, load_scaler, optimizer_tensors, scaler_state
 from ipad_train.randomness import random_state, restore_random_state
+from ipad_train.stage_run import StageRun
 
 BESIDE = (
     "objective.safetensors"  # of an objective beside its model: layers of its own, momentum encoder, queues, centers
@@ -80,21 +81,27 @@ def save_progress(
 
     Args:
         further: JSON-able entries of the state.
+
+    Raises:
+        DivergedError: something that would be saved holds NaN or infinity; nothing is written.
     """
     objective: Objective = accelerator.unwrap_model(run.objective)
     rank = accelerator.process_index
     state = {
         "stage": run.name, "stage_step": run.step, "config": config.to_dict(), "world_size": accelerator.num_processes,
         "threads": torch.get_num_threads(), "scaler": scaler_state(accelerator.scaler),
-        **further,
+        "health": run.health.to_dict(), **further,
     }  # fmt: skip
+    optimizer, beside = optimizer_tensors(run.optimizer), tensors_beside(objective)
+    everything = (objective.model.state_dict(), beside, optimizer)
+    check_finite(accelerator, everything, f"step {run.step} of {run.name}")
 
     def write_shared(folder: Path) -> None:
         objective.model.save_pretrained(folder / "model")
-        save_file(tensors_beside(objective), folder / BESIDE)
+        save_file(beside, folder / BESIDE)
 
     def write_own(folder: Path) -> None:
-        save_file(_contiguous(optimizer_tensors(run.optimizer)), folder / f"optimizer-{rank}.safetensors")
+        save_file(_contiguous(optimizer), folder / f"optimizer-{rank}.safetensors")
         save_file(random_state(), folder / f"random-{rank}.safetensors")
 
     write_checkpoint(

@@ -14,16 +14,18 @@ from torch.nn.parallel import DistributedDataParallel
 from ipad_core import AttributeEmbedder
 from ipad_data import AnchorViews, BatchAugmentation
 from ipad_train.batch_norm import synchronize_batch_norm
+from ipad_train.clock import images_of_a_step
 from ipad_train.config import RunConfig, StageConfig
 from ipad_train.data import RunData, stage_batches
 from ipad_train.kept_crops import can_keep_crops, keep_crops
 from ipad_train.kept_maps import can_keep_maps, keep_maps, maps_dir
 from ipad_train.launch import compile_network, configure_engine
-from ipad_train.loop import StageRun, next_batch
 from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer
 from ipad_train.progress import Position, load_progress
 from ipad_train.randomness import set_seed
+from ipad_train.stage_run import StageHealth, StageRun
+from ipad_train.step import next_batch
 from ipad_train.step_inputs import AugmentedImages, MapsOfImages, StepInputs
 
 
@@ -91,7 +93,10 @@ class StageStarter:
             if isinstance(prepared, DistributedDataParallel):
                 lay_out_gradients(dataclasses.replace(run, batches=batches()), self.accelerator)
             load_progress(position, objective, optimizer, self.accelerator)
-        return dataclasses.replace(run, attributes=self.data.schema.attributes)
+            run.health = StageHealth(**position.state.get("health", {}))
+        return dataclasses.replace(
+            run, attributes=self.data.schema.attributes, images=images_of_a_step(self.config, stage)
+        )
 
     def _inputs(self, name: str, stage: StageConfig, model: AttributeEmbedder) -> tuple[StepInputs, bool]:
         """What a step trains on, and whether it needs the images decoded."""

@@ -16,12 +16,13 @@ from ipad_train.data import RunData, load_data
 from ipad_train.finishing import finish_run
 from ipad_train.judging import StageJudge
 from ipad_train.launch import describe_machine, make_accelerator, with_launcher_settings
-from ipad_train.loop import StageRun, run_stage
+from ipad_train.loop import BetweenSteps, StageLoop
 from ipad_train.objectives import objective_of
 from ipad_train.progress import Position, save_progress
 from ipad_train.run_folder import RunFolder
 from ipad_train.run_lock import RunLock
 from ipad_train.stage_lengths import resolve_stages
+from ipad_train.stage_run import StageRun
 from ipad_train.stage_start import StageStarter
 from ipad_train.start import describe_plan, find_starting_weights
 from ipad_train.stop_signals import StopSignals
@@ -116,11 +117,10 @@ class Training:
             resuming = place == first and self.position.checkpoint is not None
             run = self._start_stage(name, stage, offset, resuming)
             self.announce(f"{name}: {stage.steps} steps of {stage.batch_size}, from step {run.step}")
-            finished = run_stage(
-                run, self.accelerator, self.config.loop, self.tracker, self.judge.judge, self._save,
-                signals.requested, self.clock.step_done,
-            )  # fmt: skip
-            if not finished:
+            between = BetweenSteps(
+                self.judge.judge, self._save, signals.requested, self.clock.step_done, self.clock.left
+            )
+            if not StageLoop(run, self.accelerator, self.config.loop, between, self.tracker).train():
                 self.announce(f"stopped at step {run.step} of {name}; --resume auto continues there")
                 raise SystemExit(signals.exit_code)
             self.accelerator.wait_for_everyone()
