@@ -424,7 +424,7 @@ def test_a_gradient_that_is_not_finite_is_never_saved_though_the_loss_is(small_c
 def test_a_second_start_in_a_folder_is_refused_while_the_first_one_lives(small_config):
     config = small_config()
     first = Training(config, None, quiet)
-    with pytest.raises(FileExistsError, match=r"another process \(id \d+\) trains in .*run"):
+    with pytest.raises(FileExistsError, match=r"process \d+ trains in .*run; wait for it"):
         Training(small_config("seed=5"), "auto", quiet)
     assert load_config(_path(config.output_dir) / "config.yaml").seed == 0
     first.run()

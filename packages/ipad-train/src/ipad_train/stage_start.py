@@ -22,7 +22,8 @@ from ipad_train.kept_maps import can_keep_maps, keep_maps, maps_dir
 from ipad_train.launch import compile_network, configure_engine
 from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer
-from ipad_train.progress import Position, load_progress
+from ipad_train.position import Position
+from ipad_train.progress import MODEL, load_progress
 from ipad_train.randomness import set_seed
 from ipad_train.stage_run import StageHealth, StageRun
 from ipad_train.step import next_batch
@@ -60,9 +61,9 @@ class StageStarter:
         seed = self.config.seed * 10 + int(name[-1])
         set_seed(seed * 1000 + rank)
         torch.manual_seed(seed)  # equal initial weights on every process
-        model = make_model(self.config, name, self.data, self.run_dir)
+        model = make_model(self.config, name, self.data, self.run_dir, self.announce if position is None else _quiet)
         if position is not None:
-            model = type(model).from_pretrained(position.checkpoint / "model")
+            model = type(model).from_pretrained(position.checkpoint / MODEL)
         model.schema = self.data.schema.values  # so that the trained model can be asked by name
         objective = make_objective(self.config, name, stage, model, self.data)
         if self.config.loop.channels_last and self.accelerator.device.type == "cuda":
@@ -112,6 +113,10 @@ class StageStarter:
         if data.anchor_views and stage.sampler == "triplet":
             views = AnchorViews(BatchAugmentation(**data.anchor_augmentation), data.anchor_views)
         return AugmentedImages(data.flip, BatchAugmentation(flip=0.0, **data.augmentation), views), True
+
+
+def _quiet(line: str) -> None:
+    """A stage that goes on has said so when it began."""
 
 
 def lay_out_gradients(run: StageRun, accelerator: Accelerator) -> None:

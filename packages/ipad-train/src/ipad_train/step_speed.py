@@ -97,8 +97,3 @@ def measured_once(
             if accelerator.is_main_process:
                 write_json(path, kept)
     return kept
-
-
-def speed_file(run_dir: Path) -> Path:
-    """Where a comparison keeps the images a second of a run that it trained."""
-    return run_dir / "speed.json"

@@ -15,7 +15,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 
-METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
+from ipad_train.run_folder import RunFolder
 
 
 class Tracker:
@@ -29,8 +29,8 @@ class Tracker:
 
     def __init__(self, run_dir: Path, resume_step: int = 0, boards: Sequence[GeneralTracker] = ()) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
-        self._metrics = JsonLines(run_dir / METRICS, resume_step)
-        self._timings = JsonLines(run_dir / TIMINGS, resume_step)
+        self._metrics = JsonLines(RunFolder(run_dir).metrics, resume_step)
+        self._timings = JsonLines(RunFolder(run_dir).timings, resume_step)
         self._boards = boards
 
     def log(self, step: int, stage: str, values: Mapping[str, float]) -> None:
@@ -124,12 +124,12 @@ def start_trackers(accelerator: Accelerator, resume_step: int) -> list[GeneralTr
 
 def read_metrics(run_dir: Path) -> list[dict]:
     """Rows of ``metrics.jsonl``; a half-written last line is left out."""
-    return [json.loads(line) for line in _lines(run_dir / METRICS)]
+    return [json.loads(line) for line in _lines(RunFolder(run_dir).metrics)]
 
 
 def read_timings(run_dir: Path) -> list[dict]:
     """Rows of ``timings.jsonl``, as :meth:`Tracker.time` writes them; none where a run is older than that file."""
-    return [json.loads(line) for line in _lines(run_dir / TIMINGS)]
+    return [json.loads(line) for line in _lines(RunFolder(run_dir).timings)]
 
 
 def _lines(path: Path) -> list[str]:

@@ -14,19 +14,22 @@ from ipad_train.config import RunConfig, StageConfig
 from ipad_train.config_files import save_config, with_absolute_paths
 from ipad_train.data import RunData, load_data
 from ipad_train.finishing import finish_run
+from ipad_train.folder_lock import FolderBusyError, FolderLock
 from ipad_train.judging import StageJudge
 from ipad_train.launch import describe_machine, make_accelerator, with_launcher_settings
 from ipad_train.loop import BetweenSteps, StageLoop
+from ipad_train.networks import network_shape
 from ipad_train.objectives import objective_of
-from ipad_train.progress import Position, save_progress
+from ipad_train.position import Position
+from ipad_train.progress import save_progress
+from ipad_train.rehearsal import rehearse
 from ipad_train.run_folder import RunFolder
-from ipad_train.run_lock import RunLock
 from ipad_train.stage_lengths import resolve_stages
 from ipad_train.stage_run import StageRun
 from ipad_train.stage_start import StageStarter
 from ipad_train.start import describe_plan, find_starting_weights
 from ipad_train.stop_signals import StopSignals
-from ipad_train.tracking import Tracker, check_trackers, start_trackers
+from ipad_train.tracking import Tracker, check_trackers, read_metrics, start_trackers
 
 
 class Training:
@@ -54,7 +57,10 @@ class Training:
         self.lock = None
         if self.is_main:
             self.dir.mkdir(parents=True, exist_ok=True)
-            self.lock = RunLock(self.dir)
+            try:
+                self.lock = FolderLock(self.dir, "trains in")
+            except FolderBusyError as error:
+                raise FileExistsError(f"{error}; wait for it, stop it, or take another output_dir") from None
         try:
             self._prepare(with_launcher_settings(with_absolute_paths(config), self.accelerator), resume)
         except BaseException:
@@ -73,11 +79,16 @@ class Training:
             config, self.weights, self.notes = find_starting_weights(config, len(self.data.schema.attributes))
         self.config, reduced = resolve_stages(config, self.data, self.accelerator.num_processes)
         self.notes = state.get("notes", self.notes + reduced)
-        self.position.check(self.config, self.accelerator.num_processes)
+        extended = self.position.check(self.config, self.accelerator.num_processes)
+        network = network_shape(self.config, self.data)
+        rehearse(self.config, self.data, network, self.accelerator.num_processes)
         self.accelerator.wait_for_everyone()
         if self.is_main:
             save_config(self.config, RunFolder(self.dir).config)
         self.best = BestModels(self.dir, state.get("scores") or {}, self.is_main)
+        for line in extended:
+            self.announce(line)
+            self.best.forget_patience(self.config.stages()[-1][0])
         self.clock = RunClock(self.config, self.data.splits["validation"].num_rows, self.announce)
         boards = start_trackers(self.accelerator, state["step"])
         self.tracker = Tracker(self.dir, state["step"], boards) if self.is_main else None
@@ -139,7 +150,7 @@ class Training:
 
     def _position(self, resume: str | None) -> Position:
         if resume is None:
-            if self.is_main and RunFolder(self.dir).holds_a_run:
+            if self.is_main and (read_metrics(self.dir) or find_checkpoint(self.dir) is not None):
                 raise FileExistsError(f"{self.dir} already holds a run; use --resume auto, or another output_dir")
             return Position.beginning()
         found = find_checkpoint(self.dir) if resume == "auto" else Path(resume)

@@ -23,7 +23,8 @@ from ipad_train.config_files import load_config
 from ipad_train.data import load_data
 from ipad_train.launch import make_accelerator, with_launcher_settings
 from ipad_train.loop import BetweenSteps, StageLoop
-from ipad_train.progress import Position, save_progress
+from ipad_train.position import Position
+from ipad_train.progress import save_progress
 from ipad_train.stage_lengths import resolve_stages
 from ipad_train.stage_start import StageStarter
 
