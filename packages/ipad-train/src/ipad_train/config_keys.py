@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import textwrap
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
 from ipad_train.config import STAGE_NAMES, RunConfig
 
@@ -57,13 +57,5 @@ def describe_keys(prefix: str | None = None, width: int = 110) -> str:
 
 
 def _written(field: dataclasses.Field) -> str:
-    default: Any = field.default
-    if default is dataclasses.MISSING:
-        default = field.default_factory()
-    return (
-        {None: "null", True: "true", False: "false"}.get(default, str(default)) if _is_word(default) else str(default)
-    )
-
-
-def _is_word(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
+    missing = field.default is dataclasses.MISSING
+    return json.dumps(field.default_factory() if missing else field.default)

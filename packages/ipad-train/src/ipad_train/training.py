@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from ipad_train.stage_run import StageRun
 from ipad_train.stage_start import StageStarter
 from ipad_train.start import describe_plan, find_starting_weights
 from ipad_train.stop_signals import StopSignals
-from ipad_train.tracking import Tracker, check_trackers, read_metrics, start_trackers
+from ipad_train.summary import run_summary, skipped_steps
+from ipad_train.tracking import Tracker, check_trackers, read_metrics, read_timings, start_trackers
 
 
 class Training:
@@ -106,9 +108,20 @@ class Training:
             finally:
                 if self.tracker is not None:
                     self.tracker.close()
-            return finish_run(self.dir, self.config, self.data, self.best, self.accelerator, self.announce, self.notes)
+            return self._finish()
         finally:
             self._release()
+
+    def _finish(self) -> dict:
+        started = time.perf_counter()
+        results = finish_run(
+            self.dir, self.config, self.data, self.best, self.accelerator, self.announce, self.notes
+        )  # fmt: skip
+        if self.is_main:
+            skipped, seconds = skipped_steps(read_metrics(self.dir)), time.perf_counter() - started
+            for line in run_summary(results, read_timings(self.dir), skipped, seconds):
+                self.announce(line)
+        return results
 
     def _release(self) -> None:
         if self.lock is not None:

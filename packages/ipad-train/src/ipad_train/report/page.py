@@ -23,10 +23,11 @@ from ipad_train.report.pictures import SplitPictures
 from ipad_train.report.rankings import Retrieval, choose_queries, query_row, retrieve
 from ipad_train.report.reported_run import ReportedRun, read_run_folder
 from ipad_train.report.results_table import results_table
+from ipad_train.report.times import time_table
 from ipad_train.reranking import load_reasoner, was_refused
 from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import final_row
-from ipad_train.tracking import read_metrics
+from ipad_train.tracking import read_metrics, read_timings
 
 _TEMPLATE = "page.html.jinja"
 
@@ -158,6 +159,7 @@ def _curves(run: ReportedRun) -> dict[str, Any]:
     return {
         "curves": run_curves(read_metrics(run.main)),
         "method_curves": method_curves(metrics) if len(metrics) > 1 else [],
+        "times": time_table(read_timings(run.main)),
     }
 
 
