@@ -4,7 +4,8 @@
     torchrun --nproc-per-node 4 steps.py ...      four
 
 A case is ``name;override;override``, with ``env:NAME=VALUE`` among the overrides for a variable of the launcher. With
-``resume`` among them the stage saves in its middle, and what comes out is of a second start that goes on from there.
+``resume`` among them the stage saves in its middle, and what comes out is of a second start that goes on from there. With
+``spoil`` the images of the last process are not finite in step 3.
 """
 
 from __future__ import annotations
@@ -77,7 +78,10 @@ def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> No
 
     def watched(batch, seed):
         batches.append(batch["image_ids"].clone())
-        return inputs(batch, seed)
+        batch = inputs(batch, seed)
+        if "spoil" in overrides and run.step == 2 and accelerator.process_index == accelerator.num_processes - 1:
+            batch["images"] = batch["images"] * float("nan")
+        return batch
 
     clip = accelerator.clip_grad_norm_
 
