@@ -24,7 +24,7 @@ def quiet(line):
 def test_both_branches_start_from_a_run(finished, small_config, tmp_path):
     run, _ = finished
     source = AttributeEmbedder.from_pretrained(run / "stages" / "stage2")
-    config, weights, notes = find_starting_weights(small_config(*FROM, f"model.init={run / 'stages' / 'stage2'}"), 6)
+    config, weights, _ = find_starting_weights(small_config(*FROM, f"model.init={run / 'stages' / 'stage2'}"), 6)
     assert "by way of" in weights["trunk"]
     said = []
     model = make_model(config, "stage2", load_data(config.data), tmp_path, said.append)
@@ -59,9 +59,7 @@ def test_a_run_trains_on_from_another_ones_delivered_model(finished, small_confi
     assert all(torch.equal(before[name], kept[name]) for name in frozen)
 
 
-def test_a_start_that_is_not_there_or_of_another_kind_is_refused_before_anything_is_trained(
-    finished, small_config, tmp_path
-):
+def test_a_start_that_is_not_there_or_of_another_kind_is_refused_before_a_step(finished, small_config, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"model\.init=/nowhere/at/all"):
         Training(small_config(*FROM, "model.init=/nowhere/at/all"), None, quiet)
     with pytest.raises(

@@ -283,9 +283,11 @@ def _user_errors(*types: type[Exception]) -> Iterator[None]:
     except (*types, OSError, ValueError) as error:  # OSError: a missing file, a full disk
         raise click.ClickException(str(error)) from error
     except RuntimeError as error:
-        from ipad_train.failures import explain
+        from ipad_train.failures import explain, lost_process
 
         if (reason := explain(error)) is None:
             raise
+        if lost_process(error) is None:
+            raise click.ClickException(reason) from error
         click.echo(f"Error: {reason}", err=True)
         os._exit(1)  # a normal exit would wait for the lost process

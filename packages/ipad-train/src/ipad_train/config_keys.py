@@ -45,8 +45,8 @@ def describe_keys(prefix: str | None = None, width: int = 110) -> str:
         wanted = ".".join("stageN" if part in STAGE_NAMES else part for part in prefix.rstrip(".").split("."))
         found = [key for key in keys if f"{key.name}.".startswith(f"{wanted}.")]
         if not found:
-            names = [key.name for key in keys]
-            near = get_close_matches(wanted, names) or sorted({name.partition(".")[0] for name in names})
+            sections = sorted({key.name.partition(".")[0] for key in keys})
+            near = get_close_matches(wanted, [*(key.name for key in keys), *sections]) or sections
             raise ValueError(f"no configuration key begins with {prefix!r}; nearest: {', '.join(near)}")
         keys = found
     lines = []

@@ -52,6 +52,7 @@ class Training:
     def __init__(self, config: RunConfig, resume: str | None, announce: Callable[[str], None] = print) -> None:
         if not config.stages():
             raise ValueError("the configuration trains nothing: stage0, stage1 and stage2 all have 0 steps")
+        check_trackers(config.loop.log_with)
         self.dir = Path(config.output_dir)
         self.accelerator = make_accelerator(config, self.dir)
         self.is_main = self.accelerator.is_main_process
@@ -71,7 +72,6 @@ class Training:
 
     def _prepare(self, config: RunConfig, resume: str | None) -> None:
         """Everything that may be wrong with a run, before its first step."""
-        check_trackers(config.loop.log_with)
         for name, _ in config.stages():
             objective_of(config, name)
         self.position = self._position(resume)
