@@ -58,7 +58,7 @@ class Position:
         saved, ours = json.loads(json.dumps(saved)), json.loads(json.dumps(config.to_dict()))
         for free in ("output_dir", "loop", "rerank"):
             saved.pop(free), ours.pop(free)
-        for free in ("num_workers", "keep_maps", "maps_dir"):
+        for free in ("num_workers", "eval_batch_size", "keep_maps", "maps_dir"):
             saved["data"].pop(free, None), ours["data"].pop(free)
         different = [key for key in ours if ours[key] != saved[key]]
         if different:
