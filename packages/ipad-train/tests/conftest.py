@@ -80,6 +80,30 @@ def finished(tmp_path_factory):
     return folder / "run", said
 
 
+class InterruptedRunError(Exception):
+    """Stands for a kill at a step."""
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """``undo = interrupt(step)``: runs die right after that global step, with ``interrupt.Error``."""
+    from ipad_train.tracking import Tracker
+
+    original = Tracker.log
+
+    def stop_after(global_step: int):
+        def log(self, step, stage, values):
+            original(self, step, stage, values)
+            if step == global_step and "loss" in values:
+                raise InterruptedRunError
+
+        monkeypatch.setattr(Tracker, "log", log)
+        return lambda: monkeypatch.setattr(Tracker, "log", original)
+
+    stop_after.Error = InterruptedRunError
+    return stop_after
+
+
 @pytest.fixture
 def run_process(tmp_path):
     """``run_process(arguments, **environment)``: a real process of this interpreter; a variable of None is not set."""

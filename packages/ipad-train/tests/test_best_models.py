@@ -5,7 +5,8 @@ import json
 import pytest
 from torch import nn
 
-from ipad_train.best_models import BestModels, delivered_stage, stage_folders
+from ipad_train.best_models import BestModels
+from ipad_train.run_folder import RunFolder
 
 
 class Model:
@@ -31,11 +32,11 @@ def test_the_best_of_every_stage_and_of_all_is_kept(tmp_path):
         best.offer(stage, step, score, Model(name))
     assert (kept(tmp_path / "stages" / "stage0"), kept(tmp_path / "stages" / "stage1")) == ("b", "e")
     assert kept(tmp_path / "best") == "b"
-    assert (best.stage, delivered_stage(tmp_path)) == ("stage0", "stage0")
+    assert (best.stage, RunFolder(tmp_path).delivered_stage()) == ("stage0", "stage0")
     assert json.loads((tmp_path / "best" / "score.json").read_text()) == {
         "stage": "stage0", "step": 20, "validation_map": 48.0,
     }  # fmt: skip
-    assert list(stage_folders(tmp_path)) == ["stage0", "stage1"]
+    assert list(RunFolder(tmp_path).trained_stages()) == ["stage0", "stage1"]
     best.offer("stage2", 60, 48.0, Model("f"))
     assert kept(tmp_path / "best") == "b"  # of equals the earlier, simpler one
     best.offer("stage2", 70, 48.5, Model("g"))
@@ -84,8 +85,8 @@ def test_only_the_main_process_writes(tmp_path):
 
 def test_a_folder_without_a_score_says_nothing_of_stages(tmp_path):
     (tmp_path / "best").mkdir()
-    assert delivered_stage(tmp_path) is None
-    assert stage_folders(tmp_path) == {}
+    assert RunFolder(tmp_path).delivered_stage() is None
+    assert RunFolder(tmp_path).trained_stages() == {}
     assert BestModels(tmp_path, {}, is_main=True).stage is None
     with pytest.raises(FileNotFoundError):
         BestModels(tmp_path, {}, is_main=True).deliver("stage0")

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from ipad_core import AttributeEmbedder
 from ipad_rerank import read_embeddings
 from ipad_train.cli import main
-from ipad_train.config_files import load_run_config
+from ipad_train.config_files import load_config, load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
 
@@ -134,3 +134,18 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_embedded(fi
     result = run("embed", finished[0], "--out", tmp_path / "nowhere" / "x.safetensors")
     assert "is no folder that can be written to" in result.output
     assert "embedding" not in result.output
+
+
+def test_print_config_prints_what_load_config_reads_back_and_trains_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("--config", "tiny", "--print-config", "seed=7", "data.dir=photos")
+    assert result.exit_code == 0, result.output
+    (tmp_path / "printed.yaml").write_text(result.output)
+    expected = load_config("tiny", ["seed=7", f"data.dir={tmp_path / 'photos'}"])
+    assert load_config(tmp_path / "printed.yaml") == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["printed.yaml"]
+
+
+def test_configs_explains_keys():
+    assert "loop.save_every=200  (int)" in run("configs", "--keys", "loop").output
+    assert "nearest: loop" in run("configs", "--keys", "loops").output

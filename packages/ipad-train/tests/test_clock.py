@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipad_train.clock import RunClock
+from ipad_train.clock import RunClock, in_words
 from ipad_train.config import LoopConfig, RunConfig, StageConfig
 
 CONFIG = RunConfig(
@@ -31,5 +31,22 @@ def test_the_first_timed_steps_of_each_stage_are_announced():
     for step in range(1, 21):
         clock.step_done("stage1", step)
     assert len(said) == 2
-    assert said[0] == "stage0: 2.00 s a step; about 12 minutes for the rest of the run; stage1 estimated from stage0"
-    assert said[1] == "stage1: 2.00 s a step; about 3 minutes for the rest of the run"
+    assert said[0] == "stage0: 10.00 s a step; about 59 minutes for the rest of the run; stage1 estimated from stage0"
+    assert said[1] == "stage1: 10.00 s a step; about 16 minutes for the rest of the run"
+
+
+def test_the_time_that_is_left_follows_the_last_steps_and_not_what_lies_between_them():
+    now = [0.0]
+    clock = RunClock(CONFIG, 0, lambda line: None, now=lambda: now[0])
+    assert clock.left("stage1", 0) is None
+    for step in range(1, 41):
+        now[0] += 2.0 if step != 30 else 500.0  # an evaluation lies before step 30
+        clock.step_done("stage1", step)
+        if step <= 6:  # two warm up, five are timed
+            assert clock.left("stage1", step) is None
+    assert clock.left("stage1", 40) == pytest.approx(60 * 2.0)
+    assert clock.left("stage0", 40) is None
+
+
+def test_durations_in_words():
+    assert [in_words(seconds) for seconds in (9.6, 100, 7300)] == ["10 seconds", "2 minutes", "2.0 hours"]

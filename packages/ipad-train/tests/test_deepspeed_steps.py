@@ -25,6 +25,7 @@ PLAIN = {
     "plain": BOTH,
     "plain bf16": [*BOTH, "loop.mixed_precision=bf16"],
     "plain accumulated": [*BOTH, "stage2.accumulation=2"],
+    "plain skipped": [*BOTH, "spoil"],
 }
 ENGINE = ["env:ACCELERATE_USE_DEEPSPEED=true", "env:DS_ACCELERATOR=cpu"]
 ZERO = {
@@ -35,12 +36,13 @@ ZERO = {
         (1, "bf16", "loop.mixed_precision=bf16"),
         (2, "bf16", "env:ACCELERATE_MIXED_PRECISION=bf16"),
         (2, "accumulated", "env:ACCELERATE_GRADIENT_ACCUMULATION_STEPS=2"),
+        (2, "skipped", "spoil"),
         (2, "clipped", "stage2.gradient_clip=1e-12"),
         (2, "resumed", "loop.mixed_precision=bf16", "resume"),
         (2, "offloaded", "env:ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE=cpu"),
     )
 }
-LIKE = {"bf16": "plain bf16", "accumulated": "plain accumulated"}
+LIKE = {"bf16": "plain bf16", "accumulated": "plain accumulated", "skipped": "plain skipped"}
 
 
 @pytest.fixture(scope="module")

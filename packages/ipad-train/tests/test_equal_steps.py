@@ -40,6 +40,7 @@ CASES = {
         ),
         ("accumulated", "stage1", "stage1.accumulation=2"),
         ("resumed", "stage1", "resume"),
+        ("skipped", "stage1", "spoil"),
     )
 }  # fmt: skip
 PARTS = {"triplets": 3, "both branches": 3}
@@ -86,6 +87,8 @@ def test_several_processes_do_the_steps_of_one(results, name, processes):
     # Losses and all that is logged, step by step.
     losses = of_kind(one, "losses")
     assert len(losses["loss"]) == 10
+    skipped = losses.get("skipped_steps", torch.full((10,), torch.nan)).nan_to_num().tolist()
+    assert skipped == [float(name == "skipped" and step == 2) for step in range(10)]
     for key, expected in losses.items():
         torch.testing.assert_close(many[0][f"losses/{key}"], expected, rtol=5e-3, atol=5e-4, equal_nan=True, msg=key)
     # Gradients of the first step.

@@ -5,7 +5,7 @@ import json
 import torch
 
 from ipad_core import AttributeEmbedder
-from ipad_train.best_models import delivered_stage
+from ipad_train.run_folder import RunFolder
 
 
 def test_the_delivered_model_knows_what_it_was_trained_on_and_how_it_was_measured(finished):
@@ -23,6 +23,6 @@ def test_the_delivered_model_knows_what_it_was_trained_on_and_how_it_was_measure
     assert "Measured with `ipad-train evaluate run --split validation`." in card
     assert "rendered: 48 images" in card
     assert "| sleeve_length | sleeveless, short, elbow, three_quarter, long |" in card
-    stage = AttributeEmbedder.from_pretrained(run / "stages" / delivered_stage(run))
+    stage = AttributeEmbedder.from_pretrained(run / "stages" / RunFolder(run).delivered_stage())
     assert stage.about == {}
     torch.testing.assert_close(model.state_dict(), stage.state_dict(), rtol=0, atol=0)

@@ -5,8 +5,9 @@ import itertools
 
 import pytest
 
+from ipad_train.clock import images_of_a_step
 from ipad_train.config import StageConfig
-from ipad_train.step_speed import StepTimer, images_of_a_step, images_per_second, measure_steps
+from ipad_train.step_speed import StepTimer, images_per_second, measure_steps
 
 
 def test_steps_are_timed_without_the_first_ones_and_without_evaluations():

@@ -111,3 +111,28 @@ class _SynchronizedWithActivation(nn.BatchNorm2d):
 
 
 _PLAIN = {nn.BatchNorm1d: _Synchronized1d, nn.BatchNorm2d: _Synchronized2d}
+
+
+class RunningStatistics:
+    """Running statistics that a step changes, so that a step which fails can be undone.
+
+    Args:
+        module: Its batch norms that are in training mode are looked after.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.training]
+        self._tensors = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+        self._kept = [torch.empty_like(tensor) for tensor in self._tensors]
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Remember them as they are."""
+        if self._tensors:
+            torch._foreach_copy_(self._kept, self._tensors)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put them back as they were."""
+        if self._tensors:
+            torch._foreach_copy_(self._tensors, self._kept)

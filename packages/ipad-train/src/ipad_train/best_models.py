@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 from ipad_core import AttributeEmbedder
 from ipad_train.checkpoint import recover_folder, replace_folder, write_json
 from ipad_train.config import STAGE_NAMES
-
-SCORE = "score.json"  # beside a kept model: of which stage and step it is, and its validation MAP
+from ipad_train.run_folder import SCORE, RunFolder
 
 
 class BestModels:
@@ -28,10 +26,10 @@ class BestModels:
     """
 
     def __init__(self, run_dir: Path, scores: dict[str, dict[str, Any]], is_main: bool) -> None:
-        self.run_dir, self.is_main = run_dir, is_main
+        self.folder, self.is_main = RunFolder(run_dir), is_main
         self.scores = {stage: dict(score) for stage, score in scores.items()}
         if is_main:
-            for folder in [run_dir / "best", *(run_dir / "stages" / name for name in STAGE_NAMES)]:
+            for folder in [self.folder.best, *map(self.folder.stage, STAGE_NAMES)]:
                 recover_folder(folder)
 
     @property
@@ -47,7 +45,7 @@ class BestModels:
             return False
         self.scores[stage] = {"map": validation_map, "step": step, "stale": 0}
         if self.is_main:
-            replace_folder(self.run_dir / "stages" / stage, lambda folder: self._write(stage, model, folder))
+            replace_folder(self.folder.stage(stage), lambda folder: self._write(stage, model, folder))
             if self.stage == stage:
                 self.deliver(stage)
         return True
@@ -56,17 +54,22 @@ class BestModels:
         """Set a stage's model and score once all of validation has judged it, e.g. with another beta."""
         self.scores[stage] = {**self.scores[stage], "map": validation_map}
         if self.is_main:
-            replace_folder(self.run_dir / "stages" / stage, lambda folder: self._write(stage, model, folder))
+            replace_folder(self.folder.stage(stage), lambda folder: self._write(stage, model, folder))
 
     def deliver(self, stage: str) -> None:
         """Make a stage's model the run's."""
         if self.is_main:
-            source = self.run_dir / "stages" / stage
-            replace_folder(self.run_dir / "best", lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True))
+            source = self.folder.stage(stage)
+            replace_folder(self.folder.best, lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True))
 
     def is_exhausted(self, stage: str, patience: int) -> bool:
         """Whether a stage had ``patience`` evaluations in a row without a better one; never where patience is 0."""
         return bool(patience) and self.scores.get(stage, {"stale": 0})["stale"] >= patience
+
+    def forget_patience(self, stage: str) -> None:
+        """Count a stage's evaluations without a better one anew, as it goes on."""
+        if stage in self.scores:
+            self.scores[stage]["stale"] = 0
 
     def setback(self, stage: str) -> str | None:
         """What to tell the user where a stage's best is below that of a stage before it."""
@@ -88,15 +91,3 @@ class BestModels:
         model.save_pretrained(folder)
         score = self.scores[stage]
         write_json(folder / SCORE, {"stage": stage, "step": score["step"], "validation_map": score["map"]})
-
-
-def stage_folders(run_dir: Path) -> dict[str, Path]:
-    """By name, the stages of a run that hold a model, in order."""
-    folders = sorted((run_dir / "stages").glob("stage*"))
-    return {folder.name: folder for folder in folders if (folder / "config.json").is_file()}
-
-
-def delivered_stage(run_dir: Path) -> str | None:
-    """The stage whose model ``best`` holds; None where the folder does not say, and so nothing of the stages is known."""
-    path = run_dir / "best" / SCORE
-    return json.loads(path.read_text(encoding="utf-8"))["stage"] if path.is_file() else None

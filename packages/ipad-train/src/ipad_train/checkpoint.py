@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ipad_train.run_folder import RunFolder
+
 _STATE = "state.json"
 
 
@@ -25,7 +27,7 @@ class CheckpointError(RuntimeError):
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
     """Folder of the checkpoint of a global step."""
-    return run_dir / "checkpoints" / f"step-{step:08d}"
+    return RunFolder(run_dir).checkpoints / f"step-{step:08d}"
 
 
 def write_checkpoint(
@@ -137,7 +139,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _checkpoints(run_dir: Path) -> list[Path]:
-    return sorted((run_dir / "checkpoints").glob("step-*"), reverse=True)
+    return sorted(RunFolder(run_dir).checkpoints.glob("step-*"), reverse=True)
 
 
 def _digest(path: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from ipad_train.catalogue.cli import index, search, serve
-from ipad_train.config_files import ConfigError, list_presets, load_config
+from ipad_train.config_files import ConfigError, config_text, list_presets, load_config, with_absolute_paths
 from ipad_train.doctor.cli import doctor
 from ipad_train.embedding.cli import embed
 
@@ -49,14 +49,20 @@ _run_dir = click.argument("run_dir", type=click.Path(exists=True, file_okay=Fals
 @main.command()
 @click.option("--config", "source", metavar="FILE|PRESET", help="YAML file, or one of: " + ", ".join(list_presets()))
 @click.option("--resume", metavar="auto|CHECKPOINT", help="Continue the run of output_dir, or from a checkpoint.")
+@click.option("--print-config", is_flag=True, help="Print the configuration with all its keys as YAML, and end.")
 @_overrides
-def train(source: str | None, resume: str | None, overrides: tuple[str, ...]) -> None:
+def train(source: str | None, resume: str | None, print_config: bool, overrides: tuple[str, ...]) -> None:
     """Train the stages of a configuration (default: the preset `tiny`).
 
     OVERRIDES are KEY=VALUE pairs on any key of the configuration, e.g. stage1.steps=500 data.dir=photos.
+    `ipad-train configs --keys` explains them all.
     """
+    if print_config:
+        with _user_errors(ConfigError):
+            click.echo(config_text(with_absolute_paths(load_config(source, overrides))), nl=False)
+        return
     from ipad_train.checkpoint import CheckpointError
-    from ipad_train.loop import DivergedError
+    from ipad_train.finite import DivergedError
     from ipad_train.training import Training
 
     with _user_errors(ConfigError, CheckpointError, DivergedError, ImportError):
@@ -120,7 +126,7 @@ def compare(
     from ipad_train.checkpoint import CheckpointError
     from ipad_train.compare import compare as run
     from ipad_train.compare import compare_seeds
-    from ipad_train.loop import DivergedError
+    from ipad_train.finite import DivergedError
 
     with _user_errors(ConfigError, CheckpointError, DivergedError):
         config, names = load_config(source, overrides), [name for name in models.split(",") if name]
@@ -146,7 +152,7 @@ def ablate(source: str, figures: str, seeds: str, split: str, overrides: tuple[s
     """
     from ipad_train.ablation import ablate as run
     from ipad_train.checkpoint import CheckpointError
-    from ipad_train.loop import DivergedError
+    from ipad_train.finite import DivergedError
 
     with _user_errors(ConfigError, CheckpointError, DivergedError, ImportError):
         numbers, chosen = _whole_numbers("--figures", figures), _whole_numbers("--seeds", seeds)
@@ -223,16 +229,24 @@ def export(run_dir: Path, formats: str, branch: str, out: Path | None) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-def configs(name: str | None) -> None:
+@click.option(
+    "--keys", is_flag=True, help="Explain every key of a run's configuration, or those that begin with NAME."
+)
+def configs(name: str | None, keys: bool) -> None:
     """List the configurations for `accelerate launch`, or print the one named NAME.
 
     \b
     ipad-train configs gpus-8 > gpus-8.yaml
     accelerate launch --config_file gpus-8.yaml -m ipad_train --config fashionai data.dir=DIR
+    ipad-train configs --keys loop          what KEY=VALUE may set, here the keys of the training loop
     """
+    from ipad_train.config_keys import describe_keys
     from ipad_train.launch_configs import describe_launch_configs, launch_config
 
     with _user_errors():
+        if keys:
+            click.echo(describe_keys(name))
+            return
         click.echo(describe_launch_configs() if name is None else launch_config(name), nl=name is None)
 
 
@@ -258,9 +272,11 @@ def _user_errors(*types: type[Exception]) -> Iterator[None]:
     except (*types, OSError, ValueError) as error:  # OSError: a missing file, a full disk
         raise click.ClickException(str(error)) from error
     except RuntimeError as error:
-        from ipad_train.distributed import lost_process
+        from ipad_train.failures import explain, lost_process
 
-        if (reason := lost_process(error)) is None:
+        if (reason := explain(error)) is None:
             raise
+        if lost_process(error) is None:
+            raise click.ClickException(reason) from error
         click.echo(f"Error: {reason}", err=True)
         os._exit(1)  # a normal exit would wait for the lost process

@@ -1,9 +1,11 @@
-"""How long a run will take, said once a few of its steps are timed."""
+"""How long a run will take, said once a few of its steps are timed, and kept up to date."""
 
 from __future__ import annotations
 
 import math
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable
 
 from ipad_train.config import RunConfig, StageConfig
@@ -24,7 +26,7 @@ class RunClock:
         now: Seconds of a clock.
     """
 
-    WARM_UP, TIMED = 2, 5  # steps
+    WARM_UP, TIMED, REMEMBERED = 2, 5, 50  # steps
 
     def __init__(
         self,
@@ -37,20 +39,35 @@ class RunClock:
         self.eval_every, self.validation_images = config.loop.eval_every, validation_images
         self.announce, self.now = announce, now
         self._stage, self._steps, self._started = "", 0, 0.0
+        self._last: float | None = None
+        self._gaps: deque[float] = deque(maxlen=self.REMEMBERED)
 
     def step_done(self, stage: str, step: int) -> None:
         """To be called after every step; ``step`` counts those of the stage that are done."""
         if stage != self._stage:
-            self._stage, self._steps = stage, 0
-        self._steps += 1
+            self._stage, self._steps, self._last = stage, 0, None
+            self._gaps.clear()
+        now, self._steps = self.now(), self._steps + 1
+        if self._last is not None and self._steps > self.WARM_UP:
+            self._gaps.append(now - self._last)
+        self._last = now
         if self._steps == self.WARM_UP:
-            self._started = self.now()
+            self._started = now
         elif self._steps == self.WARM_UP + self.TIMED:
-            seconds = (self.now() - self._started) / self.TIMED
+            seconds = (now - self._started) / self.TIMED
             left = self.seconds_left(stage, step, seconds)
             later = [name for name in self.stages if name > stage]
             rough = f"; {' and '.join(later)} estimated from {stage}" if later else ""
-            self.announce(f"{stage}: {seconds:.2f} s a step; about {_minutes(left)} for the rest of the run{rough}")
+            self.announce(f"{stage}: {seconds:.2f} s a step; about {in_words(left)} for the rest of the run{rough}")
+
+    def left(self, stage: str, step: int) -> float | None:
+        """Seconds from a step of the stage in progress to the end of the run; None before its steps were timed.
+
+        A step takes the median of the last ones, which evaluations and checkpoints between them do not move.
+        """
+        if stage != self._stage or len(self._gaps) < self.TIMED:
+            return None
+        return self.seconds_left(stage, step, statistics.median(self._gaps))
 
     def seconds_left(self, stage: str, step: int, seconds: float) -> float:
         """Seconds from a step of a stage to the end of the run, where a step of it takes ``seconds``."""
@@ -70,5 +87,13 @@ class RunClock:
         return (stage.steps - done) * stage.batch_size + _EVALUATION_COST * evaluated
 
 
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+def in_words(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def images_of_a_step(config: RunConfig, stage: StageConfig) -> int:
+    """Images of a step over all processes: a triplet has three, and the views of its anchor."""
+    return stage.batch_size * (3 + config.data.anchor_views if stage.sampler == "triplet" else 1)

@@ -13,18 +13,18 @@ import torch
 from ipad_core import AttributeEmbedder, create_model
 from ipad_rerank import write_embeddings
 from ipad_train.analyze import analysis_table, analyze, explain
-from ipad_train.best_models import stage_folders
 from ipad_train.checkpoint import write_json
 from ipad_train.config import RunConfig
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
-from ipad_train.embedding.run import model_folder
+from ipad_train.embedding.run import chosen_model
 from ipad_train.evaluate import map_table, random_row
 from ipad_train.frozen import frozen_rows, pooled_features
 from ipad_train.launch import make_accelerator
 from ipad_train.networks import network_options
 from ipad_train.reranking import load_reasoner
+from ipad_train.run_folder import RunFolder, model_folder
 from ipad_train.run_results import check_split, evaluate_stages
 from ipad_train.trained_runs import check_settings
 from ipad_train.vectors import photo_keys, write_vectors
@@ -45,8 +45,8 @@ def evaluate_run(
     results = evaluate_stages(run_dir, data, split, config, accelerator, load_reasoner(run_dir))
     if accelerator.is_main_process:
         table = map_table(results, title=f"{split} MAP, %")
-        write_json(run_dir / f"evaluation-{split}.json", results)
-        (run_dir / f"evaluation-{split}.md").write_text(table + "\n", encoding="utf-8")
+        write_json(RunFolder(run_dir).evaluation(split), results)
+        RunFolder(run_dir).evaluation(split, "md").write_text(table + "\n", encoding="utf-8")
         announce(table)
         announce(f"the run delivers: {results['final']}")
     return results
@@ -74,7 +74,7 @@ def embed_run(
     with accelerator.main_process_first():
         data = load_data(config.data)
     check_split(data, split)
-    folder = model_folder(run_dir, stage)
+    folder = chosen_model(run_dir, stage)
     model = AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
     roles = ("train",) if split == "train" else ("query", "gallery")
     options = {"branches": "spatial"} if branch == "spatial" and hasattr(model, "spatial") else {}  # no crops
@@ -83,7 +83,7 @@ def embed_run(
     if vectors is None:
         raise ValueError(
             f"branch must be one that the model has, and {folder} has no {branch!r} branch; stages of the run: "
-            f"{', '.join(stage_folders(run_dir)) or 'unknown'}"
+            f"{', '.join(RunFolder(run_dir).trained_stages()) or 'unknown'}"
         )
     if accelerator.is_main_process:
         write_embeddings(
@@ -114,7 +114,7 @@ def analyze_network(source: str, attributes: int, image_size: int | None, announ
         raise ValueError(f"attributes and image-size must be positive, got {attributes} and {image_size}")
     folder = Path(source)
     if folder.is_dir():
-        model = AttributeEmbedder.from_pretrained(folder / "best" if (folder / "best").is_dir() else folder)
+        model = AttributeEmbedder.from_pretrained(model_folder(folder))
     else:
         model = create_model(source, num_attributes=attributes).eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ipad_core import AttributeEmbedder
-from ipad_train.best_models import stage_folders
 from ipad_train.budget import Budget, with_steps
 from ipad_train.chance import stuck_attributes
 from ipad_train.comparison import Precisions, add_differences, differences, mean_results
@@ -28,11 +27,12 @@ from ipad_train.networks import network_options, network_shape
 from ipad_train.paper import paper_row
 from ipad_train.peers import FIRST_BRANCHES, PEERS, check_peers, name_rows, peer_config, row_name
 from ipad_train.reranking import load_reasoner
+from ipad_train.run_folder import COMPARISON, RunFolder
 from ipad_train.run_results import evaluate_stages
 from ipad_train.step_speed import measured_once
 from ipad_train.trained_runs import check_settings, device_name, sharing_maps, train_once, training_speed
 
-_RESULTS, _PRECISIONS, _SECONDS = "comparison.json", "precisions.npz", "step-seconds.json"
+_RESULTS, _PRECISIONS, _SECONDS = COMPARISON, "precisions.npz", "step-seconds.json"
 
 
 def compare_seeds(
@@ -138,7 +138,7 @@ class _Comparison:
         main = train_once(main_config, config.model.name, self.announce)
         config = load_run_config(main)  # with what its start decided: weights, lengths
         both = config.stage1.steps + config.stage2.steps
-        stage0 = main / "stages" / "stage0"
+        stage0 = RunFolder(main).stage("stage0")
         trunk = config.model.trunk_weights or (str(stage0) if stage0.is_dir() else None)
         options = network_options(config, self.data)
         runs = {}
@@ -163,7 +163,7 @@ class _Comparison:
             row["stuck"] = stuck_attributes(row["attributes"], rows[0]["attributes"])
             if paper := paper_row(config.data.name, row["name"], self.data.schema.attributes):
                 row["paper"] = paper
-        results["beta"] = getattr(AttributeEmbedder.from_pretrained(main / "best"), "beta", None)
+        results["beta"] = getattr(AttributeEmbedder.from_pretrained(RunFolder(main).best), "beta", None)
         results["seconds"] = round(time.monotonic() - started)
         results |= {"seed": seed, "device": device_name(self.accelerator.device), "models": self.models}
         results |= {"budget": str(self.budget), "dataset": config.data.name}
@@ -189,14 +189,14 @@ class _Comparison:
         self.accelerator.wait_for_everyone()
 
     def _peer_rows(self, name: str, run: Path, config: RunConfig) -> list[dict[str, Any]]:
-        model = AttributeEmbedder.from_pretrained(run / "best").to(self.accelerator.device)
+        model = AttributeEmbedder.from_pretrained(RunFolder(run).best).to(self.accelerator.device)
         rows = evaluate_split(model, self.data, self.split, config, self.accelerator, keep_precisions=True)["rows"]
         rows = name_rows(name, rows[1:])
         self._add_costs(rows, run, model)
         return rows
 
     def _last_model(self, run: Path) -> AttributeEmbedder:
-        folder = [run / "best", *stage_folders(run).values()][-1]
+        folder = [RunFolder(run).best, *RunFolder(run).trained_stages().values()][-1]
         return AttributeEmbedder.from_pretrained(folder).to(self.accelerator.device)
 
     def _add_costs(self, rows: list[dict[str, Any]], run: Path, model: AttributeEmbedder) -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from ipad_data.assignments import parse_assignment
 from ipad_train.config import RunConfig
+from ipad_train.run_folder import CONFIG, RunFolder
 
 
 class ConfigError(ValueError):
@@ -57,9 +58,9 @@ def load_run_config(run_dir: Path, overrides: Iterable[str] = ()) -> RunConfig:
     Raises:
         FileNotFoundError: the folder is no run.
     """
-    path = run_dir / "config.yaml"
+    path = RunFolder(run_dir).config
     if not path.is_file():
-        raise FileNotFoundError(f"{run_dir} is no run: it has no config.yaml")
+        raise FileNotFoundError(f"{run_dir} is no run: it has no {CONFIG}")
     return load_config(path.resolve(), overrides)
 
 
@@ -71,13 +72,22 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
     paths = {name: absolute(getattr(config.data, name)) for name in ("dir", "maps_dir", "vectors")}
     data = dataclasses.replace(config.data, **paths)
-    model = dataclasses.replace(config.model, trunk_weights=absolute(config.model.trunk_weights))
+    init = config.model.init
+    model = dataclasses.replace(
+        config.model, trunk_weights=absolute(config.model.trunk_weights),
+        init=absolute(init) if init and Path(init).expanduser().exists() else init,  # else a repository of the hub
+    )  # fmt: skip
     return dataclasses.replace(config, data=data, model=model)
 
 
 def save_config(config: RunConfig, path: Path) -> None:
     """Write a configuration as YAML that :func:`load_config` reads back to an equal one."""
-    path.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(config_text(config), encoding="utf-8")
+
+
+def config_text(config: RunConfig) -> str:
+    """A configuration with all its keys, as YAML."""
+    return yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
 
 
 def build(cls: type, tree: Mapping[str, Any], where: str = "") -> Any:

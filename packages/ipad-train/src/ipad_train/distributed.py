@@ -107,25 +107,6 @@ def _gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
 
-def lost_process(error: BaseException) -> str | None:
-    """A sentence where an error says that another process of the run is gone; None for other errors."""
-    signs = (
-        "connection closed by peer",
-        "connection reset by peer",
-        "broken pipe",
-        "socket closed",
-        "timed out waiting",
-    )
-    lost = isinstance(error, dist.DistBackendError) or any(sign in str(error).lower() for sign in signs)
-    if not (is_distributed() and lost):
-        return None
-    first_line = str(error).strip().splitlines()[0]
-    return (
-        f"another process of this run is gone, and process {dist.get_rank()} ends with it ({first_line}); the last "
-        "checkpoint is whole: --resume auto continues there. What ended the other stands in its own output"
-    )
-
-
 @torch.no_grad()
 def average_statistics(module: nn.Module) -> None:
     """Make the running statistics of batch norm the mean over processes: a few kilobytes in one collective."""

@@ -13,6 +13,7 @@ from ipad_core import AttributeEmbedder, export_onnx, export_program
 from ipad_core.export import INPUTS, Exportable
 from ipad_train.checkpoint import write_json
 from ipad_train.config_files import load_run_config
+from ipad_train.run_folder import RunFolder
 
 FORMATS = {"onnx": "model.onnx", "torch": "model.pt2"}
 _CHECKED = ((1, 1), (2, 2), (5, 5), (2, 5), (5, 1))  # images, entries
@@ -53,12 +54,12 @@ def export_run(
     config = load_run_config(run_dir)
     if "onnx" in formats:
         _onnxruntime()
-    model = AttributeEmbedder.from_pretrained(run_dir / "best")
+    model = AttributeEmbedder.from_pretrained(RunFolder(run_dir).best)
     two = getattr(model, "spatial", None) is not None and getattr(model, "semantic", None) is not None
     if branch == "spatial" and not two:
         raise ValueError(f"branch spatial is one of two, and the model in {run_dir / 'best'} has one")
     options = {"branches": branch} if branch != "both" else {}
-    folder, side = out or run_dir / "export", config.data.detail_size
+    folder, side = out or RunFolder(run_dir).export, config.data.detail_size
     folder.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {
         "architecture": model.architecture, "image_size": side, "inputs": list(INPUTS),

@@ -22,6 +22,7 @@ from ipad_train.kept_crops import kept_inputs
 from ipad_train.kept_maps import forget_maps
 from ipad_train.model_facts import describe_delivered, model_facts
 from ipad_train.reranking import fit_reasoner
+from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import final_row, join_stages
 
 
@@ -41,7 +42,7 @@ def finish_run(
     evaluated: dict[str, dict[str, Any]] = {}
     highest = -1.0
     for name in best.scores:
-        model = AttributeEmbedder.from_pretrained(run_dir / "stages" / name).to(accelerator.device)
+        model = AttributeEmbedder.from_pretrained(RunFolder(run_dir).stage(name)).to(accelerator.device)
         embedded = embed_validation(model, data, config, accelerator)
         evaluated[name] = evaluate_split(model, data, "validation", config, accelerator, embedded=embedded)
         if embedded.semantic is not None:
@@ -65,7 +66,7 @@ def finish_run(
     results["warnings"] = [*(line.removeprefix("WARNING: ") for line in notes), *setbacks]
     if accelerator.is_main_process:
         describe_delivered(run_dir, model_facts(run_dir, config, data, results))
-        write_json(run_dir / "validation.json", results)
+        write_json(RunFolder(run_dir).validation, results)
         forget_maps(config)
     announce(map_table(results, title="validation MAP, %"))
     if refused:
@@ -107,8 +108,8 @@ def _fit_reasoner(
     after = reasoned_row(reasoner, validation, data.schema, "FR")["overall"]
     helps = not reasoner.is_identity and after > before
     if accelerator.is_main_process:
-        shutil.rmtree(run_dir / "reasoner", ignore_errors=True)
+        shutil.rmtree(RunFolder(run_dir).reasoner, ignore_errors=True)
         if helps:
-            replace_folder(run_dir / "reasoner", reasoner.save_pretrained)
+            replace_folder(RunFolder(run_dir).reasoner, reasoner.save_pretrained)
     accelerator.wait_for_everyone()
     return reasoner if helps else None, {"used": helps, "before": before, "after": after}

@@ -13,7 +13,7 @@ from ipad_train.config import RunConfig
 from ipad_train.data import RunData
 from ipad_train.evaluate import evaluate_split
 from ipad_train.finishing import embed_validation
-from ipad_train.loop import StageRun
+from ipad_train.stage_run import StageRun
 from ipad_train.tracking import Tracker
 
 

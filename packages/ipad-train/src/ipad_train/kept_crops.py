@@ -32,6 +32,7 @@ from ipad_train.kept_maps import (
     share_of,
     write_maps,
 )
+from ipad_train.run_folder import RunFolder
 
 _BATCH = 32  # images
 _KEYS = "keys.npy"
@@ -110,7 +111,7 @@ def keep_crops(
     """
     num_attributes = model.options["num_attributes"]
     facts = [model.crop, model.crop_size, maps.folder.name, digest_of(model.semantic.crop_trunk, "")]
-    folder = Path(config.output_dir) / "maps" / f"{dataset.split}-crops-{digest_of(model.spatial, facts)}"
+    folder = RunFolder(Path(config.output_dir)).maps / f"{dataset.split}-crops-{digest_of(model.spatial, facts)}"
     accelerator.wait_for_everyone()
     if folder.is_dir():
         return KeptCrops(folder, num_attributes)

@@ -25,6 +25,7 @@ from ipad_data import BatchDataset, BatchPlan
 from ipad_train.config import DataConfig, RunConfig
 from ipad_train.data import RunData
 from ipad_train.folded_trunk import folded
+from ipad_train.run_folder import RunFolder
 from ipad_train.vectors import SplitVectors, reads_vectors, vectors_of
 
 _BATCH = 32  # images
@@ -76,12 +77,12 @@ class KeptMaps:
 
 def maps_dir(config: RunConfig) -> Path:
     """Where a run's maps lie: ``data.maps_dir``, or ``maps`` in its folder."""
-    return Path(config.data.maps_dir or Path(config.output_dir) / "maps")
+    return Path(config.data.maps_dir or RunFolder(Path(config.output_dir)).maps)
 
 
 def forget_maps(config: RunConfig) -> None:
     """Delete what a run kept for itself: its crops, and its maps where no other run was told to share them."""
-    own = Path(config.output_dir) / "maps"
+    own = RunFolder(Path(config.output_dir)).maps
     for folder in own.glob("*" if config.data.maps_dir is None else "*-crops-*"):
         shutil.rmtree(folder)
     if own.is_dir() and not any(own.iterdir()):

@@ -24,6 +24,7 @@ from ipad_train.launcher import (
     resolve_accumulation,
     resolve_precision,
 )
+from ipad_train.run_folder import RunFolder
 from ipad_train.threads import use_threads
 
 
@@ -57,7 +58,7 @@ def make_accelerator(config: RunConfig, tracking_dir: Path | None = None) -> Acc
     names = config.loop.log_with if tracking_dir is not None else []
     accelerator = Accelerator(
         mixed_precision=precision, kwargs_handlers=handlers, dynamo_backend="no", log_with=names or None,
-        project_config=ProjectConfiguration(tracking_dir, logging_dir=tracking_dir and tracking_dir / "tensorboard"),
+        project_config=ProjectConfiguration(tracking_dir, logging_dir=tracking_dir and RunFolder(tracking_dir).tensorboard),
     )  # fmt: skip
     if accelerator.num_processes != expected:
         raise RuntimeError(

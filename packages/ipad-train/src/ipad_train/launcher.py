@@ -21,7 +21,14 @@ _CHOICES = "start plain processes or DeepSpeed ZeRO-1 or -2 (`ipad-train configs
 
 
 def check_launcher(environment: Mapping[str, str] = os.environ) -> None:
-    """Raise ``ValueError`` where the launcher asks for an engine that a run cannot use."""
+    """Raise ``ValueError`` where the launcher asks for an engine that a run cannot use, or does not say where to meet."""
+    count = environment.get("WORLD_SIZE", "1")
+    absent = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environment]
+    if count != "1" and absent:
+        raise ValueError(
+            f"WORLD_SIZE={count} announces several processes, and {', '.join(absent)} is not set; start them with "
+            "`torchrun` or `accelerate launch`, which set them all, or unset WORLD_SIZE"
+        )
     for name, reason in _REFUSED.items():
         if environment.get(name, "false").lower() == "true":
             raise ValueError(f"{reason} ({name}): {_CHOICES}")

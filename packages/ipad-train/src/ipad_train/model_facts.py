@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ipad_core import AttributeEmbedder
-from ipad_train.best_models import SCORE
 from ipad_train.checkpoint import replace_folder
 from ipad_train.config import RunConfig
+from ipad_train.config_identity import config_hash
 from ipad_train.data import RunData
+from ipad_train.run_folder import SCORE, RunFolder
 
 
 def model_facts(run_dir: Path, config: RunConfig, data: RunData, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,7 +31,8 @@ def model_facts(run_dir: Path, config: RunConfig, data: RunData, results: Mappin
     entries = data.train_entries
     facts: dict[str, Any] = {
         "dataset": f"{config.data.name}: {len(set(entries.rows.tolist()))} images with {len(entries)} labels, seed "
-        f"{config.seed}, stages {', '.join(f'{name} ({stage.steps} steps)' for name, stage in config.stages())}",
+        f"{config.seed}, stages {', '.join(f'{name} ({stage.steps} steps)' for name, stage in config.stages())}, "
+        f"configuration {config_hash(config)[:16]}",
         "metrics": {f"{split} MAP of {name}, %": round(value, 2) for name, value in maps.items()},
         "metrics_command": f"ipad-train evaluate {shlex.quote(run_dir.name)} --split {split}",
     }
@@ -41,7 +43,7 @@ def model_facts(run_dir: Path, config: RunConfig, data: RunData, results: Mappin
 
 def describe_delivered(run_dir: Path, facts: Mapping[str, Any]) -> None:
     """Write the facts into the card and the configuration of the model that a run delivers; its weights stay."""
-    best = run_dir / "best"
+    best = RunFolder(run_dir).best
     model = AttributeEmbedder.from_pretrained(best)
     model.about = dict(facts)
 

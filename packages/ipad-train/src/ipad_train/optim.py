@@ -33,6 +33,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, stage: StageConfig, step
     return scale
 
 
+def learning_rates(stage: StageConfig, step: int) -> dict[str, float]:
+    """The rates at a step of a stage by name: ``learning_rate``, and IP-SP's where it has its own."""
+    scale = learning_rate_scale(stage, step)
+    rates = {"learning_rate": stage.learning_rate * scale}
+    if stage.spatial_learning_rate:
+        rates["learning_rate/spatial"] = stage.spatial_learning_rate * scale
+    return rates
+
+
 def build_optimizer(objective: nn.Module, stage: StageConfig) -> torch.optim.Optimizer:
     """Adam or AdamW over the trainable parameters of an objective.
 

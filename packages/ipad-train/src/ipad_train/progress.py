@@ -1,9 +1,7 @@
-"""Where a run stands, in a checkpoint: its position, and every tensor that the next step depends on."""
+"""What a checkpoint holds: every tensor that the next step depends on, and the state beside them."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,64 +11,19 @@ from safetensors.torch import load_file, save_file
 
 from ipad_train.checkpoint import CheckpointError, write_checkpoint
 from ipad_train.config import RunConfig
-from ipad_train.loop import StageRun
+from ipad_train.config_identity import config_hash
+from ipad_train.finite import check_finite
 from ipad_train.objectives import Objective
 from ipad_train.optim import load_optimizer_tensors, load_scaler, optimizer_tensors, scaler_state
+from ipad_train.position import Position
 from ipad_train.randomness import random_state, restore_random_state
+from ipad_train.stage_run import StageRun
 
 BESIDE = (
     "objective.safetensors"  # of an objective beside its model: layers of its own, momentum encoder, queues, centers
 )
+MODEL = "model"  # folder of the network
 _MEMORY = "memory."
-
-
-@dataclass(frozen=True)
-class Position:
-    """A checkpoint that a run goes on from, and its ``state.json``; without a checkpoint, the beginning."""
-
-    checkpoint: Path | None
-    state: dict[str, Any]
-
-    @classmethod
-    def beginning(cls) -> Position:
-        """Of a run that starts anew."""
-        return cls(None, {"stage": None, "stage_step": 0, "step": 0})
-
-    @property
-    def stage(self) -> str | None:
-        """The stage in progress; None at the beginning."""
-        return self.state["stage"]
-
-    @property
-    def stage_step(self) -> int:
-        """Steps of the stage that are done."""
-        return self.state["stage_step"]
-
-    def check(self, config: RunConfig, processes: int) -> None:
-        """Refuse a checkpoint that this run cannot continue to the bit.
-
-        Raises:
-            CheckpointError: another configuration, or another number of processes.
-        """
-        saved = self.state.get("config")
-        if saved is None:
-            return
-        saved, ours = json.loads(json.dumps(saved)), json.loads(json.dumps(config.to_dict()))
-        for free in ("output_dir", "loop", "rerank"):
-            saved.pop(free), ours.pop(free)
-        for free in ("num_workers", "eval_batch_size", "keep_maps", "maps_dir"):
-            saved["data"].pop(free, None), ours["data"].pop(free)
-        different = [key for key in ours if ours[key] != saved[key]]
-        if different:
-            raise CheckpointError(
-                f"{self.checkpoint} is of another configuration: {', '.join(different)} differ; resume with the run's "
-                "own config.yaml, or start anew in another output_dir"
-            )
-        if self.state["world_size"] != processes:
-            raise CheckpointError(
-                f"{self.checkpoint} was written by {self.state['world_size']} processes, this run has "
-                f"{processes}; resume with as many: sums in another order would be another run"
-            )
 
 
 def save_progress(
@@ -80,21 +33,28 @@ def save_progress(
 
     Args:
         further: JSON-able entries of the state.
+
+    Raises:
+        DivergedError: something that would be saved holds NaN or infinity; nothing is written.
     """
     objective: Objective = accelerator.unwrap_model(run.objective)
     rank = accelerator.process_index
     state = {
-        "stage": run.name, "stage_step": run.step, "config": config.to_dict(), "world_size": accelerator.num_processes,
+        "stage": run.name, "stage_step": run.step, "config": config.to_dict(),
+        "config_hash": config_hash(config), "world_size": accelerator.num_processes,
         "threads": torch.get_num_threads(), "scaler": scaler_state(accelerator.scaler),
-        **further,
+        "health": run.health.to_dict(), **further,
     }  # fmt: skip
+    optimizer, beside = optimizer_tensors(run.optimizer), tensors_beside(objective)
+    everything = (objective.model.state_dict(), beside, optimizer)
+    check_finite(accelerator, everything, f"step {run.step} of {run.name}")
 
     def write_shared(folder: Path) -> None:
-        objective.model.save_pretrained(folder / "model")
-        save_file(tensors_beside(objective), folder / BESIDE)
+        objective.model.save_pretrained(folder / MODEL)
+        save_file(beside, folder / BESIDE)
 
     def write_own(folder: Path) -> None:
-        save_file(_contiguous(optimizer_tensors(run.optimizer)), folder / f"optimizer-{rank}.safetensors")
+        save_file(_contiguous(optimizer), folder / f"optimizer-{rank}.safetensors")
         save_file(random_state(), folder / f"random-{rank}.safetensors")
 
     write_checkpoint(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from ipad_train.config import RunConfig
 from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.kept_crops import kept_inputs
+from ipad_train.run_folder import RunFolder
 
 
 def fit_reasoner(
@@ -63,14 +63,11 @@ def fit_reasoner(
 
 def load_reasoner(run_dir: Path) -> FeatureReasoning | None:
     """The run's reasoner, or None where none was fitted, or none was kept."""
-    folder = run_dir / "reasoner"
+    folder = RunFolder(run_dir).reasoner
     return FeatureReasoning.from_pretrained(folder) if folder.is_dir() else None
 
 
 def was_refused(run_dir: Path) -> bool:
     """Whether the run fitted a reasoner and did not keep it, as validation MAP did not rise."""
-    path = run_dir / "validation.json"
-    if not path.is_file():
-        return False
-    outcome = json.loads(path.read_text(encoding="utf-8")).get("rerank")
+    outcome = (RunFolder(run_dir).results() or {}).get("rerank")
     return outcome is not None and not outcome["used"]

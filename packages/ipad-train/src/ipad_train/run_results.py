@@ -9,13 +9,13 @@ from accelerate import Accelerator
 
 from ipad_core import AttributeEmbedder
 from ipad_rerank import FeatureReasoning
-from ipad_train.best_models import delivered_stage, stage_folders
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.evaluate import evaluate_split, reasoned_row
 from ipad_train.kept_maps import kept_split
 from ipad_train.reranking import was_refused
+from ipad_train.run_folder import RunFolder
 
 
 def evaluate_stages(
@@ -38,13 +38,14 @@ def evaluate_stages(
         ValueError: unknown split.
     """
     check_split(data, split)
-    chosen = delivered_stage(run_dir)
-    folders = stage_folders(run_dir) if chosen else {}
+    folder = RunFolder(run_dir)
+    chosen = folder.delivered_stage()
+    folders = folder.trained_stages() if chosen else {}
     if chosen not in folders:
-        folders, chosen = {"best": run_dir / "best"}, "best"
+        folders, chosen = {"best": folder.best}, "best"
     evaluated = {}
-    for name, folder in folders.items():
-        model = AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
+    for name, path in folders.items():
+        model = AttributeEmbedder.from_pretrained(path).to(accelerator.device)
         maps = kept_split(model, data, split, config, accelerator)
         embedded = embed_split(
             model, data.splits[split], config.data, accelerator, description=f"embedding {split}", maps=maps

@@ -14,16 +14,19 @@ from torch.nn.parallel import DistributedDataParallel
 from ipad_core import AttributeEmbedder
 from ipad_data import AnchorViews, BatchAugmentation
 from ipad_train.batch_norm import synchronize_batch_norm
+from ipad_train.clock import images_of_a_step
 from ipad_train.config import RunConfig, StageConfig
 from ipad_train.data import RunData, stage_batches
 from ipad_train.kept_crops import can_keep_crops, keep_crops
 from ipad_train.kept_maps import can_keep_maps, keep_maps, maps_dir
 from ipad_train.launch import compile_network, configure_engine
-from ipad_train.loop import StageRun, next_batch
 from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer
-from ipad_train.progress import Position, load_progress
+from ipad_train.position import Position
+from ipad_train.progress import MODEL, load_progress
 from ipad_train.randomness import set_seed
+from ipad_train.stage_run import StageHealth, StageRun
+from ipad_train.step import next_batch
 from ipad_train.step_inputs import AugmentedImages, MapsOfImages, StepInputs
 
 
@@ -58,9 +61,9 @@ class StageStarter:
         seed = self.config.seed * 10 + int(name[-1])
         set_seed(seed * 1000 + rank)
         torch.manual_seed(seed)  # equal initial weights on every process
-        model = make_model(self.config, name, self.data, self.run_dir)
+        model = make_model(self.config, name, self.data, self.run_dir, self.announce if position is None else _quiet)
         if position is not None:
-            model = type(model).from_pretrained(position.checkpoint / "model")
+            model = type(model).from_pretrained(position.checkpoint / MODEL)
         model.schema = self.data.schema.values  # so that the trained model can be asked by name
         objective = make_objective(self.config, name, stage, model, self.data)
         if self.config.loop.channels_last and self.accelerator.device.type == "cuda":
@@ -91,7 +94,10 @@ class StageStarter:
             if isinstance(prepared, DistributedDataParallel):
                 lay_out_gradients(dataclasses.replace(run, batches=batches()), self.accelerator)
             load_progress(position, objective, optimizer, self.accelerator)
-        return dataclasses.replace(run, attributes=self.data.schema.attributes)
+            run.health = StageHealth(**position.state.get("health", {}))
+        return dataclasses.replace(
+            run, attributes=self.data.schema.attributes, images=images_of_a_step(self.config, stage)
+        )
 
     def _inputs(self, name: str, stage: StageConfig, model: AttributeEmbedder) -> tuple[StepInputs, bool]:
         """What a step trains on, and whether it needs the images decoded."""
@@ -107,6 +113,10 @@ class StageStarter:
         if data.anchor_views and stage.sampler == "triplet":
             views = AnchorViews(BatchAugmentation(**data.anchor_augmentation), data.anchor_views)
         return AugmentedImages(data.flip, BatchAugmentation(flip=0.0, **data.augmentation), views), True
+
+
+def _quiet(line: str) -> None:
+    """A stage that goes on has said so when it began."""
 
 
 def lay_out_gradients(run: StageRun, accelerator: Accelerator) -> None:

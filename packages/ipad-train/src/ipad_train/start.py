@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from ipad_core import IPAD, AttributeEmbedder, WeightsNotFoundError, create_mode
 from ipad_data import EntryTable
 from ipad_train.config import RunConfig, StageConfig
 from ipad_train.data import RunData
+from ipad_train.run_folder import MODEL_CONFIG, model_folder
 from ipad_train.stage_lengths import epochs_of
+from ipad_train.starting_model import load_start, take_over, without_own_weights
 
 
 def find_starting_weights(config: RunConfig, num_attributes: int) -> tuple[RunConfig, dict[str, str], list[str]]:
@@ -26,13 +29,18 @@ def find_starting_weights(config: RunConfig, num_attributes: int) -> tuple[RunCo
 
     Raises:
         WeightsNotFoundError: no weights, and stage 0 cannot stand in: it has no length, or they are IP-SE's.
-        ValueError: options that the network does not take; a stage 2 for a network with one branch.
+        FileNotFoundError: ``model.init`` or ``model.trunk_weights`` names no saved model.
+        ValueError: options that the network does not take; a stage 2 for a network with one branch; a ``model.init`` of
+            which nothing fits.
     """
+    if config.model.init:
+        return _find_start(config, num_attributes)
+    _check_trunk_weights(config)
     try:
-        model = _build(config, num_attributes)
+        model = build_network(config, num_attributes)
     except WeightsNotFoundError as error:
         config = _without_pretrained(config, error)
-        model = _build(config, num_attributes)
+        model = build_network(config, num_attributes)
         return (
             config,
             _described(model),
@@ -44,6 +52,19 @@ def find_starting_weights(config: RunConfig, num_attributes: int) -> tuple[RunCo
     if config.stage0.when == "without_weights" and model.weights["trunk"]["source"] != "random":
         config = dataclasses.replace(config, stage0=StageConfig())
     return config, _described(model), []
+
+
+def _find_start(config: RunConfig, num_attributes: int) -> tuple[RunConfig, dict[str, str], list[str]]:
+    config = without_own_weights(config)
+    model, source = build_network(config, num_attributes), config.model.init
+    take_over(model, load_start(source), source)
+    return config, {name: f"{text}, by way of {source}" for name, text in _described(model).items()}, []
+
+
+def _check_trunk_weights(config: RunConfig) -> None:
+    source = config.model.trunk_weights
+    if source is not None and not (model_folder(Path(source)) / MODEL_CONFIG).is_file():
+        raise FileNotFoundError(f"model.trunk_weights={source} is no saved model and no run: it has no {MODEL_CONFIG}")
 
 
 def describe_plan(config: RunConfig, data: RunData, weights: Mapping[str, str]) -> list[str]:
@@ -74,7 +95,13 @@ def describe_plan(config: RunConfig, data: RunData, weights: Mapping[str, str]) 
     return lines
 
 
-def _build(config: RunConfig, num_attributes: int) -> AttributeEmbedder:
+def build_network(config: RunConfig, num_attributes: int) -> AttributeEmbedder:
+    """The configured network.
+
+    Raises:
+        WeightsNotFoundError: its pretrained weights are nowhere to be had.
+        ValueError: options that it does not take; a stage 2 although it has one branch.
+    """
     try:
         model = create_model(config.model.name, num_attributes=num_attributes, **config.model.options)
     except TypeError as error:

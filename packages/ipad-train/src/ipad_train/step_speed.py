@@ -14,8 +14,9 @@ from accelerate import Accelerator
 
 from ipad_train.budget import with_steps
 from ipad_train.checkpoint import write_json
-from ipad_train.config import RunConfig, StageConfig
-from ipad_train.loop import run_stage
+from ipad_train.clock import images_of_a_step
+from ipad_train.config import RunConfig
+from ipad_train.loop import BetweenSteps, StageLoop
 from ipad_train.training import Training
 
 _WARM_UP, _PAUSE = 3, 10  # steps that are not counted; a gap of so many medians is an evaluation, not a step
@@ -60,11 +61,6 @@ def images_per_second(config: RunConfig, seconds: dict[str, float]) -> float | N
     return images / sum(stage.steps * seconds[name] for name, stage in stages)
 
 
-def images_of_a_step(config: RunConfig, stage: StageConfig) -> int:
-    """A triplet has three images, and the views of its anchor."""
-    return stage.batch_size * (3 + config.data.anchor_views if stage.sampler == "triplet" else 1)
-
-
 def measure_steps(config: RunConfig, steps: int = 12) -> tuple[RunConfig, dict[str, float]]:
     """Time a few steps of stages 1 and 2 of a run, in a folder that is deleted again.
 
@@ -78,10 +74,8 @@ def measure_steps(config: RunConfig, steps: int = 12) -> tuple[RunConfig, dict[s
             if name == "stage0":
                 continue
             run = training._start_stage(name, with_steps(stage, steps), 0, False)
-            run_stage(
-                run, training.accelerator, training.config.loop, None, lambda run: False, lambda run: None,
-                lambda: False, timer.step_done,
-            )  # fmt: skip
+            between = BetweenSteps(step_done=timer.step_done)
+            StageLoop(run, training.accelerator, training.config.loop, between).train()
             training.accelerator.free_memory()
         resolved = dataclasses.replace(training.config, output_dir=config.output_dir)
         training.tracker.close()
@@ -103,8 +97,3 @@ def measured_once(
             if accelerator.is_main_process:
                 write_json(path, kept)
     return kept
-
-
-def speed_file(run_dir: Path) -> Path:
-    """Where a comparison keeps the images a second of a run that it trained."""
-    return run_dir / "speed.json"

@@ -1,17 +1,21 @@
-"""What a run writes while it trains: one JSON object a line in ``metrics.jsonl``, and the same in other trackers."""
+"""What a run writes while it trains: one JSON object a line, and the same in other trackers.
+
+``metrics.jsonl`` holds what training came to; a run that was killed and resumed leaves the same file to the letter.
+``timings.jsonl`` beside it holds how long it took.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 
-METRICS = "metrics.jsonl"
+from ipad_train.run_folder import RunFolder
 
 
 class Tracker:
@@ -24,39 +28,73 @@ class Tracker:
     """
 
     def __init__(self, run_dir: Path, resume_step: int = 0, boards: Sequence[GeneralTracker] = ()) -> None:
-        self.path = run_dir / METRICS
         run_dir.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in _lines(self.path) if json.loads(line)["step"] <= resume_step]
-        beside = self.path.with_name(f".{METRICS}.partial")
-        beside.write_text("".join(kept), encoding="utf-8")
-        beside.replace(self.path)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._metrics = JsonLines(RunFolder(run_dir).metrics, resume_step)
+        self._timings = JsonLines(RunFolder(run_dir).timings, resume_step)
         self._boards = boards
 
-    def log(self, step: int, stage: str, values: dict[str, float]) -> None:
+    def log(self, step: int, stage: str, values: Mapping[str, float]) -> None:
         """Record named numbers of a global step; non-finite ones are written as null."""
         row = {key: value if math.isfinite(value) else None for key, value in values.items()}
-        self._write({"step": step, "stage": stage, **row})
-        for board in self._boards:
-            board.log(values, step=step)
+        self._metrics.write({"step": step, "stage": stage, **row})
+        self._tell_boards(values, step)
 
     def event(self, step: int, stage: str, text: str) -> None:
         """Record something that happened once."""
-        self._write({"step": step, "stage": stage, "event": text})
+        self._metrics.write({"step": step, "stage": stage, "event": text})
+        self._tell_boards({"event": text}, step)
+
+    def time(
+        self, step: int, stage: str, steps: int, elapsed: float, seconds: Mapping[str, float], speed: float | None
+    ) -> None:
+        """Record how long something took.
+
+        Args:
+            step: Global step at its end.
+            stage: Name of the stage.
+            steps: Steps in it.
+            elapsed: Seconds of the clock.
+            seconds: Of its parts.
+            speed: Images a second of its steps; None where it has none.
+        """
+        rounded = {name: round(value, 6) for name, value in seconds.items()}
+        row = {"step": step, "stage": stage, "steps": steps, "elapsed": round(elapsed, 6), "seconds": rounded}
+        self._timings.write(row | ({} if speed is None else {"images_per_second": round(speed, 3)}))
+        if speed is not None:
+            self._tell_boards({"images_per_second": speed}, step)
+
+    def close(self) -> None:
+        """Flush to disk."""
+        self._metrics.close()
+        self._timings.close()
         for board in self._boards:
-            board.log({"event": text}, step=step)
+            board.finish()
+
+    def _tell_boards(self, values: Mapping, step: int) -> None:
+        for board in self._boards:
+            board.log(values, step=step)
+
+
+class JsonLines:
+    """A file of JSON objects, one a line, each with its global ``step``; what comes after ``resume_step`` is removed."""
+
+    def __init__(self, path: Path, resume_step: int) -> None:
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= resume_step]
+        beside = path.with_name(f".{path.name}.partial")
+        beside.write_text("".join(kept), encoding="utf-8")
+        beside.replace(path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, row: dict) -> None:
+        """Append an object."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
 
     def close(self) -> None:
         """Flush to disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        for board in self._boards:
-            board.finish()
-
-    def _write(self, row: dict) -> None:
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -86,11 +124,16 @@ def start_trackers(accelerator: Accelerator, resume_step: int) -> list[GeneralTr
 
 def read_metrics(run_dir: Path) -> list[dict]:
     """Rows of ``metrics.jsonl``; a half-written last line is left out."""
-    return [json.loads(line) for line in _lines(run_dir / METRICS)]
+    return [json.loads(line) for line in _lines(RunFolder(run_dir).metrics)]
+
+
+def read_timings(run_dir: Path) -> list[dict]:
+    """Rows of ``timings.jsonl``, as :meth:`Tracker.time` writes them; none where a run is older than that file."""
+    return [json.loads(line) for line in _lines(RunFolder(run_dir).timings)]
 
 
 def _lines(path: Path) -> list[str]:
-    """Whole lines of a metrics file; none where there is no file."""
+    """Whole lines of a file of metrics; none where there is no file."""
     if not path.exists():
         return []
     return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _is_row(line)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import torch
 from ipad_train.checkpoint import write_json
 from ipad_train.config import RunConfig
 from ipad_train.config_files import with_absolute_paths
-from ipad_train.step_speed import StepTimer, images_per_second, speed_file
+from ipad_train.config_identity import different_keys
+from ipad_train.run_folder import RunFolder
+from ipad_train.step_speed import StepTimer, images_per_second
 from ipad_train.training import Training
 
 _SETTINGS = "settings.json"
@@ -26,7 +28,7 @@ def train_once(config: RunConfig, title: str, announce: Callable[[str], None]) -
     Beside what every run leaves, ``speed.json`` has the images a second of its training.
     """
     run_dir = Path(config.output_dir)
-    if (run_dir / "validation.json").exists():
+    if RunFolder(run_dir).validation.exists():
         announce(f"{run_dir}: trained already")
         return run_dir
     announce(f"== {title} ==")
@@ -36,14 +38,14 @@ def train_once(config: RunConfig, title: str, announce: Callable[[str], None]) -
     training.run()
     speed = images_per_second(training.config, timer.seconds())
     if training.is_main:
-        write_json(speed_file(run_dir), {"images_per_second": speed, "seconds": timer.seconds()})
+        write_json(RunFolder(run_dir).speed, {"images_per_second": speed, "seconds": timer.seconds()})
     training.accelerator.wait_for_everyone()
     return run_dir
 
 
 def training_speed(run_dir: Path) -> float | None:
     """Images a second of a run's training; None where it was not measured."""
-    path = speed_file(run_dir)
+    path = RunFolder(run_dir).speed
     return json.loads(path.read_text(encoding="utf-8"))["images_per_second"] if path.is_file() else None
 
 
@@ -61,7 +63,7 @@ def check_settings(folder: Path, config: RunConfig, **others: Any) -> None:
     path = folder / _SETTINGS
     if path.is_file():
         saved = json.loads(path.read_text(encoding="utf-8"))
-        if different := sorted(_different(saved, wanted)):
+        if different := sorted(different_keys(saved, wanted)):
             raise ValueError(
                 f"{folder} holds runs of other settings: {', '.join(different)} differ; give another output_dir, or the "
                 "settings that it was started with"
@@ -75,7 +77,7 @@ def sharing_maps(config: RunConfig) -> RunConfig:
     """With one folder for all runs' maps of a frozen trunk, which are the same."""
     if config.data.maps_dir is not None:
         return config
-    data = dataclasses.replace(config.data, maps_dir=str(Path(config.output_dir) / "maps"))
+    data = dataclasses.replace(config.data, maps_dir=str(RunFolder(Path(config.output_dir)).maps))
     return dataclasses.replace(config, data=data)
 
 
@@ -85,14 +87,3 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     count = torch.get_num_threads()
     return f"CPU, {count} thread{'s' * (count > 1)}"
-
-
-def _different(saved: Mapping[str, Any], wanted: Mapping[str, Any], where: str = "") -> list[str]:
-    names = []
-    for key in {**saved, **wanted}:
-        first, second = saved.get(key), wanted.get(key)
-        if isinstance(first, dict) and isinstance(second, dict):
-            names += _different(first, second, f"{where}{key}.")
-        elif first != second:
-            names.append(f"{where}{key}")
-    return names

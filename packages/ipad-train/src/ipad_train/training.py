@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,18 +15,23 @@ from ipad_train.config import RunConfig, StageConfig
 from ipad_train.config_files import save_config, with_absolute_paths
 from ipad_train.data import RunData, load_data
 from ipad_train.finishing import finish_run
+from ipad_train.folder_lock import FolderBusyError, FolderLock
 from ipad_train.judging import StageJudge
 from ipad_train.launch import describe_machine, make_accelerator, with_launcher_settings
-from ipad_train.loop import StageRun, run_stage
+from ipad_train.loop import BetweenSteps, StageLoop
+from ipad_train.networks import network_shape
 from ipad_train.objectives import objective_of
-from ipad_train.progress import Position, save_progress
+from ipad_train.position import Position
+from ipad_train.progress import save_progress
+from ipad_train.rehearsal import rehearse
 from ipad_train.run_folder import RunFolder
-from ipad_train.run_lock import RunLock
 from ipad_train.stage_lengths import resolve_stages
+from ipad_train.stage_run import StageRun
 from ipad_train.stage_start import StageStarter
 from ipad_train.start import describe_plan, find_starting_weights
 from ipad_train.stop_signals import StopSignals
-from ipad_train.tracking import Tracker, check_trackers, start_trackers
+from ipad_train.summary import run_summary, skipped_steps
+from ipad_train.tracking import Tracker, check_trackers, read_metrics, read_timings, start_trackers
 
 
 class Training:
@@ -46,6 +52,7 @@ class Training:
     def __init__(self, config: RunConfig, resume: str | None, announce: Callable[[str], None] = print) -> None:
         if not config.stages():
             raise ValueError("the configuration trains nothing: stage0, stage1 and stage2 all have 0 steps")
+        check_trackers(config.loop.log_with)
         self.dir = Path(config.output_dir)
         self.accelerator = make_accelerator(config, self.dir)
         self.is_main = self.accelerator.is_main_process
@@ -53,7 +60,10 @@ class Training:
         self.lock = None
         if self.is_main:
             self.dir.mkdir(parents=True, exist_ok=True)
-            self.lock = RunLock(self.dir)
+            try:
+                self.lock = FolderLock(self.dir, "trains in")
+            except FolderBusyError as error:
+                raise FileExistsError(f"{error}; wait for it, stop it, or take another output_dir") from None
         try:
             self._prepare(with_launcher_settings(with_absolute_paths(config), self.accelerator), resume)
         except BaseException:
@@ -62,7 +72,6 @@ class Training:
 
     def _prepare(self, config: RunConfig, resume: str | None) -> None:
         """Everything that may be wrong with a run, before its first step."""
-        check_trackers(config.loop.log_with)
         for name, _ in config.stages():
             objective_of(config, name)
         self.position = self._position(resume)
@@ -72,11 +81,16 @@ class Training:
             config, self.weights, self.notes = find_starting_weights(config, len(self.data.schema.attributes))
         self.config, reduced = resolve_stages(config, self.data, self.accelerator.num_processes)
         self.notes = state.get("notes", self.notes + reduced)
-        self.position.check(self.config, self.accelerator.num_processes)
+        extended = self.position.check(self.config, self.accelerator.num_processes)
+        network = network_shape(self.config, self.data)
+        rehearse(self.config, self.data, network, self.accelerator.num_processes)
         self.accelerator.wait_for_everyone()
         if self.is_main:
             save_config(self.config, RunFolder(self.dir).config)
         self.best = BestModels(self.dir, state.get("scores") or {}, self.is_main)
+        for line in extended:
+            self.announce(line)
+            self.best.forget_patience(self.config.stages()[-1][0])
         self.clock = RunClock(self.config, self.data.splits["validation"].num_rows, self.announce)
         boards = start_trackers(self.accelerator, state["step"])
         self.tracker = Tracker(self.dir, state["step"], boards) if self.is_main else None
@@ -94,9 +108,20 @@ class Training:
             finally:
                 if self.tracker is not None:
                     self.tracker.close()
-            return finish_run(self.dir, self.config, self.data, self.best, self.accelerator, self.announce, self.notes)
+            return self._finish()
         finally:
             self._release()
+
+    def _finish(self) -> dict:
+        started = time.perf_counter()
+        results = finish_run(
+            self.dir, self.config, self.data, self.best, self.accelerator, self.announce, self.notes
+        )  # fmt: skip
+        if self.is_main:
+            skipped, seconds = skipped_steps(read_metrics(self.dir)), time.perf_counter() - started
+            for line in run_summary(results, read_timings(self.dir), skipped, seconds):
+                self.announce(line)
+        return results
 
     def _release(self) -> None:
         if self.lock is not None:
@@ -116,11 +141,10 @@ class Training:
             resuming = place == first and self.position.checkpoint is not None
             run = self._start_stage(name, stage, offset, resuming)
             self.announce(f"{name}: {stage.steps} steps of {stage.batch_size}, from step {run.step}")
-            finished = run_stage(
-                run, self.accelerator, self.config.loop, self.tracker, self.judge.judge, self._save,
-                signals.requested, self.clock.step_done,
-            )  # fmt: skip
-            if not finished:
+            between = BetweenSteps(
+                self.judge.judge, self._save, signals.requested, self.clock.step_done, self.clock.left
+            )
+            if not StageLoop(run, self.accelerator, self.config.loop, between, self.tracker).train():
                 self.announce(f"stopped at step {run.step} of {name}; --resume auto continues there")
                 raise SystemExit(signals.exit_code)
             self.accelerator.wait_for_everyone()
@@ -139,7 +163,7 @@ class Training:
 
     def _position(self, resume: str | None) -> Position:
         if resume is None:
-            if self.is_main and RunFolder(self.dir).holds_a_run:
+            if self.is_main and (read_metrics(self.dir) or find_checkpoint(self.dir) is not None):
                 raise FileExistsError(f"{self.dir} already holds a run; use --resume auto, or another output_dir")
             return Position.beginning()
         found = find_checkpoint(self.dir) if resume == "auto" else Path(resume)

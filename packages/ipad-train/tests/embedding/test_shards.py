@@ -206,15 +206,15 @@ def test_wrong_options_are_refused_before_anything_is_embedded(finished, photos,
 
 
 def test_a_second_process_in_the_folder_is_refused(finished, photos, tmp_path):
-    from ipad_train.run_lock import RunLock
+    from ipad_train.folder_lock import FolderLock
 
     out = tmp_path / "out"
     out.mkdir()
-    lock = RunLock(out)
+    lock = FolderLock(out, "embeds into")
     result = run("embed", finished[0], "--photos", photos, "--out", out)
     lock.release()
     assert result.exit_code == 1
-    assert "another process embeds into" in result.output
+    assert f"process {os.getpid()} embeds into" in result.output
 
 
 def test_what_cannot_be_read_leaves_its_batch_with_the_reason():

@@ -4,7 +4,8 @@
     torchrun --nproc-per-node 4 steps.py ...      four
 
 A case is ``name;override;override``, with ``env:NAME=VALUE`` among the overrides for a variable of the launcher. With
-``resume`` among them the stage saves in its middle, and what comes out is of a second start that goes on from there.
+``resume`` among them the stage saves in its middle, and what comes out is of a second start that goes on from there. With
+``spoil`` the images of the last process are not finite in step 3.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from ipad_train.checkpoint import checkpoint_path, read_state
 from ipad_train.config_files import load_config
 from ipad_train.data import load_data
 from ipad_train.launch import make_accelerator, with_launcher_settings
-from ipad_train.loop import run_stage
-from ipad_train.progress import Position, save_progress
+from ipad_train.loop import BetweenSteps, StageLoop
+from ipad_train.position import Position
+from ipad_train.progress import save_progress
 from ipad_train.stage_lengths import resolve_stages
 from ipad_train.stage_start import StageStarter
 
@@ -38,6 +40,9 @@ class Record:
         self.rows.append(values)
 
     def event(self, step: int, stage: str, text: str) -> None:
+        pass
+
+    def time(self, *arguments: object) -> None:
         pass
 
 
@@ -60,10 +65,8 @@ def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> No
     if resume:
         first = starter.start(stage_name, stage, 0, None)
         middle = dataclasses.replace(config.loop, save_every=stage.steps // 2)
-        run_stage(
-            first, accelerator, middle, None, lambda run: False,
-            lambda run: save_progress(run, accelerator, folder, config, {}), lambda: False,
-        )  # fmt: skip
+        saving = BetweenSteps(save=lambda run: save_progress(run, accelerator, folder, config, {}))
+        StageLoop(first, accelerator, middle, saving).train()
         accelerator.free_memory()
         checkpoint = checkpoint_path(folder, stage.steps // 2)
         position = Position(checkpoint, read_state(checkpoint))
@@ -75,7 +78,10 @@ def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> No
 
     def watched(batch, seed):
         batches.append(batch["image_ids"].clone())
-        return inputs(batch, seed)
+        batch = inputs(batch, seed)
+        if "spoil" in overrides and run.step == 2 and accelerator.process_index == accelerator.num_processes - 1:
+            batch["images"] = batch["images"] * float("nan")
+        return batch
 
     clip = accelerator.clip_grad_norm_
 
@@ -87,7 +93,7 @@ def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> No
 
     run.inputs, accelerator.clip_grad_norm_ = watched, clip_and_keep
     record = Record()
-    run_stage(run, accelerator, config.loop, record, lambda run: False, lambda run: None, lambda: False)
+    StageLoop(run, accelerator, config.loop, BetweenSteps(), record).train()
     after = {key: tensor.float().clone() for key, tensor in objective.model.state_dict().items()}
     keys = sorted(set().union(*record.rows))
     found = {f"losses/{key}": torch.tensor([row.get(key, float("nan")) for row in record.rows]) for key in keys}

@@ -14,7 +14,6 @@ from ipad_core import AttributeEmbedder
 from ipad_train.ablation.drawing import draw_bars, draw_curve
 from ipad_train.ablation.results import figure_results, write_ablation
 from ipad_train.ablation.variants import Figure, figures
-from ipad_train.best_models import stage_folders
 from ipad_train.checkpoint import write_json
 from ipad_train.config import RerankConfig, RunConfig, StageConfig
 from ipad_train.data import load_data
@@ -25,6 +24,7 @@ from ipad_train.launch import make_accelerator
 from ipad_train.networks import network_shape
 from ipad_train.paper import paper_ablation
 from ipad_train.report.extras import require
+from ipad_train.run_folder import RunFolder
 from ipad_train.stage_lengths import resolve_stages
 from ipad_train.start import find_starting_weights
 from ipad_train.trained_runs import check_settings, sharing_maps, train_once
@@ -125,7 +125,7 @@ class _Ablation:
             return config
         nothing = StageConfig()
         start = self._trained(config, "stage 0", dataclasses.replace(config, stage1=nothing, stage2=nothing))
-        model = dataclasses.replace(config.model, trunk_weights=str((start / "stages" / "stage0").absolute()))
+        model = dataclasses.replace(config.model, trunk_weights=str(RunFolder(start).stage("stage0").absolute()))
         return dataclasses.replace(config, model=model, stage0=nothing)
 
     def _trained(self, base: RunConfig, label: str, config: RunConfig) -> Path:
@@ -148,7 +148,7 @@ class _Ablation:
         path = run / f"ablation-{self.split}.json"
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
-        folder = list(stage_folders(run).values())[-1]
+        folder = list(RunFolder(run).trained_stages().values())[-1]
         model = AttributeEmbedder.from_pretrained(folder).to(self.accelerator.device)
         config = dataclasses.replace(self.config, output_dir=str(run))
         maps = (

@@ -11,7 +11,7 @@ from types import TracebackType
 from ipad_train.catalogue.columns import Columns
 from ipad_train.catalogue.engine import Engine, is_address
 from ipad_train.catalogue.errors import CatalogueError
-from ipad_train.catalogue.lock import FolderLock
+from ipad_train.catalogue.lock import lock_folder
 from ipad_train.catalogue.manifest import Manifest, read_manifest, write_manifest
 
 DATABASE = "vectors.db"
@@ -43,7 +43,7 @@ class Catalogue:
                     f"{where} is no catalogue; `ipad-train index PHOTOS --model RUN --catalogue {where}` makes one"
                 )
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FolderLock(folder, purpose)
+            self._lock = lock_folder(folder, purpose)
             try:
                 self.engine = Engine(folder / DATABASE)
             except BaseException:

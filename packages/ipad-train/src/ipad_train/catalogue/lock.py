@@ -15,11 +15,7 @@ import psutil
 from ipad_train.catalogue.engine import ABOUT, Engine
 from ipad_train.catalogue.errors import CatalogueError
 from ipad_train.catalogue.fields import ID, VECTOR
-
-try:
-    import fcntl
-except ImportError:  # Windows: Milvus Lite's own lock remains
-    fcntl = None
+from ipad_train.folder_lock import FolderBusyError, FolderLock
 
 LEASE_SECONDS = 120.0
 _LEASE = "lease"
@@ -29,38 +25,19 @@ class BusyError(CatalogueError):
     """Another process is at the catalogue."""
 
 
-class FolderLock:
-    """Holds a catalogue's folder until :meth:`release`; the system takes it back when the process dies, however it dies.
-
-    Args:
-        folder: Of the catalogue; it exists.
-        purpose: What this process does with it, for the message to others: ``indexes``, ``searches``, ``serves``.
+def lock_folder(folder: Path, purpose: str) -> FolderLock:
+    """Hold the folder of an embedded catalogue; see :class:`ipad_train.folder_lock.FolderLock`.
 
     Raises:
         BusyError: another process holds it.
     """
-
-    def __init__(self, folder: Path, purpose: str) -> None:
-        self._file = (folder / ".lock").open("a+", encoding="utf-8")
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.seek(0)
-            owner = self._file.read().strip() or "another process"
-            self._file.close()
-            raise BusyError(
-                f"{owner} {folder}, and an embedded catalogue takes one process at a time. Wait for it or stop it; a "
-                "service answers searches at /api/search meanwhile; with a Milvus server several processes work at once"
-            ) from None
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} {purpose}")
-        self._file.flush()
-
-    def release(self) -> None:
-        """Let others in; may be called twice."""
-        self._file.close()
+    try:
+        return FolderLock(folder, purpose)
+    except FolderBusyError as error:
+        raise BusyError(
+            f"{error}, and an embedded catalogue takes one process at a time. Wait for it or stop it; a service answers "
+            "searches at /api/search meanwhile; with a Milvus server several processes work at once"
+        ) from None
 
 
 class Lease:

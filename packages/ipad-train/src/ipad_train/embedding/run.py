@@ -15,15 +15,15 @@ from accelerate import Accelerator
 
 from ipad_core import AttributeEmbedder
 from ipad_core.models.saved_model import CONFIG, WEIGHTS
-from ipad_train.best_models import stage_folders
 from ipad_train.config import DataConfig
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embedding.photos import Photos, SplitPhotos, find_unlabelled
 from ipad_train.embedding.shard_folder import ShardFolder
 from ipad_train.embedding.streaming import BRANCHES, DTYPES, ShardEmbedder
+from ipad_train.folder_lock import FolderBusyError, FolderLock
 from ipad_train.launch import compile_network, make_accelerator, run_precision
-from ipad_train.run_lock import RunLock
+from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import check_split
 from ipad_train.vectors import reads_vectors, vectors_of
 
@@ -72,7 +72,7 @@ def embed_to_shards(
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} must be a folder for shards, and is a file")
     accelerator = make_accelerator(config)
-    folder = model_folder(run_dir, options.stage)
+    folder = chosen_model(run_dir, options.stage)
     model = AttributeEmbedder.from_pretrained(folder).to(accelerator.device).eval()
     values = {name: list(words) for name, words in (model.schema or {}).items()}
     values = values or {f"attribute_{i}": [] for i in range(model.options["num_attributes"])}
@@ -103,16 +103,16 @@ def embed_to_shards(
             announce(f"{out}: {counts['rows']} embeddings of {counts['photos']} photos{left}")
 
 
-def model_folder(run_dir: Path, stage: str | None) -> Path:
+def chosen_model(run_dir: Path, stage: str | None) -> Path:
     """Folder of the best model of a run, or of a stage of it.
 
     Raises:
         ValueError: a stage that the run does not have.
     """
-    stages = stage_folders(run_dir)
+    stages = RunFolder(run_dir).trained_stages()
     if stage is not None and stage not in stages:
         raise ValueError(f"stage must be one that the run has: {', '.join(stages) or 'none'}, got {stage!r}")
-    return stages[stage] if stage else run_dir / "best"
+    return stages[stage] if stage else RunFolder(run_dir).best
 
 
 def fingerprint(folder: Path) -> str:
@@ -155,11 +155,9 @@ def _alone_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
         return
     folder.mkdir(exist_ok=True)
     try:
-        lock = RunLock(folder)
-    except FileExistsError:
-        raise FileExistsError(
-            f"another process embeds into {folder}; wait for it, stop it, or give another --out"
-        ) from None
+        lock = FolderLock(folder, "embeds into")
+    except FolderBusyError as error:
+        raise FileExistsError(f"{error}; wait for it, stop it, or give another --out") from None
     try:
         yield
     finally:

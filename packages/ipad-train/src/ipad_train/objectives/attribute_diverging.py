@@ -69,6 +69,12 @@ class AttributeDiverging(TwoBranches):
             f"{self.clusters.nbytes / 2**20:.1f} MiB preallocated"
         ]
 
+    def state_numbers(self) -> dict[str, float]:
+        """``queues_filled``: the share of values with training data whose queue is full, of each branch."""
+        if self.clusters is None:
+            return {}
+        return {f"queues_filled/{name}": self.clusters.filled(name) for name in self.clusters.queues}
+
     def further_parts(self, features: dict[str, Tensor], ids: Batch) -> dict[str, tuple[float, Tensor]]:
         """Eq. 19 of the branches that learn, from the step on in which the clusters have started."""
         if self.clusters is None or not self.clusters.started:

@@ -107,18 +107,21 @@ class BranchClusters(nn.Module):
             centers.refresh(self.queues[name])
         return [] if self._started else self._decide(step)
 
+    def filled(self, branch: str) -> float:
+        """Share of the values that occur in training whose queue is full."""
+        full = (self.queues[branch].count >= self.length) & self.occurring
+        filled, occurring = torch.stack([full.sum(), self.occurring.sum()]).tolist()
+        return filled / occurring
+
     def _decide(self, step: int) -> list[str]:
         """Start the cluster loss where the queues are filled, or it is time."""
         if step + 1 < self.config.start * self.steps:
             return []
-        full = self.queues["semantic"].count >= self.length
-        share = (full & self.occurring).sum() / self.occurring.sum()
+        share = self.filled("semantic")
         if share >= self.config.filled_share or step + 1 >= self.config.start_by * self.steps:
             self._started = True
             self.started_at.fill_(step + 1)
-            return [
-                f"cluster loss starts at step {step + 1}: {100 * share.item():.0f} % of the queues are full (Eq. 20)"
-            ]
+            return [f"cluster loss starts at step {step + 1}: {100 * share:.0f} % of the queues are full (Eq. 20)"]
         return []
 
 

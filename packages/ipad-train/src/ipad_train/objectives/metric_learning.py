@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from ipad_core.losses import BatchAllTripletLoss, TripletLoss
+from ipad_train.collapse import spread
 from ipad_train.objectives.attribute_classification import ValueNaming, naming_of
 from ipad_train.objectives.objective import Batch, Objective, StageSetup
+from ipad_train.step_numbers import ACTIVE
 
 
 class MetricLearning(Objective):
@@ -71,10 +73,11 @@ class EntryTriplets(nn.Module):
     def forward(
         self, embeddings: torch.Tensor, batch: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Scalar loss of ``(B, D)`` embeddings, and the share of active triplets of each attribute.
+        """Scalar loss of ``(B, D)`` embeddings; the share of active triplets of each attribute, and their spread.
 
         The shares are named ``active/<attribute id>``; an attribute without a triplet in the batch has NaN. An attribute
-        that stays near the share it began with has not found what tells its values apart.
+        that stays near the share it began with has not found what tells its values apart. For the spread see
+        :func:`ipad_train.collapse.spread`.
         """
         if self.stacked:
             anchors, positives, negatives, *views = embeddings.chunk(3 + self.anchor_views)
@@ -98,4 +101,5 @@ class EntryTriplets(nn.Module):
             )
             loss = self.loss.reduce(sums, active)
         shares = (active / triplets).detach().float()
-        return loss, {f"active/{attribute}": share for attribute, share in enumerate(shares)}
+        told = {f"{ACTIVE}{attribute}": share for attribute, share in enumerate(shares)}
+        return loss, told | spread(embeddings, batch["attribute_ids"], self.num_attributes)

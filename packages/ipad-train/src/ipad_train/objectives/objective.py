@@ -102,6 +102,10 @@ class Objective(nn.Module):
         """
         return []
 
+    def state_numbers(self) -> dict[str, float]:
+        """Numbers of the memory that are logged, equal on all processes; none here."""
+        return {}
+
     def forget_batches(self) -> None:
         """Drop what ``forward`` keeps for ``after_step``: there will be none."""
 

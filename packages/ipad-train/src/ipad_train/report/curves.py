@@ -13,13 +13,16 @@ from typing import Any
 from ipad_train.chance import stuck_attributes
 from ipad_train.config import STAGE_NAMES
 from ipad_train.report.extras import require
+from ipad_train.step_numbers import ACTIVE, BY_ATTRIBUTE, COSINE
 
 _TEXT = "#010203"  # stands for the page's text colour while matplotlib draws
 _COLORS = ("#1f83cf", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#888888", "#b8860b")
 _DASHES = ("-", "--", ":")
-_NOT_A_LOSS = ("step", "stage", "event", "learning_rate", "accuracy", "skipped_images", "gradient_norm")
+_NOT_A_LOSS = (
+    "step", "stage", "event", "accuracy", "skipped_images", "skipped_steps", "gradient_norm", "loss_scale",
+)  # fmt: skip
 _MAP, _STUCK = "validation/MAP", "validation/stuck"
-_BY_ATTRIBUTE = ("validation/", "random/", "active/")
+_KINDS = ("validation/", "random/", "learning_rate", "queues_filled/", *BY_ATTRIBUTE)
 
 Series = dict[str, tuple[list[float], list[float]]]  # name -> steps, values
 
@@ -39,7 +42,7 @@ def run_curves(metrics: list[dict[str, Any]]) -> list[Curve]:
     for stage in STAGE_NAMES:
         rows = [row for row in metrics if row["stage"] == stage]
         events = [(row["step"], row["event"]) for row in rows if "event" in row]
-        losses = _series(rows, lambda key: key not in _NOT_A_LOSS and not key.startswith(_BY_ATTRIBUTE))
+        losses = _series(rows, lambda key: key not in _NOT_A_LOSS and not key.startswith(_KINDS))
         if losses:
             note = "; ".join(f"step {step} (dotted line): {text}" for step, text in events)
             svg = plot(losses, f"loss of {stage}", "loss", [step for step, _ in events])
@@ -47,7 +50,7 @@ def run_curves(metrics: list[dict[str, Any]]) -> list[Curve]:
         if accuracy := _series(rows, lambda key: key == "accuracy"):
             shown = {"training batches": (accuracy["accuracy"][0], [100 * y for y in accuracy["accuracy"][1]])}
             curves.append(Curve(f"Accuracy of {stage}", plot(shown, f"accuracy of {stage}", "accuracy, %")))
-        if active := _series(rows, lambda key: key.startswith("active/")):
+        if active := _series(rows, lambda key: key.startswith(ACTIVE)):
             shown = {
                 _name(key): (steps, [None if y is None else 100 * y for y in ys])
                 for key, (steps, ys) in active.items()
@@ -55,6 +58,11 @@ def run_curves(metrics: list[dict[str, Any]]) -> list[Curve]:
             note = "Triplets that still have a loss. Near 100 % without falling: the attribute has not taken off."
             svg = plot(shown, f"active triplets of {stage}", "active triplets, %")
             curves.append(Curve(f"Active triplets of {stage}", svg, note))
+        if alike := _series(rows, lambda key: key.startswith(COSINE)):
+            shown = {_name(key): line for key, line in alike.items()}
+            note = "Of two images of a batch. Near 1: the attribute's embeddings have collapsed into one."
+            svg = plot(shown, f"mean cosine of embeddings in {stage}", "mean cosine")
+            curves.append(Curve(f"How alike embeddings are in {stage}", svg, note))
         skipped = _series(rows, lambda key: key == "skipped_images")
         if any(any(values) for _, values in skipped.values()):
             curves.append(

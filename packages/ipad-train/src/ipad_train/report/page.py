@@ -21,11 +21,13 @@ from ipad_train.report.extras import require
 from ipad_train.report.failures import attention_misses, confusions, worst_queries
 from ipad_train.report.pictures import SplitPictures
 from ipad_train.report.rankings import Retrieval, choose_queries, query_row, retrieve
+from ipad_train.report.reported_run import ReportedRun, read_run_folder
 from ipad_train.report.results_table import results_table
-from ipad_train.report.run_folder import RunFolder, read_run_folder
+from ipad_train.report.times import time_table
 from ipad_train.reranking import load_reasoner, was_refused
+from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import final_row
-from ipad_train.tracking import read_metrics
+from ipad_train.tracking import read_metrics, read_timings
 
 _TEMPLATE = "page.html.jinja"
 
@@ -80,9 +82,9 @@ def write_report(
         data = load_data(run.config.data)
     if split not in data.splits:
         raise ValueError(f"the dataset has no split {split!r}, only {', '.join(data.splits)}")
-    model = AttributeEmbedder.from_pretrained(run.main / "best").to(accelerator.device)
+    model = AttributeEmbedder.from_pretrained(RunFolder(run.main).best).to(accelerator.device)
     entries = embed_split(model, data.splits[split], run.config.data, accelerator, description=f"embedding {split}")
-    path = Path(run_dir) / "report.html" if out is None else Path(out)
+    path = RunFolder(Path(run_dir)).report if out is None else Path(out)
     if accelerator.is_main_process:
         reasoner = load_reasoner(run.main)
         identity = reasoner is not None and reasoner.is_identity
@@ -113,7 +115,7 @@ def write_report(
     return path
 
 
-def _numbers(run: RunFolder, model: AttributeEmbedder, schema: AttributeSchema, split: str) -> dict[str, Any]:
+def _numbers(run: ReportedRun, model: AttributeEmbedder, schema: AttributeSchema, split: str) -> dict[str, Any]:
     """The table, and the facts that stand above it."""
     results = run.results
     final = final_row(results)
@@ -148,15 +150,16 @@ def _numbers(run: RunFolder, model: AttributeEmbedder, schema: AttributeSchema, 
         "stuck_means": STUCK_MEANS,
         "warnings": run.warnings,
         "differences": results.get("differences", []),
-        "configuration": (run.main / "config.yaml").read_text("utf-8"),
+        "configuration": RunFolder(run.main).config.read_text("utf-8"),
     }
 
 
-def _curves(run: RunFolder) -> dict[str, Any]:
+def _curves(run: ReportedRun) -> dict[str, Any]:
     metrics = {name: read_metrics(path) for name, path in run.methods.items()}
     return {
         "curves": run_curves(read_metrics(run.main)),
         "method_curves": method_curves(metrics) if len(metrics) > 1 else [],
+        "times": time_table(read_timings(run.main)),
     }
 
 

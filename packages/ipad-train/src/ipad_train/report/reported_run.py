@@ -10,10 +10,11 @@ from typing import Any
 
 from ipad_train.config import RunConfig
 from ipad_train.config_files import load_run_config
+from ipad_train.run_folder import COMPARISON, CONFIG, RunFolder
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class ReportedRun:
     """A run to report on.
 
     Args:
@@ -35,7 +36,7 @@ class RunFolder:
     warnings: list[str]
 
 
-def read_run_folder(folder: Path, split: str, overrides: Iterable[str] = ()) -> RunFolder:
+def read_run_folder(folder: Path, split: str, overrides: Iterable[str] = ()) -> ReportedRun:
     """Find the model, the curves and the MAP of a run or a comparison.
 
     Results of ``split`` are preferred; where it was not evaluated, those that there are stand in (their own split is in
@@ -48,25 +49,25 @@ def read_run_folder(folder: Path, split: str, overrides: Iterable[str] = ()) -> 
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; a report needs the folder of a run or of a comparison")
     overrides = list(overrides)
-    if (folder / "config.yaml").is_file():
+    if RunFolder(folder).is_configured:
         main, methods = folder, {folder.resolve().name: folder}
     else:
         main, methods = _comparison(folder)
-    if not (main / "best").is_dir():
+    if not RunFolder(main).best.is_dir():
         raise FileNotFoundError(f"{main} holds no model yet: it has no folder 'best'; train it to the end first")
     results, results_file = _results(folder, main, split)
     config, warnings = load_run_config(main, overrides), _warnings(main)
-    return RunFolder(folder, main, methods, config, results, results_file, warnings)
+    return ReportedRun(folder, main, methods, config, results, results_file, warnings)
 
 
 def _comparison(folder: Path) -> tuple[Path, dict[str, Path]]:
-    runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
+    runs = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
     if not runs:  # a comparison over seeds: the first one's is looked at
-        first = min(folder.glob("seed-*/*/config.yaml"), default=None, key=lambda path: _seed_of(path.parents[1]))
-        runs = sorted(path.parent for path in first.parents[1].glob("*/config.yaml")) if first else []
+        first = min(folder.glob(f"seed-*/*/{CONFIG}"), default=None, key=lambda path: _seed_of(path.parents[1]))
+        runs = sorted(path.parent for path in first.parents[1].glob(f"*/{CONFIG}")) if first else []
     if not runs:
         raise FileNotFoundError(
-            f"{folder} is neither a run (it has no config.yaml) nor a comparison (none of its folders has one)"
+            f"{folder} is neither a run (it has no {CONFIG}) nor a comparison (none of its folders has one)"
         )
     main = max(runs, key=_rank_as_main)
     return main, {run.name: run for run in [*(run for run in runs if run != main), main]}
@@ -84,19 +85,20 @@ def _rank_as_main(run: Path) -> tuple[bool, int]:
 
 
 def _results(folder: Path, main: Path, split: str) -> tuple[dict[str, Any], Path]:
-    name = f"evaluation-{split}.json"
-    paths = [folder / "comparison.json", folder / name, main / name, main / "validation.json"]
+    own = RunFolder(main)
+    name = own.evaluation(split).name
+    paths = [folder / COMPARISON, folder / name, own.evaluation(split), own.validation]
     found = [(_read_results(path), path) for path in dict.fromkeys(paths) if path.is_file()]
     if not found:
         raise FileNotFoundError(
-            f"{folder} has no results yet: neither comparison.json, {name} nor validation.json; run "
+            f"{folder} has no results yet: neither {COMPARISON}, {name} nor validation.json; run "
             f"`ipad-train evaluate {main} --split {split}`"
         )
     return next((pair for pair in found if pair[0]["split"] == split), found[0])
 
 
 def _warnings(main: Path) -> list[str]:
-    path = main / "validation.json"
+    path = RunFolder(main).validation
     return _read_results(path).get("warnings", []) if path.is_file() else []
 
 
