@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -48,4 +51,22 @@ def embed(
             joined = out.with_suffix(".npy").name
             raise ValueError(f"--out {out} must be a folder; `ipad-rerank join FOLDER {joined}` makes one file of it")
         else:
-            embed_to_shards(run_dir, out, options, overrides, click.echo)
+            with _lost_processes():
+                embed_to_shards(run_dir, out, options, overrides, click.echo)
+
+
+@contextmanager
+def _lost_processes() -> Iterator[None]:
+    """End with a sentence where another process is gone: a normal exit would wait for it."""
+    from ipad_train.failures import lost_process
+
+    try:
+        yield
+    except RuntimeError as error:
+        if lost_process(error) is None:
+            raise
+        click.echo(
+            "Error: another process is gone; what ended it stands in its own output. Finished shards stay, and the same "
+            "command goes on with the rest", err=True,
+        )  # fmt: skip
+        os._exit(1)
