@@ -17,6 +17,8 @@ from ipad_data.stored_images import with_stored_images
 from ipad_train.catalogue.photo_files import find_photos, read_photo
 from ipad_train.catalogue.photo_table import read_photo_table
 
+_ROWS = 1024
+
 
 class Entries(NamedTuple):
     """What is asked of some photos: ``image_index (B,)`` among them, ``attribute_ids (B,)``, and columns to write."""
@@ -111,8 +113,8 @@ class SplitPhotos:
         self._rows, starts = np.unique(table.rows[kept], return_index=True)
         self._bounds = np.append(starts, kept.sum())
         self._images = with_stored_images(dataset.select_columns(["image"]).with_format(None))
-        paths = self._images.with_format("arrow")[:]["image"]  # memory-mapped: no image is read for its name
-        self._paths = pc.struct_field(paths, "path").take(self._rows).to_pylist()
+        names = _names_of(self._images)
+        self._paths = [names[row] for row in self._rows]
         self._split = str(dataset.split)
 
     def __len__(self) -> int:
@@ -176,6 +178,14 @@ def find_unlabelled(
         shown = ", ".join(repr("" if name == "." else name) for name in absent[:3])
         raise FileNotFoundError(f"{source} names {len(absent)} photos that are not in {source.parent}: {shown}")
     return FilePhotos(source.parent, names, len(schema)), []
+
+
+def _names_of(images: datasets.Dataset) -> list[str | None]:
+    """The path of every row's image, a part of the rows at a time: whole images may lie beside their names."""
+    arrow, names = images.with_format("arrow"), []
+    for start in range(0, len(images), _ROWS):
+        names += pc.struct_field(arrow[start : start + _ROWS]["image"], "path").to_pylist()
+    return names
 
 
 def _digest(*contents: bytes) -> str:
