@@ -18,7 +18,7 @@ Each is a process of its own, as one would run it. They take turns, so that a bu
 - kept: bytes that autograd keeps from forward to backward; and the most memory of the process, on a GPU of the GPU.
 - share: each part's seconds, measured in a turn of its own that waits for the device after each part.
 
-Run it on a machine that does nothing else, and say which one: `lscpu | grep "Model name"`, or `nvidia-smi -L`. On two CPU
+Run it on a machine that does nothing else (or with OMP_NUM_THREADS=1 and --cpu-time, which others do not lengthen), and say which one: `lscpu | grep "Model name"`, or `nvidia-smi -L`. On two CPU
 cores a turn of stage 2 at the paper's sizes takes about half a minute.
 """
 
@@ -124,14 +124,17 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def seconds(step: Callable[[], object], repeats: int, device: torch.device) -> float:
+Clock = Callable[[], float]
+
+
+def seconds(step: Callable[[], object], repeats: int, device: torch.device, clock: Clock) -> float:
     """Mean seconds of a step."""
     wait(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         step()
     wait(device)
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def shares(step: OurStep) -> dict[str, float]:
@@ -172,17 +175,17 @@ def kept_bytes(step: OurStep) -> int:
     return sum(storages.values())
 
 
-def matrix_peak(precision: str, device: torch.device) -> float:
+def matrix_peak(precision: str, device: torch.device, clock: Clock) -> float:
     """Operations a second of the fastest product of two square matrices."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     side = 8192 if device.type == "cuda" else 2048
     one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / min(seconds(lambda: one @ other, 1, device) for _ in range(6))
+    return 2 * side**3 / min(seconds(lambda: one @ other, 1, device, clock) for _ in range(6))
 
 
-def turn(step: Step, repeats: int, device: torch.device) -> tuple[float, float]:
-    """Mean seconds of a step, and the peak just before."""
-    return matrix_peak(step.precision, device), seconds(step, repeats, device)
+def turn(step: Step, repeats: int, device: torch.device, clock: Clock) -> tuple[float, float]:
+    """The peak, and just after it the mean seconds of a step."""
+    return matrix_peak(step.precision, device, clock), seconds(step, repeats, device, clock)
 
 
 def memory(device: torch.device) -> float:
@@ -232,7 +235,7 @@ def measure(options: argparse.Namespace, stage: int) -> None:
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for number in range(options.turns + 1):
         for name, step in steps.items():
-            measured = step.ask(turn, options.steps, options.device)
+            measured = step.ask(turn, options.steps, options.device, options.clock)
             if number or options.turns == 0:  # the first turn warms up
                 found[name].append(measured)
                 print(f"turn {number}, {name}: {measured[1]:.2f} s at a peak of {measured[0] / 1e9:.0f} GFLOP/s",
@@ -271,8 +274,8 @@ def growth(options: argparse.Namespace) -> None:
     for number in range(max(1, options.turns)):
         for size in sizes:  # one at a time: the queues of the largest alone are gigabytes
             step = Elsewhere(OurStep, options, 2, precision, *size)
-            step.ask(turn, 1, options.device)
-            found[size].append(step.ask(turn, options.steps, options.device)[1])
+            step.ask(turn, 1, options.device, options.clock)
+            found[size].append(step.ask(turn, options.steps, options.device, options.clock)[1])
             facts[size] = (*step.ask(queue_bytes), step.ask(memory, options.device))
             print(f"turn {number}, {size}: {found[size][-1]:.2f} s", file=sys.stderr, flush=True)
             step.close()
@@ -309,7 +312,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5 if cuda else 3)
     parser.add_argument("--steps", type=int, default=10 if cuda else 1, help="of a turn")
     parser.add_argument("--growth", action="store_true", help="step time and memory over the number of values instead")
+    parser.add_argument("--cpu-time", action="store_true", help="count what the processor worked, for a busy machine")
     options = parser.parse_args()
+    if options.cpu_time and (cuda or torch.get_num_threads() > 1):
+        parser.error("--cpu-time is for a CPU with OMP_NUM_THREADS=1: threads that wait for each other count as well")
+    options.clock = time.process_time if options.cpu_time else time.perf_counter
     options.device = torch.device("cuda" if cuda else "cpu")
     torch.manual_seed(0)
     where = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"

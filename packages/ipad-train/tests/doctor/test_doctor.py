@@ -218,12 +218,12 @@ def test_a_checkpoint_is_sixteen_bytes_a_weight_and_its_queues():
 
 
 def test_shared_memory_must_hold_the_batches_of_the_workers(tiny_disk, config):
-    assert check_shared_memory(config, 1).state == OK
-    found = check_shared_memory(config, 1, tiny_disk)
+    assert check_shared_memory(config).state == OK
+    found = check_shared_memory(config, tiny_disk)
     assert found.state == BROKEN
     assert "--shm-size" in found.mend
     alone = dataclasses.replace(config, data=dataclasses.replace(config.data, num_workers=0))
-    assert check_shared_memory(alone, 1, tiny_disk).state == OK
+    assert check_shared_memory(alone, tiny_disk).state == OK
 
 
 def test_threads_that_do_not_fit_or_are_no_number(config):

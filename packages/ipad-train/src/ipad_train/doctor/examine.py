@@ -36,7 +36,7 @@ def examine(config: RunConfig, launcher: Path | None = None) -> list[Finding]:
     findings += [check_deepspeed(asks), check_devices(processes)]
     findings += [check_launcher_config(path, config), check_environment(config)]
     findings += [check_port(processes, content), check_host_name()]
-    findings += [check_threads(config, processes), check_shared_memory(config, processes), check_disk(config)]
+    findings += [check_threads(config, processes), check_shared_memory(config), check_disk(config)]
     findings += [finding for finding in (_check_data(config), _check_compiler(config)) if finding is not None]
     return findings
 

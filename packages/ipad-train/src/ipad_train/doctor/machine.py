@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ipad_train.config import RunConfig
+from ipad_train.config import RunConfig, StageConfig
 from ipad_train.doctor.finding import BROKEN, CARE, OK, Finding
 from ipad_train.threads import VARIABLE, available_cores
 
@@ -81,7 +81,7 @@ def check_threads(config: RunConfig, processes: int, environment: Mapping[str, s
     return Finding("threads", f"{asked} for each of {processes} processes on {cores} cores ({source})")
 
 
-def check_shared_memory(config: RunConfig, processes: int, shared: Path = _SHARED) -> Finding:
+def check_shared_memory(config: RunConfig, shared: Path = _SHARED) -> Finding:
     """Whether the batches of all loader workers fit into shared memory, through which they are handed over.
 
     Args:
@@ -153,8 +153,8 @@ def checkpoint_bytes(config: RunConfig) -> int:
     return 16 * numbers + (width * queued if config.stage2.is_trained and config.clusters.enabled else 0)
 
 
-def _images(config: RunConfig, stage) -> int:
-    return stage.batch_size * (3 if stage.sampler == "triplet" else 1)
+def _images(config: RunConfig, stage: StageConfig) -> int:
+    return stage.batch_size * (3 if stage.sampler == "triplet" else 1)  # views are made on the device
 
 
 def _graphics_cards() -> int:
