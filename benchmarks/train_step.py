@@ -18,8 +18,9 @@ Each is a process of its own, as one would run it. They take turns, so that a bu
 - kept: bytes that autograd keeps from forward to backward; and the most memory of the process, on a GPU of the GPU.
 - share: each part's seconds, measured in a turn of its own that waits for the device after each part.
 
-Run it on a machine that does nothing else (or with OMP_NUM_THREADS=1 and --cpu-time, which others do not lengthen), and say which one: `lscpu | grep "Model name"`, or `nvidia-smi -L`. On two CPU
-cores a turn of stage 2 at the paper's sizes takes about half a minute.
+Run it on a machine that does nothing else, or with OMP_NUM_THREADS=1 and --cpu-time, which others do not lengthen. Say which
+machine: `lscpu | grep "Model name"`, or `nvidia-smi -L`. On two CPU cores a turn of stage 2 at the paper's sizes takes about
+half a minute.
 """
 
 from __future__ import annotations
