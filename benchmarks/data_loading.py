@@ -92,11 +92,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--originals", default="2400x3200,1200x1600,512x512,256x256", help="their sizes, pixels")
     parser.add_argument("--size", type=int, default=256, help="side of the loaded images in pixels")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("| originals | plain PIL + torch, images/s per core | ipad-data | ratio |\n|---|---|---|---|")
-    for width, height in ((2400, 3200), (1200, 1600), (512, 512), (256, 256)):
+    for width, height in (map(int, each.split("x")) for each in arguments.originals.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             paths = write_photos(Path(folder), arguments.images, width, height)
             plain, ours, ratio = compare(paths, arguments.size, arguments.turns)

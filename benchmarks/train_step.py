@@ -7,44 +7,48 @@
 
 Ours is the step of `ipad_train.loop`, on images that lie on the device as uint8: augmentation, forward, backward,
 optimizer, then the momentum encoder, the queues and their centers. Stage 1 trains IP-SP, stage 2 both branches with
-the cluster loss on.
+the cluster loss on. The published way is that of `published_step.py`: float32, without momentum encoder and clusters.
+Each is a process of its own, as one would run it. They take turns, so that a busy machine slows all alike.
 
-The published way is a straightforward implementation of what RPF's public loop does, with our layers. Each part of the
-triplets goes through the network by itself, an image for each entry. The attention maps go to the CPU, and each image
-is cropped there by PIL. It is float32, without momentum encoder and clusters, which that code does not train. It takes
-turns with ours.
-
-- images/s: images of a batch (3 a triplet) by the seconds of a step, the median over the turns.
+- images/s: images of a batch (3 a triplet) by the seconds of a step, the median over the turns; the ratio to the published
+  way is the median over the turns as well.
+- TFLOP: floating-point operations of the step (forward, backward and momentum pass) by torch's counter.
+- peak: the fastest product of two matrices in the step's precision, measured before every turn.
+- utilisation: TFLOP by seconds, in percent of the peak. A step that multiplied matrices and did nothing else would have 100.
+- kept: bytes that autograd keeps from forward to backward; and the most memory of the process, on a GPU of the GPU.
 - share: each part's seconds, measured in a turn of its own that waits for the device after each part.
-- utilisation: floating-point operations of the step (forward, backward and momentum pass, by torch's counter) by the
-  seconds, in percent of the fastest product of two matrices on this machine in the same precision.
-- kept: bytes that autograd keeps from forward to backward; on a GPU also the peak of its memory.
 
-Run it on a machine that does nothing else, and say which one: `lscpu | grep "Model name"`, or `nvidia-smi -L`. On a
-CPU a turn of stage 2 at the paper's sizes takes about half a minute.
+Run it on a machine that does nothing else, or with OMP_NUM_THREADS=1 and --cpu-time, which others do not lengthen. Say which
+machine: `lscpu | grep "Model name"`, or `nvidia-smi -L`. On two CPU cores a turn of stage 2 at the paper's sizes takes about
+half a minute.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing as mp
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from torch.nn import functional as F
+from published_step import PublishedStep, triplet_batch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ipad_core import create_model
 from ipad_data import BatchAugmentation
 from ipad_train.config import ClusterConfig, LossConfig, StageConfig
+from ipad_train.freed_memory import keep_freed_memory
 from ipad_train.objectives import AttributeDiverging, BranchClusters, MetricLearning, Objective
 from ipad_train.optim import build_optimizer
 from ipad_train.step_inputs import AugmentedImages, StepSeed
 
+PUBLISHED = "the published way, float32"
 PARTS = ("augmentation", "forward", "backward", "optimizer", "momentum and queues")
 
 
@@ -70,7 +74,8 @@ class OurStep:
             clusters = BranchClusters(model, settings, torch.full((values,), 1000), owners, 0.2, 1000, True)
             clusters._started = True
             objective = AttributeDiverging(model, "triplet", LossConfig(), clusters, True)
-        self.objective = objective.to(self.device, memory_format=torch.channels_last).train()
+        layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format  # as a run does
+        self.objective = objective.to(self.device, memory_format=layout).train()
         if objective.memory is not None:
             objective.memory.to(self.device)
         self.optimizer = build_optimizer(objective, StageConfig(optimizer="adam", learning_rate=1e-5))
@@ -111,66 +116,7 @@ class OurStep:
         return torch.autocast(self.device.type, torch.bfloat16)
 
 
-class PublishedStep:
-    """The published way of stage 1 or 2, see the module's first lines."""
-
-    def __init__(self, options: argparse.Namespace, stage: int, attributes: int, values: int) -> None:
-        self.device, self.stage = options.device, stage
-        self.model = create_model(options.model, num_attributes=attributes).to(self.device).train()
-        self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-5)
-        self.batch = triplet_batch(options, torch.arange(values) * attributes // values)
-        self.pictures = [Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()) for picture in self.batch["images"]]
-
-    def __call__(self) -> None:
-        model, third = self.model, len(self.batch["images"]) // 3
-        spatial, semantic = [], []
-        for part in range(3):
-            rows = slice(part * third, (part + 1) * third)
-            images, ids = self.batch["images"][rows], self.batch["attribute_ids"][rows]
-            small = model.trunk_input(model.normalized(images))
-            features = model.spatial(model.spatial.trunk(small), ids, torch.arange(third, device=self.device), False)
-            spatial.append(features.embedding)
-            if self.stage == 2:
-                maps = features.maps[:, -1].detach().cpu().numpy()
-                crops = [self._crop(picture, map_) for picture, map_ in zip(self.pictures[rows], maps, strict=True)]
-                semantic.append(model.semantic(model.normalized(torch.stack(crops).to(self.device)), ids))
-        loss = triplet_loss(*spatial)
-        if self.stage == 2:
-            loss = loss + triplet_loss(*semantic)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-
-    def _crop(self, picture: Image.Image, attention: np.ndarray) -> torch.Tensor:
-        """``(3, S, S)`` of the box around what the map attends to, by PIL."""
-        relative = (attention - attention.min()) / max(attention.max() - attention.min(), 1e-12)
-        inside = np.asarray(Image.fromarray((relative * 255).astype(np.uint8)).resize(picture.size)) >= 25
-        rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
-        box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-        side = self.model.crop_size
-        return torch.from_numpy(np.array(picture.crop(box).resize((side, side)))).permute(2, 0, 1)
-
-
-def triplet_loss(anchor: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
-    """Eq. 14 as one writes it down."""
-    gap = F.cosine_similarity(anchor, positive) - F.cosine_similarity(anchor, negative)
-    return F.relu(0.2 - gap).mean()
-
-
-def triplet_batch(options: argparse.Namespace, owners: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Random images on the device, and the ids of triplets of random values."""
-    generator = torch.Generator().manual_seed(0)
-    count, side = options.triplets, options.detail_size
-    values = torch.randint(len(owners), (count,), generator=generator)
-    others = (values + 1) % len(owners)
-    value_ids = torch.cat([values, values, others])
-    entries = torch.arange(3 * count)
-    batch = {
-        "images": torch.randint(0, 256, (3 * count, 3, side, side), generator=generator, dtype=torch.uint8),
-        "rows": entries, "image_index": entries, "image_ids": entries, "value_ids": value_ids,
-        "attribute_ids": owners[values].repeat(3),
-    }  # fmt: skip
-    return {name: tensor.to(options.device) for name, tensor in batch.items()}
+Step = OurStep | PublishedStep
 
 
 def wait(device: torch.device) -> None:
@@ -179,14 +125,17 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def seconds(step: Callable[[], None], repeats: int, device: torch.device) -> float:
+Clock = Callable[[], float]
+
+
+def seconds(step: Callable[[], object], repeats: int, device: torch.device, clock: Clock) -> float:
     """Mean seconds of a step."""
     wait(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         step()
     wait(device)
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def shares(step: OurStep) -> dict[str, float]:
@@ -200,10 +149,9 @@ def shares(step: OurStep) -> dict[str, float]:
     return {part: spent[part] / sum(spent.values()) for part in PARTS}
 
 
-def operations(step: OurStep) -> int:
+def operations(step: Step) -> int:
     """Floating-point operations of a step."""
-    counter = FlopCounterMode(display=False)
-    with counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # fused kernels are not counted
         step()
     return counter.get_total_flops()
 
@@ -228,67 +176,127 @@ def kept_bytes(step: OurStep) -> int:
     return sum(storages.values())
 
 
-def matrix_peak(precision: str, device: torch.device) -> float:
-    """Operations a second of the fastest of some products of square matrices."""
+def matrix_peak(precision: str, device: torch.device, clock: Clock) -> float:
+    """Operations a second of the fastest product of two square matrices."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    best = 0.0
-    for side in (4096, 8192) if device.type == "cuda" else (1024, 2048):
-        one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-        spent = [seconds(lambda one=one, other=other: one @ other, 3, device) for _ in range(4)]
-        best = max(best, 2 * side**3 / min(spent))
-    return best
+    side = 8192 if device.type == "cuda" else 2048
+    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / min(seconds(lambda: one @ other, 1, device, clock) for _ in range(6))
+
+
+def turn(step: Step, repeats: int, device: torch.device, clock: Clock) -> tuple[float, float]:
+    """The peak, and just after it the mean seconds of a step."""
+    return matrix_peak(step.precision, device, clock), seconds(step, repeats, device, clock)
+
+
+def memory(device: torch.device) -> float:
+    """The most that this process held at a time, GiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+class Elsewhere:
+    """A step in a process of its own, which answers questions: a function of this module, and its further arguments."""
+
+    def __init__(self, kind: type, *arguments: Any) -> None:
+        self._pipe, theirs = mp.get_context("spawn").Pipe()
+        self._process = mp.get_context("spawn").Process(target=serve, args=(theirs, kind, arguments), daemon=True)
+        self._process.start()
+
+    def ask(self, question: Callable, *arguments: Any) -> Any:
+        """The answer."""
+        self._pipe.send((question, arguments))
+        return self._pipe.recv()
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.send(None)
+        self._process.join()
+
+
+def serve(pipe: Any, kind: type, arguments: tuple) -> None:
+    """Make a step and answer questions about it until there is none."""
+    torch.manual_seed(0)
+    if kind is OurStep and not torch.cuda.is_available():
+        keep_freed_memory()  # as a run does
+    step = kind(*arguments)
+    while (asked := pipe.recv()) is not None:
+        question, further = asked
+        pipe.send(question(*further) if question is memory else question(step, *further))
 
 
 def measure(options: argparse.Namespace, stage: int) -> None:
     """Print the rows of a stage: ours in every precision, and the published way."""
     options.triplets = options.asked or ((64 if stage == 1 else 16) if options.device.type == "cuda" else 4)
-    ours = {p: OurStep(options, stage, p, options.attributes, options.values) for p in options.precisions.split(",")}
-    steps: dict[str, Callable[[], None]] = {f"ours, {name}": step for name, step in ours.items()}
-    steps["the published way, float32"] = PublishedStep(options, stage, options.attributes, options.values)
-    found: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(options.turns + 1):
+    sizes = options.attributes, options.values
+    ours = [f"ours, {precision}" for precision in options.precisions.split(",")]
+    steps = {name: Elsewhere(OurStep, options, stage, name.removeprefix("ours, "), *sizes) for name in ours}
+    steps[PUBLISHED] = Elsewhere(PublishedStep, options, stage, *sizes)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    for number in range(options.turns + 1):
         for name, step in steps.items():
-            spent = seconds(step, options.steps, options.device)
-            if turn or options.turns == 0:  # the first turn warms up
-                found[name].append(spent)
-    published = found["the published way, float32"]
+            measured = step.ask(turn, options.steps, options.device, options.clock)
+            if number or options.turns == 0:  # the first turn warms up
+                found[name].append(measured)
+                print(f"turn {number}, {name}: {measured[1]:.2f} s at a peak of {measured[0] / 1e9:.0f} GFLOP/s",
+                      file=sys.stderr, flush=True)  # fmt: skip
     print(
-        f"\nStage {stage}, {options.triplets} triplets, {options.attributes} attributes with {options.values} values"
+        f"\nStage {stage}, {options.triplets} triplets, {options.attributes} attributes with {options.values} values\n\n"
+        "| | s a step | images/s | times published | TFLOP | peak, GFLOP/s | utilisation | kept, GiB | in all, GiB |\n"
+        "|---|---|---|---|---|---|---|---|---|"
     )
-    print("| | s a step | images/s | times the published way | utilisation | kept, GiB |")
-    print("|---|---|---|---|---|---|")
-    for name, spent in found.items():
-        median = statistics.median(spent)
-        ratio = statistics.median(theirs / mine for theirs, mine in zip(published, spent, strict=True))
-        row = f"| {name} | {median:.3f} | {3 * options.triplets / median:.2f} | {ratio:.2f} |"
-        precision = name.removeprefix("ours, ")
-        if precision not in ours:
-            print(row + " | |")
-            continue
-        utilisation = operations(ours[precision]) / median / matrix_peak(precision, options.device)
-        print(f"{row} {100 * utilisation:.0f} % | {kept_bytes(ours[precision]) / 2**30:.2f} |")
-    for precision, step in ours.items():
-        print(f"parts in {precision}: " + ", ".join(f"{part} {100 * s:.0f} %" for part, s in shares(step).items()))
-    if options.device.type == "cuda":
-        print(f"peak of the GPU's memory, all of these in turn: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+    for name, turns in found.items():
+        spent = statistics.median(each for _, each in turns)
+        ratio = statistics.median(
+            theirs / mine for (_, mine), (_, theirs) in zip(turns, found[PUBLISHED], strict=True)
+        )
+        work = steps[name].ask(operations)
+        peak = statistics.median(peak for peak, _ in turns)
+        used = statistics.median(work / each / peak for peak, each in turns)
+        kept = f"{steps[name].ask(kept_bytes) / 2**30:.2f}" if name in ours else ""
+        print(
+            f"| {name} | {spent:.3f} | {3 * options.triplets / spent:.2f} | {ratio:.2f} | {work / 1e12:.2f} | "
+            f"{peak / 1e9:.0f} | {100 * used:.0f} % | {kept} | {steps[name].ask(memory, options.device):.1f} |"
+        )
+    for name in ours:
+        shown = ", ".join(f"{part} {100 * share:.0f} %" for part, share in steps[name].ask(shares).items())
+        print(f"\nparts of {name}: {shown}", flush=True)
+    for step in steps.values():
+        step.close()
 
 
 def growth(options: argparse.Namespace) -> None:
-    """Print step time and queue memory over the sizes of the datasets."""
+    """Print step time and memory over the sizes of the datasets, which take turns."""
     options.triplets = options.asked or (16 if options.device.type == "cuda" else 4)
-    precision = options.precisions.split(",")[-1]
-    print("| attributes / values | s a step | queues, MiB | by formula, MiB |\n|---|---|---|---|")
-    for attributes, values in ((8, 54), (9, 179), (5, 1000)):
-        step = OurStep(options, 2, precision, attributes, values)
-        step()
-        spent = statistics.median(seconds(step, options.steps, options.device) for _ in range(max(1, options.turns)))
-        clusters = step.objective.memory
-        dim = clusters.queues["spatial"].storage.shape[1]
+    precision, sizes = options.precisions.split(",")[-1], ((8, 54), (9, 179), (5, 1000))
+    found: dict[tuple[int, int], list[float]] = {size: [] for size in sizes}
+    facts = {}
+    for number in range(max(1, options.turns)):
+        for size in sizes:  # one at a time: the queues of the largest alone are gigabytes
+            step = Elsewhere(OurStep, options, 2, precision, *size)
+            step.ask(turn, 1, options.device, options.clock)
+            found[size].append(step.ask(turn, options.steps, options.device, options.clock)[1])
+            facts[size] = (*step.ask(queue_bytes), step.ask(memory, options.device))
+            print(f"turn {number}, {size}: {found[size][-1]:.2f} s", file=sys.stderr, flush=True)
+            step.close()
+    print(
+        f"{options.triplets} triplets in {precision}\n\n"
+        "| attributes / values | s a step | queues, MiB | by formula, MiB | in all, GiB |\n|---|---|---|---|---|"
+    )
+    for (attributes, values), spent in found.items():
+        held, dim, total = facts[attributes, values]
         formula = 2 * values * options.queue_length * dim * 4
         print(
-            f"| {attributes} / {values} | {spent:.3f} | {clusters.nbytes / 2**20:.0f} | {formula / 2**20:.0f} |",
-            flush=True,
+            f"| {attributes} / {values} | {statistics.median(spent):.2f} | {held / 2**20:.0f} | {formula / 2**20:.0f} | "
+            f"{total:.1f} |"
         )
+
+
+def queue_bytes(step: OurStep) -> tuple[int, int]:
+    """Memory of the queues, and the width of their features."""
+    clusters = step.objective.memory
+    return clusters.nbytes, clusters.queues["spatial"].storage.shape[1]
 
 
 def main() -> None:
@@ -305,7 +313,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5 if cuda else 3)
     parser.add_argument("--steps", type=int, default=10 if cuda else 1, help="of a turn")
     parser.add_argument("--growth", action="store_true", help="step time and memory over the number of values instead")
+    parser.add_argument("--cpu-time", action="store_true", help="count what the processor worked, for a busy machine")
     options = parser.parse_args()
+    if options.cpu_time and (cuda or torch.get_num_threads() > 1):
+        parser.error("--cpu-time is for a CPU with OMP_NUM_THREADS=1: threads that wait for each other count as well")
+    options.clock = time.process_time if options.cpu_time else time.perf_counter
     options.device = torch.device("cuda" if cuda else "cpu")
     torch.manual_seed(0)
     where = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"

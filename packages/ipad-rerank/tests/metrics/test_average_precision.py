@@ -5,6 +5,8 @@ from sklearn.metrics import average_precision_score
 
 from ipad_rerank import Ranking, rank
 from ipad_rerank.metrics import average, average_precision, mean_average_precision, per_group
+from ipad_rerank.metrics.average_precision import average_precision_of, full_average_precision
+from ipad_rerank.metrics.relevance import Judged
 
 
 def naive_average_precision(order, label, labels, group, groups, at, denominator):
@@ -178,3 +180,15 @@ def test_rejects_unknown_options(option):
     ranking = Ranking([[0, 1]], [[0.9, 0.8]])
     with pytest.raises(ValueError, match=next(iter(option))):
         mean_average_precision(ranking, [1], [0, 1], **option)
+
+
+def test_full_lists_by_hand_and_as_the_general_form():
+    relevant = torch.tensor([[False, True, True, False], [False, False, False, False], [True, True, True, True]])
+    total = torch.tensor([2.0, 0.0, 4.0], dtype=torch.float64)
+    expected = torch.tensor([(1 / 2 + 2 / 3) / 2, 0.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(full_average_precision(relevant, total), expected)
+    random = torch.rand(5, 300, generator=torch.Generator().manual_seed(0)) < 0.2
+    place = torch.arange(1, 301, dtype=torch.float64).expand(5, -1)
+    count = random.sum(1).double()
+    general = average_precision_of(Judged(random, place, count), 300)
+    torch.testing.assert_close(full_average_precision(random, count), general, rtol=0, atol=1e-14)

@@ -12,6 +12,8 @@ import click
 
 from ipad_train.catalogue.cli import index, search, serve
 from ipad_train.config_files import ConfigError, config_text, list_presets, load_config, with_absolute_paths
+from ipad_train.doctor.cli import doctor
+from ipad_train.embedding.cli import embed
 
 
 class _TrainByDefault(click.Group):
@@ -80,21 +82,6 @@ def evaluate(run_dir: Path, split: str, overrides: tuple[str, ...]) -> None:
 
     with _user_errors(ConfigError):
         evaluate_run(run_dir, split, overrides, click.echo)
-
-
-@main.command()
-@_run_dir
-@click.option("--split", default="test", show_default=True, help="train, validation or test")
-@click.option("--branch", default="fused", show_default=True, type=click.Choice(["fused", "spatial", "semantic"]))
-@click.option("--stage", metavar="stageN", help="The best model of this stage, not that of the run.")
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A .safetensors file.")
-@_overrides
-def embed(run_dir: Path, split: str, branch: str, stage: str | None, out: Path, overrides: tuple[str, ...]) -> None:
-    """Write a run's embeddings of a split, for `ipad-rerank fit`, `rerank` and `compare`."""
-    from ipad_train.commands import embed_run
-
-    with _user_errors(ConfigError):
-        embed_run(run_dir, split, out, branch, overrides, click.echo, stage)
 
 
 @main.command()
@@ -263,6 +250,8 @@ def configs(name: str | None, keys: bool) -> None:
         click.echo(describe_launch_configs() if name is None else launch_config(name), nl=name is None)
 
 
+main.add_command(doctor)
+main.add_command(embed)
 main.add_command(index)
 main.add_command(search)
 main.add_command(serve)

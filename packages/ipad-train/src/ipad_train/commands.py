@@ -18,6 +18,7 @@ from ipad_train.config import RunConfig
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
+from ipad_train.embedding.run import chosen_model
 from ipad_train.evaluate import map_table, random_row
 from ipad_train.frozen import frozen_rows, pooled_features
 from ipad_train.launch import make_accelerator
@@ -73,10 +74,7 @@ def embed_run(
     with accelerator.main_process_first():
         data = load_data(config.data)
     check_split(data, split)
-    stages = RunFolder(run_dir).trained_stages()
-    if stage is not None and stage not in stages:
-        raise ValueError(f"stage must be one that the run has: {', '.join(stages) or 'none'}, got {stage!r}")
-    folder = stages[stage] if stage else RunFolder(run_dir).best
+    folder = chosen_model(run_dir, stage)
     model = AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
     roles = ("train",) if split == "train" else ("query", "gallery")
     options = {"branches": "spatial"} if branch == "spatial" and hasattr(model, "spatial") else {}  # no crops
@@ -85,7 +83,7 @@ def embed_run(
     if vectors is None:
         raise ValueError(
             f"branch must be one that the model has, and {folder} has no {branch!r} branch; stages of the run: "
-            f"{', '.join(stages) or 'unknown'}"
+            f"{', '.join(RunFolder(run_dir).trained_stages()) or 'unknown'}"
         )
     if accelerator.is_main_process:
         write_embeddings(

@@ -11,7 +11,7 @@ from ipad_train.config import RunConfig
 
 # What may change between two starts of one run: where it writes, how it logs and saves, how images are read.
 _FREE = ("output_dir", "loop", "rerank")
-_FREE_OF_DATA = ("num_workers", "keep_maps", "maps_dir")
+_FREE_OF_DATA = ("num_workers", "eval_batch_size", "keep_maps", "maps_dir")
 
 
 def run_facts(config: RunConfig | Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from ipad_core import AttributeEmbedder, FeatureMaps
+from ipad_core import AttributeEmbedder, EmbeddingOutput, FeatureMaps
 from ipad_data import EntryTable, EvaluationPlans
 from ipad_data.roles import ROLES
 from ipad_train.config import DataConfig
@@ -60,7 +60,7 @@ def embed_split(
     config: DataConfig,
     accelerator: Accelerator,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     roles: tuple[str, ...] = ("query", "gallery"),
     description: str = "embedding",
     maps: KeptMaps | SplitVectors | None = None,
@@ -70,9 +70,10 @@ def embed_split(
     """Embed the entries of the given roles; the model's mode is restored afterwards.
 
     Processes take batches in turn; the parts are put back into the order of the split, so that the result does not depend
-    on their number. ``options`` go to the model, such as ``branches="spatial"``. Kept ``maps`` of the split spare its trunk,
-    kept ``crops`` its second branch's. Images that cannot be read are left out under ``data.on_error=skip``, with a warning
-    that counts them: a smaller gallery flatters.
+    on their number. ``batch_size`` counts images; by default it is ``data.eval_batch_size``. ``options`` go to the model,
+    such as ``branches="spatial"``. Kept ``maps`` of the split spare its trunk, kept ``crops`` its second branch's. Images
+    that cannot be read are left out under ``data.on_error=skip``, with a warning that counts them: a smaller gallery
+    flatters.
 
     Raises:
         ValueError: an image that cannot be read, under ``data.on_error=raise``.
@@ -80,7 +81,9 @@ def embed_split(
     """
     rank, world_size = accelerator.process_index, accelerator.num_processes
     maps = vectors_of(model, dataset, config) if maps is None else maps
-    batch_size = min(batch_size, max(1, dataset.num_rows // world_size))  # no process stays without a batch
+    batch_size = min(
+        batch_size or config.eval_batch_size, max(1, dataset.num_rows // world_size)
+    )  # no process stays without a batch
     plans = EvaluationPlans(dataset, batch_size, roles=roles, rank=rank, world_size=world_size)
     cuts = getattr(model, "semantic", None) is not None and options.get("branches") != "spatial" and crops is None
     loader = evaluation_batches(dataset, config, plans, config.on_error, with_images=cuts or maps is None)
@@ -93,15 +96,7 @@ def embed_split(
     ):
         batch = {key: value.to(accelerator.device) for key, value in batch.items()}
         skipped += int(batch.get("skipped", 0))
-        images = batch.get("images")
-        if maps is not None:
-            stages = [stage.to(accelerator.device) for stage in maps.read(batch["rows"])]
-            images = FeatureMaps(stages, images)
-        if crops is not None:
-            cut = crops.read(batch["rows"][batch["image_index"]], batch["attribute_ids"])
-            options["crops"] = [stage.to(accelerator.device).float() for stage in cut]
-        with step_precision(accelerator):
-            output = model(images, batch["attribute_ids"], batch["image_index"], **options)
+        output = embed_batch(model, batch, accelerator, maps, crops, **options)
         part = {"fused": output.embedding, "spatial": output.spatial, "semantic": output.semantic}
         part["plain"] = output.plain
         part["peak"] = None if output.attention is None else attention_peak(output.attention)
@@ -115,6 +110,27 @@ def embed_split(
     if skipped:
         warnings.warn(f"{description}: {skipped} images cannot be read and are left out", stacklevel=2)
     return _join(parts, EvaluationPlans(dataset, batch_size, roles=roles), dataset, accelerator)
+
+
+def embed_batch(
+    model: AttributeEmbedder, batch: dict[str, torch.Tensor], accelerator: Accelerator,
+    maps: KeptMaps | SplitVectors | None = None, crops: KeptCrops | None = None, **options: Any,
+) -> EmbeddingOutput:  # fmt: skip
+    """The model's answer to a batch on its device, in the run's precision.
+
+    Args:
+        batch: ``image_index`` and ``attribute_ids`` ``(B,)``; ``images (N, 3, S, S)``, or with maps or crops the
+            ``rows (N,)`` of the split that they are read for.
+        maps, crops: As in :func:`embed_split`.
+    """
+    device, images = accelerator.device, batch.get("images")
+    if maps is not None:
+        images = FeatureMaps([stage.to(device) for stage in maps.read(batch["rows"])], images)
+    if crops is not None:
+        cut = crops.read(batch["rows"][batch["image_index"]], batch["attribute_ids"])
+        options["crops"] = [stage.to(device).float() for stage in cut]
+    with step_precision(accelerator):
+        return model(images, batch["attribute_ids"], batch["image_index"], **options)
 
 
 def attention_peak(attention: torch.Tensor) -> torch.Tensor:

@@ -90,7 +90,8 @@ def pooled_features(lens: AttributeEmbedder, dataset: datasets.Dataset, config: 
     """``(N, C)`` pooled features of every image of a split, in its order, or the vectors that the lens reads."""
     every = np.arange(dataset.num_rows)
     nothing = np.empty(0, dtype=np.int64)
-    plans = [BatchPlan(every[i : i + 64], nothing, nothing, nothing) for i in range(0, len(every), 64)]
+    size = config.eval_batch_size
+    plans = [BatchPlan(every[i : i + size], nothing, nothing, nothing) for i in range(0, len(every), size)]
     return _pooled(lens, dataset, config, plans)[0]
 
 
@@ -100,7 +101,7 @@ def _training_features(lens: AttributeEmbedder, config: RunConfig, data: RunData
     Every process goes through all of them, so that all fit the same lens.
     """
     split = data.splits["train"]
-    plans = EvaluationPlans(split, min(64, split.num_rows), roles=("train",))
+    plans = EvaluationPlans(split, min(config.data.eval_batch_size, split.num_rows), roles=("train",))
     return _pooled(lens, split, config.data, plans)
 
 

@@ -13,6 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from accelerate.utils import ProjectConfiguration
 
 from ipad_train.config import RunConfig, StageConfig
+from ipad_train.freed_memory import keep_freed_memory
 from ipad_train.launcher import (
     as_launched,
     check_deepspeed,
@@ -31,7 +32,8 @@ def make_accelerator(config: RunConfig, tracking_dir: Path | None = None) -> Acc
     """Accelerator for one process, several (torchrun, accelerate launch), or DeepSpeed ZeRO-1 and -2.
 
     Its ``run_precision`` is that of the run; Accelerate's own ``mixed_precision`` is that of DeepSpeed's weights, float32.
-    Torch's threads are set as well, see :func:`ipad_train.threads.use_threads`.
+    Torch's threads are set as well, see :func:`ipad_train.threads.use_threads`, and without a GPU
+    :func:`ipad_train.freed_memory.keep_freed_memory`.
 
     Args:
         config: The run.
@@ -49,6 +51,7 @@ def make_accelerator(config: RunConfig, tracking_dir: Path | None = None) -> Acc
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     expected = int(os.environ.get("WORLD_SIZE", 1))
     if not torch.cuda.is_available():
+        keep_freed_memory()
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         if expected > 1 or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
             handlers.append(InitProcessGroupKwargs(backend="gloo"))  # DeepSpeed would take NCCL

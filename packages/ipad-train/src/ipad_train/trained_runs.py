@@ -58,7 +58,8 @@ def check_settings(folder: Path, config: RunConfig, **others: Any) -> None:
     wanted = json.loads(json.dumps({**with_absolute_paths(config).to_dict(), **others}))
     for key in _FREE:
         wanted.pop(key)
-    wanted["data"].pop("num_workers")
+    for free in ("num_workers", "eval_batch_size"):
+        wanted["data"].pop(free)
     path = folder / _SETTINGS
     if path.is_file():
         saved = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The ``ipad-rerank`` command: fit, rerank, evaluate, compare."""
+"""The ``ipad-rerank`` command: fit, rerank, evaluate, compare, join."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from ipad_rerank.cli.compare import compare
 from ipad_rerank.cli.evaluate import evaluate
 from ipad_rerank.cli.fit import fit
+from ipad_rerank.cli.join import join
 from ipad_rerank.cli.options import OneLineErrors
 from ipad_rerank.cli.rerank import rerank
 
@@ -23,6 +24,7 @@ A worked example, on vectors with labels in two .npz files (arrays "embeddings" 
 Files: .safetensors, .npz or .parquet with embeddings and, where known, labels, group_ids, ids and roles
 (train, query, gallery, or 0, 1, 2). Labels, groups and ids are whole numbers or words. Beside a .npy of vectors,
 v.npy, the labels are read from v.labels.npy. Labels count within a group where there are group_ids.
+A folder of shards, as `ipad_train embed` writes, is read as one file; `join` makes one .npy of it.
 """
 
 
@@ -36,5 +38,5 @@ def main() -> None:
     pass
 
 
-for command in (fit, rerank, evaluate, compare):
+for command in (fit, rerank, evaluate, compare, join):
     main.add_command(command)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ipad_rerank.cli.files import read_labelled
-from ipad_rerank.cli.options import FILE, FOLDER, labelled_columns, objective_option
+from ipad_rerank.cli.options import FOLDER, VECTORS, labelled_columns, objective_option
 from ipad_rerank.files.retrievals import split_queries
 from ipad_rerank.rerankers.saving import save
 from ipad_rerank.selection.compare import compare as compare_sets
@@ -17,9 +17,9 @@ from ipad_rerank.selection.compare import split_roles
 
 
 @click.command()
-@click.argument("file", type=FILE)
-@click.option("--gallery", type=FILE, help="With --train: FILE holds the queries, this the gallery.")
-@click.option("--train", type=FILE, help="Vectors to tune and fit on; FILE is then only searched.")
+@click.argument("file", type=VECTORS)
+@click.option("--gallery", type=VECTORS, help="With --train: FILE holds the queries, this the gallery.")
+@click.option("--train", type=VECTORS, help="Vectors to tune and fit on; FILE is then only searched.")
 @objective_option
 @click.option("--n-r", default=500, show_default=True)
 @click.option("--steps", default=1000, show_default=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ipad_rerank.cli.files import read_labelled
-from ipad_rerank.cli.options import FILE, FOLDER, labelled_columns
+from ipad_rerank.cli.options import FOLDER, VECTORS, labelled_columns
 from ipad_rerank.files.retrievals import rank_groups, split_queries
 from ipad_rerank.metrics import evaluate as evaluate_ranking
 from ipad_rerank.metrics import paired_bootstrap
@@ -17,8 +17,8 @@ from ipad_rerank.rerankers.saving import load
 
 
 @click.command()
-@click.argument("file", type=FILE)
-@click.option("--gallery", type=FILE, help="Search this file; otherwise FILE's own roles, or a split of it.")
+@click.argument("file", type=VECTORS)
+@click.option("--gallery", type=VECTORS, help="Search this file; otherwise FILE's own roles, or a split of it.")
 @click.option("--reasoner", type=FOLDER, help="Compare this with no re-ranking.")
 @click.option("--k", type=int, help="Look at the first k results only.  [default: the whole gallery]")
 @click.option("--seed", default=0, show_default=True, help="Of the split, where FILE has no roles.")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ipad_rerank.cli.files import read_labelled
-from ipad_rerank.cli.options import FILE, FOLDER, device, labelled_columns, objective_option
+from ipad_rerank.cli.options import FOLDER, VECTORS, device, labelled_columns, objective_option
 from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.feature_reasoning.refiner import VARIANTS
 from ipad_rerank.rerankers.feature_reasoning.reranker import FeatureReasoning
@@ -16,7 +16,7 @@ from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQu
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=VECTORS)
 @click.option("--output", type=FOLDER, required=True, help="Folder to write.")
 @click.option("--n-r", type=int, help="Candidates looked at, and the query.  [default: 500]")
 @click.option("--n-t", type=int, help="Rounds.  [default: 1]")

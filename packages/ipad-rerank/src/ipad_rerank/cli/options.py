@@ -13,6 +13,9 @@ import torch
 from ipad_rerank.rerankers.feature_reasoning import NoGainWarning, UnfamiliarDensityWarning
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+VECTORS = click.Path(path_type=Path)
+"""A file of embeddings, or a folder of shards."""
+
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 vectors_column = click.option("--column", metavar="NAME", help="Array or column of the vectors.")

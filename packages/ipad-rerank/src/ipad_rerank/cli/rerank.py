@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ipad_rerank.cli.options import FILE, FOLDER, vectors_column
+from ipad_rerank.cli.options import FILE, FOLDER, VECTORS, vectors_column
 from ipad_rerank.files.embeddings import read_embeddings
 from ipad_rerank.files.retrievals import part_of, rank_groups
 from ipad_rerank.rerankers.retrieval import ON_UNFAMILIAR
@@ -15,8 +15,8 @@ from ipad_rerank.rerankers.saving import load
 
 
 @click.command()
-@click.option("--query", type=FILE, required=True)
-@click.option("--gallery", type=FILE, required=True)
+@click.option("--query", type=VECTORS, required=True)
+@click.option("--gallery", type=VECTORS, required=True)
 @click.option("--reasoner", type=FOLDER, required=True, help="Folder written by fit.")
 @click.option("--k", default=500, show_default=True, help="Results per query.")
 @click.option("--output", type=FILE, required=True, help="An .npz to write.")

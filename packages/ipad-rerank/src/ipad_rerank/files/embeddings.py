@@ -15,6 +15,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ipad_rerank.files.readers import read_arrays
+from ipad_rerank.files.shards import read_shards
 from ipad_rerank.search.labels import label_kind, label_numbers
 from ipad_rerank.search.vectors import ArrayLike
 
@@ -116,12 +117,12 @@ def write_embeddings(
 
 
 def read_embeddings(path: str | Path, column: str | None = None, label_column: str | None = None) -> EmbeddingSet:
-    """Read a ``.safetensors``, ``.npz``, ``.npy`` or ``.parquet`` file.
+    """Read a ``.safetensors``, ``.npz``, ``.npy`` or ``.parquet`` file, or a folder of shards (`shards.py`).
 
     A ``.npy`` holds vectors only and is memory-mapped; beside ``v.npy``, ``v.labels.npy`` and the like are read too.
 
     Args:
-        path: The file.
+        path: The file or folder.
         column: Name of the vectors in it; by default embeddings, embedding, vectors, vector or features.
         label_column: Name of the labels in it; by default labels or label.
 
@@ -136,7 +137,8 @@ def read_embeddings(path: str | Path, column: str | None = None, label_column: s
         names["embeddings"] = (column,)
     if label_column is not None:
         names["labels"] = (label_column,)
-    content = read_arrays(path, {alias for aliases in names.values() for alias in aliases})
+    wanted = {alias for aliases in names.values() for alias in aliases}
+    content = read_shards(path, wanted) if path.is_dir() else read_arrays(path, wanted)
     found = {
         name: next((content.arrays[alias] for alias in aliases if alias in content.arrays), None)
         for name, aliases in names.items()

@@ -105,6 +105,22 @@ def average_precision_of(judged: Judged, at: int, denominator: Denominator = "re
     return summed / denominator_of(judged.total, count, at, denominator)
 
 
+def full_average_precision(relevant: Tensor, total: Tensor) -> Tensor:
+    """``(B,)`` AP of lists that hold the whole gallery.
+
+    Only relevant entries are looked at, so that long lists cost no sums over all of their places.
+
+    Args:
+        relevant: ``(B, G)`` bool, best first.
+        total: ``(B,)`` float64, relevant items of each query.
+    """
+    owner, place = relevant.nonzero(as_tuple=True)
+    counts = torch.bincount(owner, minlength=len(relevant))
+    before = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
+    precision = (before + 1).double() / (place + 1)
+    return torch.zeros_like(total).index_add_(0, owner, precision) / total.clamp_min(1)
+
+
 def denominator_of(total: Tensor, found: Tensor, at: int, denominator: Denominator) -> Tensor:
     """N, at least 1."""
     counts = {"reachable": total.clamp_max(at), "relevant": total, "found": found}

@@ -8,15 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics.average_precision import average_precision_of
-from ipad_rerank.metrics.relevance import Judge, Judged, NoRelevant, without_relevant
+from ipad_rerank.metrics.average_precision import full_average_precision
+from ipad_rerank.metrics.relevance import Judge, NoRelevant, without_relevant
 from ipad_rerank.metrics.summary import Averaging, average
-from ipad_rerank.search.cosine import padded_cosine
+from ipad_rerank.search.cosine import padded_cosine, unit_cosine
 from ipad_rerank.search.groups import ALL, searches
 from ipad_rerank.search.memory import work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.topk import stable_order
-from ipad_rerank.search.vectors import Array, ArrayLike, compute_dtype, pair_of, positive_int, work_device
+from ipad_rerank.search.vectors import Array, ArrayLike, Vectors, compute_dtype, pair_of, positive_int, work_device
+
+_BYTES = 40  # that one item of the gallery takes for each query of a batch: score, sort key, class, place
+_CHUNK = 4096
 
 
 def retrieval_average_precision(
@@ -53,13 +56,13 @@ def retrieval_average_precision(
     device = work_device(queries, items)
     values = torch.zeros(len(queries), dtype=torch.float64)
     batches = list(_batches(judge, len(items), items.dim, device, batch_size))
+    searched = _Gallery(items, dtype, device)
     for query_rows, gallery_rows in progress_over(batches, len(batches), "Evaluating", progress):
-        scores = padded_cosine(queries.take(query_rows, dtype, device), items, gallery_rows)
+        scores = searched.cosine(queries.take(query_rows, dtype, device), gallery_rows)
         order = stable_order(scores).cpu()
         classes = judge.gallery_classes if gallery_rows is None else judge.gallery_classes[gallery_rows]
-        relevant = classes[order] == judge.query_classes[query_rows][:, None]
-        place = torch.arange(1, order.shape[1] + 1, dtype=torch.float64).expand(order.shape)
-        values[query_rows] = average_precision_of(Judged(relevant, place, judge.total[query_rows]), order.shape[1])
+        relevant = classes.int()[order] == judge.query_classes[query_rows].int()[:, None]
+        values[query_rows] = full_average_precision(relevant, judge.total[query_rows])
     return queries.in_kind(without_relevant(values, judge.total, no_relevant))
 
 
@@ -80,6 +83,29 @@ def retrieval_map(
     return average(values, query_groups, query_labels, weighting=weighting)
 
 
+class _Gallery:
+    """The part of the gallery that is searched, at unit length: kept from batch to batch where it fits, else read anew."""
+
+    def __init__(self, items: Vectors, dtype: torch.dtype, device: torch.device) -> None:
+        self._items, self._dtype, self._device = items, dtype, device
+        self._rows: Tensor | None = None
+        self._unit: Tensor | None = None
+
+    def cosine(self, query: Tensor, rows: Tensor | None) -> Tensor:
+        """``(B, n)`` of unit queries ``(B, D)`` and the gallery's ``rows (n,)``, or all."""
+        count = len(self._items) if rows is None else len(rows)
+        if 2 * count * self._items.dim * query.element_size() > work_budget(self._device):
+            return padded_cosine(query, self._items, rows)
+        if self._unit is None or self._rows is not rows:
+            self._unit = query.new_empty(count, self._items.dim)
+            for start in range(0, count, _CHUNK):
+                stop = min(start + _CHUNK, count)
+                where = torch.arange(start, stop) if rows is None else rows[start:stop]
+                self._unit[start:stop] = self._items.take(where, self._dtype, self._device)
+            self._rows = rows
+        return unit_cosine(query, self._unit)
+
+
 def _batches(
     judge: Judge, num_gallery: int, dim: int, device: torch.device, batch_size: int | None
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -90,6 +116,6 @@ def _batches(
         asked = torch.arange(len(judge))[query_rows]
         found = None if gallery_rows is ALL else torch.from_numpy(gallery_rows)
         count = num_gallery if found is None else len(found)
-        step = batch_size or max(1, min(1024, work_budget(device) // (64 * count + 8 * dim)))
+        step = batch_size or max(1, min(1024, work_budget(device) // (_BYTES * count + 8 * dim)))
         for start in range(0, len(asked), step):
             yield asked[start : start + step], found

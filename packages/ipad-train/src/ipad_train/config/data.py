@@ -17,6 +17,9 @@ class DataConfig:
     options: dict[str, Any] = option(dict, "further arguments of ipad_data.load")
     detail_size: int = option(128, "side of the decoded images, px; the second branch's crops are cut from these")
     num_workers: int = option(2, "decoding processes per training process; the batches do not depend on it")
+    eval_batch_size: int = option(
+        64, "images of a batch where nothing is trained: evaluation, embedding, frozen trunks"
+    )
     on_error: str = option("raise", "an unreadable image: raise, or skip (and count)")
     flip: float = option(0.5, "probability of a horizontal flip, per image")
     augmentation: dict[str, Any] = option(dict, "further arguments of ipad_data's BatchAugmentation")
@@ -31,6 +34,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(self.detail_size > 0, "data.detail_size", self.detail_size, "positive")
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, "zero or more")
+        require(self.eval_batch_size > 0, "data.eval_batch_size", self.eval_batch_size, "positive")
         require(self.on_error in ("raise", "skip"), "data.on_error", self.on_error, "'raise' or 'skip'")
         require(0 <= self.flip <= 1, "data.flip", self.flip, "within [0, 1]")
         require(self.anchor_views >= 0, "data.anchor_views", self.anchor_views, "zero or more")

@@ -1,0 +1,1 @@
+"""``ipad-train doctor``: whether this machine can train, and what to mend."""

@@ -1,0 +1,1 @@
+"""Embedding large collections: photos in shards, over all processes, to files that ipad-rerank reads."""

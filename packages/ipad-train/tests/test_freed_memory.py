@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import platform
+
+import pytest
+
+from ipad_train.freed_memory import keep_freed_memory
+
+SCRIPT = """
+import resource, sys, torch
+from ipad_train.freed_memory import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.ones(16, 2**20) for _ in range(3)]  # 64 MiB each
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+for _ in range(8):  # until the heap has found its size
+    faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_memory_that_was_freed_is_there_without_page_faults(run_process, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    kept, given_back = (int(run_process([str(script), word]).stdout) for word in ("keep", "leave"))
+    assert given_back > 1000
+    assert kept < given_back / 20
+
+
+@pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_"])
+def test_what_the_user_chose_stays(name):
+    assert not keep_freed_memory({name: "x"})
