@@ -21,8 +21,9 @@ from ipad_train.evaluate import choose_beta, evaluate_split, map_table, reasoned
 from ipad_train.kept_crops import kept_inputs
 from ipad_train.kept_maps import forget_maps
 from ipad_train.model_facts import describe_delivered, model_facts
-from ipad_train.reranking import fit_reasoner
+from ipad_train.reranking import embed_fit_split, fit_reasoner
 from ipad_train.run_results import final_row, join_stages
+from ipad_train.value_centers import embed_for_centers, fit_centers
 
 
 def finish_run(
@@ -30,6 +31,8 @@ def finish_run(
     announce: Callable[[str], None], notes: Iterable[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Judge every stage on all of validation, deliver the best, fit its re-ranking, write ``validation.json``.
+
+    Beside the delivered model lie the centers of its values, by which a catalogue names what a photo shows.
 
     Args:
         notes: What the user had to know when the run started, repeated among the ``warnings``.
@@ -52,9 +55,14 @@ def finish_run(
             highest, chosen, validation = overall, model, embedded
     best.deliver(best.stage)
     accelerator.wait_for_everyone()
-    reasoner, outcome = None, None
+    reasoner, outcome, train = None, None, None
     if config.rerank.enabled:
-        reasoner, outcome = _fit_reasoner(run_dir, config, data, accelerator, chosen, validation, highest)
+        embedded = embed_fit_split(chosen, data, config, accelerator, validation)
+        reasoner, outcome = _fit_reasoner(run_dir, config, data, accelerator, embedded, validation, highest)
+        train = embedded if config.rerank.fit_split == "train" else None
+    if train is None:
+        train = embed_for_centers(chosen, data.splits["train"], config.data, accelerator)
+    centers = fit_centers(train, validation, data.schema.num_values)
     refused = outcome is not None and reasoner is None
     results = join_stages(evaluated, best.stage, validation, data, reasoner, refused)
     results |= {"stages": best.scores, "rerank": outcome}
@@ -65,6 +73,7 @@ def finish_run(
     results["warnings"] = [*(line.removeprefix("WARNING: ") for line in notes), *setbacks]
     if accelerator.is_main_process:
         describe_delivered(run_dir, model_facts(run_dir, config, data, results))
+        centers.save(run_dir / "best")
         write_json(run_dir / "validation.json", results)
         forget_maps(config)
     announce(map_table(results, title="validation MAP, %"))
@@ -99,11 +108,11 @@ def embed_validation(
 
 
 def _fit_reasoner(
-    run_dir: Path, config: RunConfig, data: RunData, accelerator: Accelerator, model: AttributeEmbedder,
+    run_dir: Path, config: RunConfig, data: RunData, accelerator: Accelerator, embedded: EntryEmbeddings,
     validation: EntryEmbeddings, before: float,
 ) -> tuple[FeatureReasoning | None, dict[str, Any]]:  # fmt: skip
     """The reasoner where it raises validation MAP, which is then kept in ``reasoner``; and what it came to."""
-    reasoner = fit_reasoner(model, data, config, accelerator, validation)
+    reasoner = fit_reasoner(embedded, config, accelerator)
     after = reasoned_row(reasoner, validation, data.schema, "FR")["overall"]
     helps = not reasoner.is_identity and after > before
     if accelerator.is_main_process:

@@ -16,31 +16,29 @@ from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.kept_crops import kept_inputs
 
 
-def fit_reasoner(
-    model: AttributeEmbedder,
-    data: RunData,
-    config: RunConfig,
-    accelerator: Accelerator,
-    validation: EntryEmbeddings | None = None,
-) -> FeatureReasoning:
-    """Reasoner fitted on the fused embeddings of (at most ``rerank.max_embeddings``) entries of ``rerank.fit_split``.
+def embed_fit_split(
+    model: AttributeEmbedder, data: RunData, config: RunConfig, accelerator: Accelerator, validation: EntryEmbeddings
+) -> EntryEmbeddings:
+    """The entries that a reasoner is fitted on: those of ``rerank.fit_split``.
 
-    Labels are values within attributes. Where held-out MAP does not rise, the answer is the identity, with a warning.
-    ``validation`` are the embeddings of that split by this model, where they are at hand.
+    Args:
+        validation: Embeddings of that split by this model.
     """
     split = config.rerank.fit_split
-    roles = ("train",) if split == "train" else ("query", "gallery")
-    embedded = validation
-    if split == "train" or embedded is None:
-        embedded = embed_split(
-            model,
-            data.splits[split],
-            config.data,
-            accelerator,
-            roles=roles,
-            description=f"embedding {split} for re-ranking",
-            **kept_inputs(model, data, split, config, accelerator),
-        )
+    if split == "validation":
+        return validation
+    kept = kept_inputs(model, data, split, config, accelerator)
+    description = f"embedding {split} for re-ranking"
+    return embed_split(
+        model, data.splits[split], config.data, accelerator, roles=("train",), description=description, **kept
+    )
+
+
+def fit_reasoner(embedded: EntryEmbeddings, config: RunConfig, accelerator: Accelerator) -> FeatureReasoning:
+    """Reasoner fitted on the fused embeddings of at most ``rerank.max_embeddings`` entries.
+
+    Labels are values within attributes. Where held-out MAP does not rise, the answer is the identity, with a warning.
+    """
     count = len(embedded.value_ids)
     if count > config.rerank.max_embeddings:
         kept = np.random.default_rng(config.seed).permutation(count)[: config.rerank.max_embeddings]

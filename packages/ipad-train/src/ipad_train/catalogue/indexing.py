@@ -40,7 +40,7 @@ from ipad_train.catalogue.outcome import Outcome
 from ipad_train.catalogue.photo_files import PhotoFile, content_hash, read_photo
 from ipad_train.catalogue.photo_table import PhotoTable
 from ipad_train.catalogue.uploads import check_image
-from ipad_train.catalogue.value_centers import ValueCenters
+from ipad_train.value_centers import ValueCenters
 
 DECODERS, FLUSH_PHOTOS, MAX_PIXELS = 2, 2000, 178_000_000
 _PENDING_WRITES = 2
