@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ipad_train.catalogue.catalogue import Catalogue
-from ipad_train.catalogue.engine import INDEXES
+from ipad_train.catalogue.engine_indexes import INDEXES
 from ipad_train.catalogue.errors import CatalogueError, EngineError
 from ipad_train.catalogue.fields import assign_columns
 from ipad_train.catalogue.indexing import Indexer
