@@ -33,11 +33,11 @@ SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 DIM, SEED = 128, 0
 
 
-def row(number: int, vector: np.ndarray) -> dict:
+def row(number: int, vector: np.ndarray, attributes: int = 1) -> dict:
     """A synthetic photo with one value and one number."""
     name = f"{number}.jpg"
     facts = {ID: photo_id(name), FILE: name, HASH: "", SIZE: 0, MTIME: 0, TABLE: "", VECTOR: vector, EXTRA: {}}
-    return facts | pack({"v0": number % 5, "n0": float(number % 100)}, 1)
+    return facts | pack({"v0": number % 5, "n0": float(number % 100)}, attributes)
 
 
 def milliseconds(engine: Engine, query: np.ndarray, expression: str = "", repeats: int = 9) -> float:
@@ -67,7 +67,7 @@ def recall(where: Path, indexes: list[str], queries: int) -> None:
         engine.load()
         flat = vectors.reshape(len(vectors), -1)
         for first in range(0, len(vectors), 2000):
-            engine.write([row(i, flat[i]) | {"v1": 0} for i in range(first, min(first + 2000, len(vectors)))])
+            engine.write([row(i, flat[i], len(names)) for i in range(first, min(first + 2000, len(vectors)))])
         engine.flush()
         built, cells = time.perf_counter() - start, []
         places = {photo_id(f"{i}.jpg"): i for i in range(len(vectors))}

@@ -10,6 +10,7 @@ fields serve any number of attributes.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +28,10 @@ PHOTOS, ABOUT = "ipad_photos", "ipad_about"
 TIMEOUT = 10.0  # seconds
 _INSERT_BYTES = 16 << 20
 _PAGE = 1000  # ids in one call
-_PHOTOS_A_PAGE = 8000  # half of what a server answers at most
+_MOST = (
+    16_384  # rows that a server answers at most; Milvus Lite has no such limit, and reads all photos for every page
+)
+_PHOTOS_A_PAGE, _EMBEDDED_PAGE = 12_000, 100_000
 
 
 def is_address(where: str) -> bool:
@@ -163,22 +167,19 @@ class Engine:
     def iterate(self, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
         """All photos, in the order of their ids.
 
-        Ids are hexadecimal digits that are spread evenly, so their first digits cut the photos into pages of about one size.
-        Unlike offsets they stay where they are while rows are written, and unlike a cursor they survive a lost connection.
+        Ids are 16 hexadecimal digits that are spread evenly, so equal ranges of them are pages of about one size. Unlike
+        offsets they stay where they are while rows are written, and unlike a cursor they survive a lost connection.
         """
-        count, digits = self.count(), 0
-        while count > _PHOTOS_A_PAGE * 16**digits:
-            digits += 1
-        for prefix in range(16**digits):
-            low = f"{prefix:0{digits}x}" if digits else ""
-            high = f"{prefix + 1:0{digits}x}" if prefix + 1 < 16**digits else "g"  # behind every digit
+        pages = -(-self.count() // (_EMBEDDED_PAGE if self.is_embedded else _PHOTOS_A_PAGE)) or 1
+        bounds = [f"{page * 16**16 // pages:016x}" for page in range(pages)] + ["g"]  # behind every digit
+        for low, high in itertools.pairwise(bounds):
             yield from self._page(f'{ID} >= "{low}" and {ID} < "{high}"', fields)
 
     @answering
     def _page(self, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
         rows = self.client.query(
-            PHOTOS, filter=expression, output_fields=[ID, *fields], limit=16_384, timeout=6 * TIMEOUT,
-            consistency_level="Strong",
+            PHOTOS, filter=expression, output_fields=[ID, *fields], timeout=60 * TIMEOUT, consistency_level="Strong",
+            limit=2 * _EMBEDDED_PAGE if self.is_embedded else _MOST,
         )  # fmt: skip
         return sorted((dict(row) for row in rows), key=lambda row: row[ID])
 
