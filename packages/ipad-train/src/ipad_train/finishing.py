@@ -24,7 +24,8 @@ from ipad_train.model_facts import describe_delivered, model_facts
 from ipad_train.reranking import fit_reasoner
 from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import final_row, join_stages
-from ipad_train.values import embed_training, fit_values, with_values
+from ipad_train.value_centers import embed_for_centers, fit_centers
+from ipad_train.values import fit_values, with_values
 
 
 def finish_run(
@@ -32,6 +33,8 @@ def finish_run(
     announce: Callable[[str], None], notes: Iterable[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Judge every stage on all of validation, deliver the best, fit its re-ranking, write ``validation.json``.
+
+    Beside the delivered model lie the centers of its values, by which a catalogue names what a photo shows.
 
     Args:
         notes: What the user had to know when the run started, repeated among the ``warnings``.
@@ -55,8 +58,9 @@ def finish_run(
             highest, chosen, validation = overall, model, embedded
     setbacks = [line for line in map(best.setback, best.scores) if line]
     train, values = None, None
-    if config.values.enabled:
+    if config.values.enabled or (config.rerank.enabled and config.rerank.fit_split == "train"):
         train = embed_training(chosen, data, config, accelerator)
+    if config.values.enabled:
         fitted, values = fit_values(chosen, train, validation, config.values.max_embeddings, config.seed, highest)
         if fitted is not None:
             chosen.set_values(fitted)
@@ -70,7 +74,11 @@ def finish_run(
     accelerator.wait_for_everyone()
     reasoner, outcome = None, None
     if config.rerank.enabled:
-        reasoner, outcome = _fit_reasoner(run_dir, config, data, accelerator, chosen, train, validation, highest)
+        embedded = validation if config.rerank.fit_split == "validation" else train
+        reasoner, outcome = _fit_reasoner(run_dir, config, data, accelerator, embedded, validation, highest)
+    if train is None:
+        train = embed_for_centers(chosen, data.splits["train"], config.data, accelerator)
+    centers = fit_centers(train, validation, data.schema.num_values)
     refused = outcome is not None and reasoner is None
     results = join_stages(evaluated, best.stage, validation, data, reasoner, refused)
     results |= {"stages": best.scores, "values": values, "rerank": outcome}
@@ -80,6 +88,7 @@ def finish_run(
     results["warnings"] = [*(line.removeprefix("WARNING: ") for line in notes), *setbacks]
     if accelerator.is_main_process:
         describe_delivered(run_dir, model_facts(run_dir, config, data, results))
+        centers.save(RunFolder(run_dir).best)
         write_json(RunFolder(run_dir).validation, results)
         forget_maps(config)
     announce(map_table(results, title="validation MAP, %"))
@@ -117,12 +126,22 @@ def embed_validation(
     return with_beta(model, embedded, model.beta)
 
 
+def embed_training(
+    model: AttributeEmbedder, data: RunData, config: RunConfig, accelerator: Accelerator
+) -> EntryEmbeddings:
+    """Embeddings of the training entries."""
+    kept = kept_inputs(model, data, "train", config, accelerator)
+    return embed_split(
+        model, data.splits["train"], config.data, accelerator, roles=("train",), description="embedding train", **kept
+    )
+
+
 def _fit_reasoner(
-    run_dir: Path, config: RunConfig, data: RunData, accelerator: Accelerator, model: AttributeEmbedder,
-    train: EntryEmbeddings | None, validation: EntryEmbeddings, before: float,
+    run_dir: Path, config: RunConfig, data: RunData, accelerator: Accelerator, embedded: EntryEmbeddings,
+    validation: EntryEmbeddings, before: float,
 ) -> tuple[FeatureReasoning | None, dict[str, Any]]:  # fmt: skip
     """The reasoner where it raises validation MAP, which is then kept in ``reasoner``; and what it came to."""
-    reasoner = fit_reasoner(model, data, config, accelerator, train, validation)
+    reasoner = fit_reasoner(embedded, config, accelerator)
     after = reasoned_row(reasoner, validation, data.schema, "FR")["overall"]
     helps = not reasoner.is_identity and after > before
     if accelerator.is_main_process:

@@ -7,41 +7,17 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 
-from ipad_core import AttributeEmbedder
 from ipad_rerank import FeatureReasoning
 from ipad_train.config import RunConfig
-from ipad_train.data import RunData
-from ipad_train.embed import EntryEmbeddings, embed_split
-from ipad_train.kept_crops import kept_inputs
+from ipad_train.embed import EntryEmbeddings
 from ipad_train.run_folder import RunFolder
 
 
-def fit_reasoner(
-    model: AttributeEmbedder,
-    data: RunData,
-    config: RunConfig,
-    accelerator: Accelerator,
-    train: EntryEmbeddings | None = None,
-    validation: EntryEmbeddings | None = None,
-) -> FeatureReasoning:
-    """Reasoner fitted on the fused embeddings of (at most ``rerank.max_embeddings``) entries of ``rerank.fit_split``.
+def fit_reasoner(embedded: EntryEmbeddings, config: RunConfig, accelerator: Accelerator) -> FeatureReasoning:
+    """Reasoner fitted on the fused embeddings of at most ``rerank.max_embeddings`` entries.
 
     Labels are values within attributes. Where held-out MAP does not rise, the answer is the identity, with a warning.
-    ``train`` and ``validation`` are the embeddings of these splits by this model, where they are at hand.
     """
-    split = config.rerank.fit_split
-    roles = ("train",) if split == "train" else ("query", "gallery")
-    embedded = train if split == "train" else validation
-    if embedded is None:
-        embedded = embed_split(
-            model,
-            data.splits[split],
-            config.data,
-            accelerator,
-            roles=roles,
-            description=f"embedding {split} for re-ranking",
-            **kept_inputs(model, data, split, config, accelerator),
-        )
     count = len(embedded.value_ids)
     if count > config.rerank.max_embeddings:
         kept = np.random.default_rng(config.seed).permutation(count)[: config.rerank.max_embeddings]

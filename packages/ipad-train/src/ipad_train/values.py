@@ -7,26 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from ipad_core import AttributeEmbedder, ValuePosteriors
-from ipad_train.config import RunConfig
-from ipad_train.data import RunData
-from ipad_train.embed import EntryEmbeddings, embed_split
+from ipad_train.embed import EntryEmbeddings
 from ipad_train.evaluate import mean_precision
-from ipad_train.kept_crops import kept_inputs
 
 SHARES = (0.15, 0.3, 0.5, 0.7)  # of the network's own embedding; validation chooses
-
-
-def embed_training(
-    model: AttributeEmbedder, data: RunData, config: RunConfig, accelerator: Accelerator
-) -> EntryEmbeddings:
-    """Embeddings of the training entries."""
-    kept = kept_inputs(model, data, "train", config, accelerator)
-    return embed_split(
-        model, data.splits["train"], config.data, accelerator, roles=("train",), description="embedding train", **kept
-    )
 
 
 def fit_values(

@@ -240,3 +240,13 @@ def test_mistakes_on_the_command_line(own_catalogue, options, message):
 def test_no_catalogue(tmp_path):
     result = CliRunner().invoke(main, ["search", "x.jpg", "--catalogue", str(tmp_path)])
     assert "is no catalogue" in result.output
+
+
+def test_pages_of_photos_join_to_all(opened, monkeypatch):
+    """Whatever the size of a page, every photo comes once, in the order of the ids."""
+    from ipad_train.catalogue import engine
+
+    expected = sorted(photo_id(f"garment-{i:05d}.jpg") for i in range(40))
+    for page in (1, 7, 1000):
+        monkeypatch.setattr(engine, "_EMBEDDED_PAGE", page)
+        assert [row["id"] for row in opened.catalogue.engine.iterate(["file"])] == expected

@@ -13,10 +13,10 @@ from ipad_data.transforms.decode import open_image
 from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.conditions import read_filter
 from ipad_train.catalogue.errors import CatalogueError, NotInCatalogueError, PhotoError
-from ipad_train.catalogue.indexing import MAX_PIXELS
 from ipad_train.catalogue.manifest import Manifest
 from ipad_train.catalogue.model import CatalogueModel, check_same_model
 from ipad_train.catalogue.photo_files import photo_id, read_photo
+from ipad_train.catalogue.reading import MAX_PIXELS
 from ipad_train.catalogue.rerankers import find_reranker
 from ipad_train.catalogue.results import to_json, to_table, write_contact_sheet
 from ipad_train.catalogue.searching import Searcher

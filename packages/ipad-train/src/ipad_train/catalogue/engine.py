@@ -10,59 +10,33 @@ fields serve any number of attributes.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from ipad_train.catalogue.errors import CatalogueError, EngineError, require
+from ipad_train.catalogue.engine_errors import answering, reason
+from ipad_train.catalogue.engine_indexes import INDEXES, search_effort
+from ipad_train.catalogue.errors import CatalogueError, EngineError
 from ipad_train.catalogue.fields import ID, MAX_DIM, VECTOR, fields_of_own
+from ipad_train.extras import require
 
 PHOTOS, ABOUT = "ipad_photos", "ipad_about"
 TIMEOUT = 10.0  # seconds
-INDEXES: dict[str, dict[str, Any]] = {
-    "FLAT": {},
-    "HNSW": {"M": 32, "efConstruction": 256},
-    "IVF_FLAT": {"nlist": 1024},
-}
 _INSERT_BYTES = 16 << 20
 _PAGE = 1000  # ids in one call
-_PHOTOS_A_PAGE = 8000  # half of what a server answers at most
-_F = TypeVar("_F", bound=Callable[..., Any])
+_MOST = (
+    16_384  # rows that a server answers at most; Milvus Lite has no such limit, and reads all photos for every page
+)
+_PHOTOS_A_PAGE, _EMBEDDED_PAGE = 12_000, 100_000
 
 
 def is_address(where: str) -> bool:
     """Whether a catalogue is named by a server's address, not by a folder."""
     return "://" in where
-
-
-def _answering(method: _F) -> _F:
-    """Turn whatever the client or the network raises into an EngineError that says where and what.
-
-    A server that was started anew may not have its collections in memory; they are then loaded, and it is asked again.
-    """
-
-    @functools.wraps(method)
-    def wrapped(self: Engine, *args: Any, **options: Any) -> Any:
-        try:
-            try:
-                return method(self, *args, **options)
-            except (CatalogueError, EngineError):
-                raise
-            except Exception as error:
-                if method.__name__ == "load" or not re.search("not loaded|released", str(error)):
-                    raise
-                self.load()
-                return method(self, *args, **options)
-        except (CatalogueError, EngineError):
-            raise
-        except Exception as error:  # MilvusException, grpc.RpcError, OSError: all of the client's
-            raise EngineError(f"{self.where}: {_reason(error)}") from error
-
-    return wrapped  # type: ignore[return-value]
 
 
 class Engine:
@@ -78,23 +52,23 @@ class Engine:
     """
 
     def __init__(self, where: str | Path, token: str = "") -> None:
-        pymilvus = require("pymilvus")
+        pymilvus = require("pymilvus", "catalogue")
         for name in ("pymilvus", "milvus_lite"):  # they log what is raised as well
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.where, self.is_embedded = str(where), not is_address(str(where))
         self._types = pymilvus.DataType
         if self.is_embedded:
-            require("milvus_lite")
+            require("milvus_lite", "catalogue")
         try:
-            self.client = pymilvus.MilvusClient(self.where, token=token, timeout=TIMEOUT)
+            self.client = pymilvus.MilvusClient(self.where, token=token, timeout=TIMEOUT, **self._connection())
         except Exception as error:
             check = "is its disk full, or the folder damaged?" if self.is_embedded else (
                 f"no answer within {TIMEOUT:.0f} s; check that the server runs, the port (19530 by default), the firewall, "
                 "and the token (environment variable IPAD_MILVUS_TOKEN)"
             )  # fmt: skip
-            raise EngineError(f"{self.where}: the engine cannot be opened, {check} ({_reason(error)})") from error
+            raise EngineError(f"{self.where}: the engine cannot be opened, {check} ({reason(error)})") from error
 
-    @_answering
+    @answering
     def create(self, attributes: int, dim: int, index: str = "FLAT") -> None:
         """Make both collections, empty, in place of what they held.
 
@@ -123,14 +97,14 @@ class Engine:
         photos.add_field(VECTOR, types.FLOAT_VECTOR, dim=attributes * dim)
         self._create(PHOTOS, photos, index)
 
-    @_answering
+    @answering
     def drop(self) -> None:
         """Remove both collections."""
         for name in (PHOTOS, ABOUT):
             if self.client.has_collection(name, timeout=TIMEOUT):
                 self.client.drop_collection(name, timeout=TIMEOUT)
 
-    @_answering
+    @answering
     def load(self) -> bool:
         """Whether there are both collections; they are then ready to be asked."""
         if not all(self.client.has_collection(name, timeout=TIMEOUT) for name in (PHOTOS, ABOUT)):
@@ -139,26 +113,26 @@ class Engine:
             self.client.load_collection(name, timeout=6 * TIMEOUT)
         return True
 
-    @_answering
+    @answering
     def write(self, rows: Sequence[dict[str, Any]], collection: str = PHOTOS) -> None:
         """Insert rows, in place of those with the same ids."""
         step = max(1, _INSERT_BYTES // (4 * len(rows[0][VECTOR]))) if rows else 1
         for start in range(0, len(rows), step):
             self.client.upsert(collection, list(rows[start : start + step]), timeout=6 * TIMEOUT)
 
-    @_answering
+    @answering
     def delete(self, ids: Sequence[str], collection: str = PHOTOS) -> None:
         """Delete rows by id."""
         for start in range(0, len(ids), _PAGE):
             self.client.delete(collection, ids=list(ids[start : start + _PAGE]), timeout=6 * TIMEOUT)
 
-    @_answering
+    @answering
     def flush(self) -> None:
         """Write what was inserted into the files that searches read fast; a server does so by itself."""
         for name in (PHOTOS, ABOUT) if self.is_embedded else ():
             self.client.flush(name, timeout=60 * TIMEOUT)
 
-    @_answering
+    @answering
     def count(self, expression: str = "") -> int:
         """Photos, or those that a filter leaves."""
         answer = self.client.query(
@@ -166,19 +140,19 @@ class Engine:
         )
         return int(answer[0]["count(*)"])
 
-    @_answering
+    @answering
     def search(
         self, vector: np.ndarray, limit: int, expression: str = "", fields: Sequence[str] = ()
     ) -> list[tuple[float, dict[str, Any]]]:
         """The best ``limit`` photos for a query ``(A * D,)``: inner product and row, best first."""
         answer = self.client.search(
             PHOTOS, data=[np.asarray(vector, np.float32).tolist()], limit=limit, filter=expression, anns_field=VECTOR,
-            output_fields=list(fields), search_params={"metric_type": "IP", "params": self._effort(limit)},
+            output_fields=list(fields), search_params={"metric_type": "IP", "params": search_effort(self._kind, limit)},
             timeout=TIMEOUT,
         )  # fmt: skip
         return [(float(hit["distance"]), {ID: hit[ID], **hit["entity"]}) for hit in answer[0]]
 
-    @_answering
+    @answering
     def rows(self, ids: Sequence[str], fields: Sequence[str], collection: str = PHOTOS) -> dict[str, dict[str, Any]]:
         """Rows by id; ids that are not there are absent."""
         found: dict[str, dict[str, Any]] = {}
@@ -193,22 +167,19 @@ class Engine:
     def iterate(self, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
         """All photos, in the order of their ids.
 
-        Ids are hexadecimal digits that are spread evenly, so their first digits cut the photos into pages of about one size.
-        Unlike offsets they stay where they are while rows are written, and unlike a cursor they survive a lost connection.
+        Ids are 16 hexadecimal digits that are spread evenly, so equal ranges of them are pages of about one size. Unlike
+        offsets they stay where they are while rows are written, and unlike a cursor they survive a lost connection.
         """
-        count, digits = self.count(), 0
-        while count > _PHOTOS_A_PAGE * 16**digits:
-            digits += 1
-        for prefix in range(16**digits):
-            low = f"{prefix:0{digits}x}" if digits else ""
-            high = f"{prefix + 1:0{digits}x}" if prefix + 1 < 16**digits else "g"  # behind every digit
+        pages = -(-self.count() // (_EMBEDDED_PAGE if self.is_embedded else _PHOTOS_A_PAGE)) or 1
+        bounds = [f"{page * 16**16 // pages:016x}" for page in range(pages)] + ["g"]  # behind every digit
+        for low, high in itertools.pairwise(bounds):
             yield from self._page(f'{ID} >= "{low}" and {ID} < "{high}"', fields)
 
-    @_answering
+    @answering
     def _page(self, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
         rows = self.client.query(
-            PHOTOS, filter=expression, output_fields=[ID, *fields], limit=16_384, timeout=6 * TIMEOUT,
-            consistency_level="Strong",
+            PHOTOS, filter=expression, output_fields=[ID, *fields], timeout=60 * TIMEOUT, consistency_level="Strong",
+            limit=2 * _EMBEDDED_PAGE if self.is_embedded else _MOST,
         )  # fmt: skip
         return sorted((dict(row) for row in rows), key=lambda row: row[ID])
 
@@ -219,6 +190,10 @@ class Engine:
             from milvus_lite.server_manager import server_manager_instance
 
             server_manager_instance.release_server(self.where)
+
+    def _connection(self) -> dict[str, Any]:
+        """Pings keep a connection to a server alive; Milvus Lite, on this machine, complains of them on the terminal."""
+        return {"grpc_options": {"grpc.keepalive_time_ms": 2**31 - 1}} if self.is_embedded else {}
 
     def _schema(self) -> Any:
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
@@ -236,12 +211,3 @@ class Engine:
     def _kind(self) -> str:
         names = self.client.list_indexes(PHOTOS)
         return str(self.client.describe_index(PHOTOS, names[0]).get("index_type", "FLAT")) if names else "FLAT"
-
-    def _effort(self, limit: int) -> dict[str, int]:
-        """Search parameters for a recall of 0.99 in an approximate index, as far as that can be said beforehand."""
-        return {"HNSW": {"ef": max(512, 4 * limit)}, "IVF_FLAT": {"nprobe": 256}}.get(self._kind, {})
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(getattr(error, "message", "") or error or type(error).__name__).split())
-    return text[:300]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
-
 
 class CatalogueError(ValueError):
     """A catalogue, photo, filter or weight that does not fit what was asked."""
@@ -20,13 +17,3 @@ class PhotoError(CatalogueError):
 
 class NotInCatalogueError(CatalogueError):
     """An id that no photo of the catalogue has."""
-
-
-def require(module: str) -> ModuleType:
-    """A library of the extra ``catalogue``, or an error that says what to install."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"a catalogue needs {module.partition('.')[0]}; run: pip install 'ipad-train[catalogue]'"
-        ) from error

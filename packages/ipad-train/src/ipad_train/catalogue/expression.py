@@ -17,18 +17,9 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 from ipad_train.catalogue.errors import CatalogueError
+from ipad_train.catalogue.expression_tokens import read_tokens
 
 MAX_CHARACTERS, MAX_DEPTH, MAX_TESTS, MAX_LIST = 4000, 30, 100, 500
-_TOKEN = re.compile(
-    r"""\s*(?:
-    (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
-    |(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
-    |(?P<quoted>`[^`]+`)
-    |(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)
-    |(?P<sign>==|!=|<=|>=|<|>|=|\(|\)|\[|\]|,)
-    )""",
-    re.VERBOSE | re.DOTALL,
-)
 _OPERATORS = {"==": "==", "=": "==", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _KEYWORDS = ("and", "or", "not", "in")
 Literal: TypeAlias = float | str
@@ -91,7 +82,7 @@ def parse(text: str) -> Expression:
 
 class _Parser:
     def __init__(self, text: str) -> None:
-        self.text, self.tokens, self.at, self.depth, self.tests = text, list(_tokens(text)), 0, 0, 0
+        self.text, self.tokens, self.at, self.depth, self.tests = text, list(read_tokens(text)), 0, 0, 0
 
     def whole(self) -> Expression:
         found = self.either()
@@ -188,15 +179,3 @@ class _Parser:
             if value
             else f"the filter ends too early: {expected}. Example: price < 50 and brand == 'x'"
         )
-
-
-def _tokens(text: str):
-    place = 0
-    while text[place:].strip():
-        match = _TOKEN.match(text, place)
-        if match is None:
-            rest = text[place:].strip()
-            raise CatalogueError(f"the filter does not parse at {text.index(rest, place) + 1}, {rest[:40]!r}")
-        kind = match.lastgroup
-        yield kind, match[kind], match.start(kind)
-        place = match.end()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ipad_data.errors import ImageDecodeError
 from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.contents import Contents, Decoded, batches
-from ipad_train.catalogue.errors import CatalogueError, PhotoError
+from ipad_train.catalogue.errors import CatalogueError
 from ipad_train.catalogue.fields import (
     BOXES,
     FILE,
@@ -37,12 +35,12 @@ from ipad_train.catalogue.fields import (
 from ipad_train.catalogue.lock import Lease
 from ipad_train.catalogue.model import CatalogueModel
 from ipad_train.catalogue.outcome import Outcome
-from ipad_train.catalogue.photo_files import PhotoFile, content_hash, read_photo
+from ipad_train.catalogue.photo_files import PhotoFile
 from ipad_train.catalogue.photo_table import PhotoTable
-from ipad_train.catalogue.uploads import check_image
-from ipad_train.catalogue.value_centers import ValueCenters
+from ipad_train.catalogue.reading import PhotoReader
+from ipad_train.value_centers import ValueCenters
 
-DECODERS, FLUSH_PHOTOS, MAX_PIXELS = 2, 2000, 178_000_000
+FLUSH_PHOTOS = 2000
 _PENDING_WRITES = 2
 
 
@@ -113,51 +111,20 @@ class Indexer:
 
     def _embed(self, photos: list[PhotoFile], contents: Contents) -> None:
         """Read, embed and write; decoding and writing go on in threads beside the model."""
+        reader = PhotoReader(self.folder, self.model, contents, 2 * self.batch_size, self.skip)
         with (
-            ThreadPoolExecutor(DECODERS, "decode") as readers,
             ThreadPoolExecutor(1, "write") as writer,
             tqdm(total=len(photos), desc="indexing", unit="photo", disable=not self.progress) as bar,
         ):
             writes: deque[Future[None]] = deque()
-            for batch in batches(self._read(photos, contents, readers, bar), self.batch_size):
+            for batch in batches(reader.read(photos, bar.update), self.batch_size):
                 writes.append(writer.submit(self._write_batch, batch, self._embedded(batch)))
                 while len(writes) > _PENDING_WRITES:
                     writes.popleft().result()
             for write in writes:
                 write.result()
-
-    def _read(
-        self, photos: list[PhotoFile], contents: Contents, pool: ThreadPoolExecutor, bar: tqdm
-    ) -> Iterator[Decoded]:
-        waiting: deque[tuple[PhotoFile, Future[Decoded]]] = deque()
-        ahead, coming = 2 * self.batch_size, iter(photos)
-        unreadable: list[str] = []
-        while True:
-            while len(waiting) < ahead and (photo := next(coming, None)) is not None:
-                waiting.append((photo, pool.submit(self._decode, photo, contents)))
-            if not waiting:
-                break
-            photo, future = waiting.popleft()
-            try:
-                yield future.result()
-            except (PhotoError, ImageDecodeError) as error:
-                if not self.skip:
-                    for _, other in waiting:
-                        other.cancel()
-                    raise PhotoError(f"{error}. --on-error skip leaves such photos out and lists them") from None
-                self.outcome.unreadable.append(f"{photo.name}: {error}")
-                unreadable.append(photo.id)
-            finally:
-                bar.update()
-        self.catalogue.engine.delete(unreadable)  # one that could be read before is there no more
-
-    def _decode(self, photo: PhotoFile, contents: Contents) -> Decoded:
-        content = read_photo(self.folder, photo.name)
-        found = content_hash(content)
-        if (source := contents.find(photo.id, found)) is not None:
-            return Decoded(photo, found, None, source)
-        check_image(content, MAX_PIXELS, photo.name)
-        return Decoded(photo, found, self.model.decode(content, photo.name))
+        self.outcome.unreadable += [line for _, line in reader.unreadable]
+        self.catalogue.engine.delete([photo.id for photo, _ in reader.unreadable])  # that could be read before
 
     def _embedded(self, batch: list[Decoded]) -> list[dict[str, Any]]:
         """Rows of the photos whose content is new."""

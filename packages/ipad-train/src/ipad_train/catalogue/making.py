@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from ipad_train.catalogue.catalogue import Catalogue
-from ipad_train.catalogue.engine import INDEXES
+from ipad_train.catalogue.engine_indexes import INDEXES
 from ipad_train.catalogue.errors import CatalogueError, EngineError
 from ipad_train.catalogue.fields import assign_columns
 from ipad_train.catalogue.indexing import Indexer
 from ipad_train.catalogue.lock import Lease
 from ipad_train.catalogue.manifest import Manifest, read_centers, write_centers
 from ipad_train.catalogue.model import CatalogueModel, check_same_model
+from ipad_train.catalogue.naming import find_centers
 from ipad_train.catalogue.outcome import Outcome
 from ipad_train.catalogue.photo_files import find_photos
 from ipad_train.catalogue.photo_table import NO_TABLE, PhotoTable, find_table, read_photo_table
-from ipad_train.catalogue.value_centers import ValueCenters, centers_of_run
+from ipad_train.value_centers import ValueCenters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,15 +110,7 @@ def _start(
 ) -> ValueCenters:
     """Make the collections; the manifest comes last, so that an interruption leaves nothing half made."""
     dim = _dim(model)
-    if model.run is not None:
-        announce("learning what the values look like, from the run's labelled images")
-        centers = centers_of_run(model)
-    else:
-        announce(
-            f"{model.source} is no run, so there are no labelled images to name the values of photos by; "
-            "search works without"
-        )
-        centers = ValueCenters.unknown(model, dim)
+    centers = find_centers(model, dim, announce)
     catalogue.engine.create(len(model.attributes), dim, index)
     catalogue.engine.load()
     write_centers(catalogue.engine, centers)

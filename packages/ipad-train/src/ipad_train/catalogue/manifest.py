@@ -13,7 +13,7 @@ import numpy as np
 from ipad_train.catalogue.engine import ABOUT, Engine
 from ipad_train.catalogue.errors import CatalogueError
 from ipad_train.catalogue.fields import ID, VECTOR
-from ipad_train.catalogue.value_centers import ValueCenters
+from ipad_train.value_centers import ValueCenters
 
 FORMAT, VERSION = "ipad-catalogue", 1
 _CHUNK = 60_000  # bytes of text in a row

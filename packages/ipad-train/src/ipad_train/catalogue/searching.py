@@ -18,7 +18,7 @@ from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.columns import find_attribute
 from ipad_train.catalogue.conditions import Condition
 from ipad_train.catalogue.errors import CatalogueError, NotInCatalogueError
-from ipad_train.catalogue.fields import BOXES, FILE, HASH, ID, VECTOR, payload_fields, unpack
+from ipad_train.catalogue.fields import BOXES, EXTRA, FILE, HASH, ID, VECTOR, payload_fields, unpack
 from ipad_train.catalogue.manifest import Manifest
 
 SHORTLIST = 200  # hits that a re-ranker orders
@@ -96,6 +96,7 @@ class Searcher:
         limit: int = 20,
         reranker: CandidateReranker | None = None,
         leave_out: str | None = None,
+        among: int | None = None,
     ) -> list[Found]:
         """The nearest photos, best first.
 
@@ -108,6 +109,7 @@ class Searcher:
             condition: Photos to search among.
             limit: How many.
             leave_out: Id of the query, where it is in the catalogue.
+            among: How many photos pass the condition, where that is known; a re-ranker asks.
 
         Raises:
             CatalogueError: weights or limit out of range.
@@ -123,14 +125,15 @@ class Searcher:
             answer = self.catalogue.engine.search(query, limit + extra, expression, self._fields())
             hits = [Hit(row[ID], score, (row, score)) for score, row in answer]
         else:
-            hits = self._reranked(vectors, share, expression, max(limit, SHORTLIST) + extra, reranker)
+            hits = self._reranked(vectors, share, expression, max(limit, SHORTLIST) + extra, reranker, among)
         before = sorted((hit for hit in hits if hit.id != leave_out), key=lambda hit: -hit.payload[1])
         places = {hit.id: place for place, hit in enumerate(before, start=1)}
         return [self._found(hit, places[hit.id]) for hit in hits if hit.id != leave_out][:limit]
 
     def _reranked(
-        self, vectors: np.ndarray, share: np.ndarray, expression: str, depth: int, reranker: CandidateReranker
-    ) -> list[Hit]:
+        self, vectors: np.ndarray, share: np.ndarray, expression: str, depth: int, reranker: CandidateReranker,
+        among: int | None,
+    ) -> list[Hit]:  # fmt: skip
         active, roots = share > 0, np.sqrt(share)[:, None]
         blocks = (int(active.sum()), vectors.shape[1])
 
@@ -146,7 +149,7 @@ class Searcher:
             return Fetched([[Hit(row[ID], score, (row, score)) for score, row in answer]], scaled)
 
         query = (vectors * roots)[active].reshape(1, -1).astype(np.float32)
-        among = self.catalogue.engine.count(expression)
+        among = self.catalogue.engine.count(expression) if among is None else among
         with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an unfamiliar density: the order is then the engine's
             told = Options(on_unfamiliar="fallback", progress=False)
@@ -154,7 +157,10 @@ class Searcher:
 
     def _fields(self) -> list[str]:
         used = set(self.manifest.fields.values())
-        return [name for name in payload_fields(len(self.manifest.attributes)) if name[0] not in "ns" or name in used]
+        return [
+            name for name in payload_fields(len(self.manifest.attributes))
+            if name in used or name[0] == "v" or name in (FILE, HASH, EXTRA)
+        ]  # fmt: skip
 
     def _found(self, hit: Hit, before: int) -> Found:
         row, similarity = hit.payload

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ class Snapshot:
 
     Attributes:
         ids, files, hashes: Of every photo, in the order of the ids.
+        by_name: ``(N,)`` places of the photos in the order of their names.
     """
 
     def __init__(self, engine: Engine, manifest: Manifest) -> None:
@@ -34,11 +34,13 @@ class Snapshot:
             len(rows), count
         )
         confidence = [[row.get(f"c{a}", np.nan) for a in range(count)] for row in rows]
+        self.by_name = np.array(sorted(range(len(rows)), key=self.files.__getitem__), dtype=np.int64)
         self._cells: dict[str, np.ndarray] = {FILE: np.array(self.files, dtype=object)}
         self._cells |= {f"c{a}": np.array([row[a] for row in confidence], dtype=np.float32) for a in range(count)}
         for name, field in manifest.fields.items():
             kind = float if manifest.kinds[name] == NUMBER else object
             self._cells[field] = np.array([row.get(field) for row in rows], dtype=kind)
+        self._known = {field: _known(cells) for field, cells in self._cells.items()}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,11 +50,7 @@ class Snapshot:
         if column.kind == ATTRIBUTE:
             cells = self.values[:, int(column.field[1:])]
             return cells, cells >= 0
-        cells = self._cells[column.field]
-        known = (
-            ~np.isnan(cells) if column.kind == NUMBER else np.array([cell is not None for cell in cells], dtype=bool)
-        )
-        return cells, known
+        return self._cells[column.field], self._known[column.field]
 
     def mask(self, condition: Condition | None) -> np.ndarray:
         """``(N,)`` photos that a condition leaves."""
@@ -61,8 +59,8 @@ class Snapshot:
     def counts(self, mask: np.ndarray, attribute: int) -> dict[str, int]:
         """Value of an attribute -> photos of the mask that show it, in the order of the values."""
         names = list(self.manifest.values.values())[attribute]
-        counted = Counter(self.values[mask, attribute].tolist())
-        return {name: counted.get(i, 0) for i, name in enumerate(names)}
+        counted = np.bincount(self.values[mask, attribute] + 1, minlength=len(names) + 1)  # the first: not known
+        return dict(zip(names, counted[1:].tolist(), strict=True))
 
     def describe(self, photo: str) -> dict[str, Any]:
         """A photo's name, values with confidence, and cells, by its id."""
@@ -82,6 +80,11 @@ class Snapshot:
 
     def _is_used(self, field: str) -> bool:
         return field in (FILE, HASH, EXTRA) or field[0] == "v" or field in self.manifest.fields.values()
+
+
+def _known(cells: np.ndarray) -> np.ndarray:
+    """``(N,)`` where there is a cell."""
+    return ~np.isnan(cells) if cells.dtype != object else np.array([cell is not None for cell in cells], dtype=bool)
 
 
 def _plain(cell: Any) -> float | str | None:

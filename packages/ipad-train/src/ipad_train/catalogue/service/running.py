@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ipad_train.catalogue.catalogue import Catalogue
-from ipad_train.catalogue.errors import CatalogueError, require
+from ipad_train.catalogue.errors import CatalogueError
 from ipad_train.catalogue.model import CatalogueModel, check_same_model
+from ipad_train.extras import require
 
 MAX_CONNECTIONS = 200
 
@@ -26,8 +27,8 @@ def serve_catalogue(
         OSError: the port is taken; the engine does not answer.
         ImportError: the extra ``catalogue`` is not installed.
     """
-    uvicorn = require("uvicorn")
-    require("fastapi")
+    uvicorn = require("uvicorn", "catalogue")
+    require("fastapi", "catalogue")
     from ipad_train.catalogue.service.app import make_app
     from ipad_train.catalogue.service.guards import is_loopback
     from ipad_train.catalogue.service.state import State

@@ -15,10 +15,10 @@ from ipad_rerank import CandidateReranker
 from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.columns import Columns, find_attribute
 from ipad_train.catalogue.errors import EngineError, NotInCatalogueError, PhotoError
-from ipad_train.catalogue.indexing import MAX_PIXELS
 from ipad_train.catalogue.manifest import read_centers
 from ipad_train.catalogue.model import CatalogueModel
 from ipad_train.catalogue.photo_files import content_hash, read_photo
+from ipad_train.catalogue.reading import MAX_PIXELS
 from ipad_train.catalogue.rerankers import find_reranker
 from ipad_train.catalogue.searching import Searcher
 from ipad_train.catalogue.service.kept import Kept, Upload, heat_png

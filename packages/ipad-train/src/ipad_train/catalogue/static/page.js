@@ -88,8 +88,7 @@ async function show() {
   drawControls();
   try {
     const isSearch = Boolean(ask.photo || ask.upload);
-    const answer = isSearch ? await search() : await list(0);
-    const query = isSearch ? await describeQuery() : null;
+    const [answer, query] = await Promise.all(isSearch ? [search(), describeQuery()] : [list(0), null]);
     if (mine !== turn) return;
     shown = isSearch ? answer.hits : answer.photos;
     drawFacets(answer.facets);
