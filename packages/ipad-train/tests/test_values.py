@@ -66,7 +66,7 @@ def test_values_that_do_not_help_are_left_out(model):
 def test_of_many_training_entries_only_so_many_are_used_the_same_every_time(model):
     train, validation = entries(0.3, 0, "train"), entries(0.3, 1, "validation")
     few = [fit_values(model, train, validation, 60, seed, 0.0)[0] for seed in (0, 0, 1)]
-    projections = [values.discriminants.projection for values in few]
+    projections = [values.discriminants[0].projection for values in few]
     assert torch.equal(projections[0], projections[1])
     assert not torch.equal(projections[0], projections[2])
 

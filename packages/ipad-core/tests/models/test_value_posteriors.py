@@ -28,8 +28,8 @@ def entries(dim, count=60):
     return F.normalize(embeddings, dim=1), attributes, (values + torch.tensor([0, 3])).flatten()
 
 
-def fitted(dim, share=0.3):
-    values = ValuePosteriors(2, dim, share=share)
+def fitted(dim, share=0.3, parts=None):
+    values = ValuePosteriors(2, parts or [dim], share=share)
     values.fit(*entries(dim))
     return values
 
@@ -47,21 +47,59 @@ def small(small_trunk):
     return make
 
 
-def test_a_hand_worked_pair():
-    # e = (1, 0) and (0.6, 0.8); p = (1, 0) and (0.6, 0.8) at unit length; s = 1/4: 1/4 * 0.6 + 3/4 * 0.6.
-    values = ValuePosteriors(1, 2, share=0.25)
-    embeddings, posteriors = torch.tensor([[2.0, 0.0], [0.6, 0.8]]), torch.tensor([[1.0, 0.0], [3 / 7, 4 / 7]])
-    joined = values.join(embeddings, posteriors)
-    torch.testing.assert_close(joined[0], torch.tensor([0.5, 0.0, math.sqrt(0.75), 0.0]))
-    assert float(joined[0] @ joined[1]) == pytest.approx(0.6, abs=1e-6)
+def known(logits):
+    """A layer that gives these probabilities whatever it sees: no projection, only a bias."""
+    values = ValuePosteriors(1, [2], width=2, share=0.25)
+    values.discriminants[0].bias.copy_(torch.tensor([logits]))
+    values.discriminants[0].is_posterior.fill_(True)
+    return values
+
+
+def test_a_hand_worked_entry():
+    # e = (3, 4), p = (1/2, 1/2), s = 1/4: [0.5 (0.6, 0.8), sqrt(0.75) (sqrt(0.5), sqrt(0.5))].
+    joined, posteriors = known([2.0, 2.0])(torch.tensor([[3.0, 4.0]]), torch.tensor([0]))
+    expected = torch.tensor([[0.3, 0.4, math.sqrt(0.375), math.sqrt(0.375)]])
+    torch.testing.assert_close(joined, expected)
+    torch.testing.assert_close(posteriors, torch.tensor([[0.5, 0.5]]))
+
+
+def test_the_cosine_is_the_weighted_sum_of_both():
+    embeddings, attributes, _ = entries(8)
+    values = fitted(8)
+    joined = values(embeddings, attributes)[0]
+    chances = F.normalize(values.discriminants[0](embeddings, torch.arange(len(embeddings)), attributes), dim=1)
+    expected = 0.3 * embeddings @ embeddings.T + 0.7 * chances @ chances.T
+    torch.testing.assert_close(joined @ joined.T, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_have_probabilities_of_their_own_weighed_as_the_branches_are():
+    embeddings, attributes, value_ids = entries(16)
+    left, right = F.normalize(embeddings[:, :10], dim=1), F.normalize(embeddings[:, 10:], dim=1)
+    beta = 0.8
+    fused = torch.cat([beta**0.5 * left, (1 - beta) ** 0.5 * right], dim=1)
+    values = ValuePosteriors(2, [10, 6], share=0.3)
+    values.fit(fused, attributes, value_ids)
+    joined, posteriors = values(fused, attributes)
+    assert joined.shape == (120, 16 + 2 * 3)
+    torch.testing.assert_close(joined.norm(dim=1), torch.ones(120))
+    alone = []
+    for part in (left, right):
+        one = ValuePosteriors(2, [part.shape[1]], share=0.3)
+        one.fit(part, attributes, value_ids)
+        alone.append(one(part, attributes))
+    expected = beta * alone[0][0] @ alone[0][0].T + (1 - beta) * alone[1][0] @ alone[1][0].T
+    torch.testing.assert_close(joined @ joined.T, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(posteriors, beta * alone[0][1] + (1 - beta) * alone[1][1], rtol=1e-4, atol=1e-4)
+    nothing = torch.cat([left, torch.zeros_like(right)], dim=1)  # beta = 1
+    torch.testing.assert_close(values(nothing, attributes)[0].norm(dim=1), torch.ones(120))
 
 
 def test_probabilities_are_those_of_gaussians_with_one_covariance():
     """Bayes' rule written out for every entry, at half the gain (which ranks better)."""
     embeddings, attributes, value_ids = entries(6)
-    values = ValuePosteriors(2, 6)
-    fits = values.fit(embeddings, attributes, value_ids)
-    answer = values(embeddings, attributes)
+    values = ValuePosteriors(2, [6])
+    (fits,) = values.fit(embeddings, attributes, value_ids)
+    answer = values(embeddings, attributes)[1]
     torch.testing.assert_close(answer.sum(dim=1), torch.ones(len(answer)))
     x = embeddings.double()
     x = (x - x.mean(dim=0)) / x.std(dim=0, correction=0).mean()  # one scale for all
@@ -92,7 +130,7 @@ def test_probabilities_are_those_of_gaussians_with_one_covariance():
 def test_it_ranks_entries_of_one_value_higher():
     embeddings, attributes, value_ids = entries(16)
     values = fitted(16)
-    joined = values.join(embeddings, values(embeddings, attributes))
+    joined = values(embeddings, attributes)[0]
     mine = attributes == 0
     same = value_ids[mine][:, None] == value_ids[mine]
 
@@ -109,12 +147,14 @@ def test_a_network_with_values_answers_both_parts_and_comes_back_from_disk(small
     before = model(IMAGES, ATTRIBUTES, ENTRIES)
     assert (before.plain, before.posteriors) == (None, None)
     dim = before.embedding.shape[1]
-    model.set_values(fitted(dim))
+    parts = model.embedding_parts(dim)
+    assert parts == ((16,) if name == "csn" else (16, 16))
+    model.set_values(fitted(dim, parts=parts))
     output = model(IMAGES, ATTRIBUTES, image_index=ENTRIES)
     torch.testing.assert_close(output.plain, before.embedding)
-    torch.testing.assert_close(output.embedding, model.values.join(output.plain, output.posteriors))
+    torch.testing.assert_close(output.embedding, model.values(output.plain, ATTRIBUTES)[0])
     torch.testing.assert_close(output.embedding.norm(dim=1), torch.ones(5))
-    assert output.embedding.shape == (5, dim + 3)
+    assert output.embedding.shape == (5, dim + 3 * len(parts))
     model.save_pretrained(tmp_path)
     assert "0.3 times that of the first part plus 0.7 times" in (tmp_path / "README.md").read_text()
     again = AttributeEmbedder.from_pretrained(tmp_path)
@@ -166,12 +206,12 @@ def test_values_are_exported_and_compiled_with_the_network(small, tmp_path):
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_outside_zero_to_one_is_refused(share):
     with pytest.raises(ValueError, match=rf"share must be within \[0, 1\], got {share}"):
-        ValuePosteriors(2, 8, share=share)
+        ValuePosteriors(2, [8], share=share)
 
 
 def test_unusable_training_entries_are_refused():
-    values = ValuePosteriors(2, 4)
-    with pytest.raises(ValueError, match=r"features must be \(N, 4\), got \(3, 5\)"):
+    values = ValuePosteriors(2, [4])
+    with pytest.raises(ValueError, match=r"embeddings must be \(B, 4\), got \(3, 5\)"):
         values.fit(torch.ones(3, 5), [0, 0, 1], [0, 1, 2])
     with pytest.raises(ValueError, match="must be finite"):
         values.fit(torch.full((3, 4), torch.nan), [0, 0, 1], [0, 1, 2])

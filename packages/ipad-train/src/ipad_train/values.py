@@ -31,7 +31,7 @@ def fit_values(
     """
     if len(train.value_ids) > most:
         train = train.select(np.sort(np.random.default_rng(seed).permutation(len(train.value_ids))[:most]))
-    values = ValuePosteriors(model.options["num_attributes"], train.fused.shape[1])
+    values = ValuePosteriors(model.options["num_attributes"], model.embedding_parts(train.fused.shape[1]))
     values.fit(train.fused, train.attribute_ids, train.value_ids)
     scores = {}
     for share in SHARES:
@@ -46,10 +46,10 @@ def fit_values(
 @torch.no_grad()
 def with_values(values: ValuePosteriors, embedded: EntryEmbeddings, batch: int = 4096) -> EntryEmbeddings:
     """The same entries with probabilities of values in ``fused``, and the network's own embeddings as ``plain``."""
-    device = values.discriminants.mean.device
+    device = values.discriminants[0].mean.device
     parts = []
     for start in range(0, len(embedded.fused), batch):
         plain = torch.from_numpy(embedded.fused[start : start + batch]).to(device)
         attributes = torch.from_numpy(embedded.attribute_ids[start : start + batch]).to(device)
-        parts.append(values.join(plain, values(plain, attributes)).cpu().numpy())
+        parts.append(values(plain, attributes)[0].cpu().numpy())
     return replace(embedded, fused=np.concatenate(parts), plain=embedded.fused)

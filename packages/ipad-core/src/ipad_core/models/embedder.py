@@ -142,6 +142,10 @@ class AttributeEmbedder(nn.Module, HubModel):
             self.register_forward_hook(_with_values, with_kwargs=True)
         self.register_module("value_posteriors", values)
 
+    def embedding_parts(self, width: int) -> tuple[int, ...]:
+        """Widths of the parts, such as two branches, that an embedding of so many numbers has side by side."""
+        return (width,)
+
     def is_whole(self, output: EmbeddingOutput) -> bool:
         """Whether an answer is of all branches; one of a part has no probabilities of values."""
         return True

@@ -257,6 +257,10 @@ class IPAD(AttributeEmbedder):
         product = maps.clamp_min(1e-12).log().sum(dim=1)
         return product.flatten(1).softmax(dim=1).view_as(product)
 
+    def embedding_parts(self, width: int) -> tuple[int, ...]:
+        alone = self.spatial is None or self.semantic is None or self.fusion == "sum"
+        return (width,) if alone else (width // 2, width // 2)
+
     def is_whole(self, output: EmbeddingOutput) -> bool:
         return self.spatial is None or self.semantic is None or output.semantic is not None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ipad_core.clustering.attribute_discriminants import AttributeDiscriminants
+from ipad_core.clustering.discriminant import Discriminant
 from ipad_core.output import EmbeddingOutput
 
 
@@ -23,9 +24,12 @@ class ValuePosteriors(nn.Module):
     p the probabilities at unit length and s the share, the embedding is ``[sqrt(s) e, sqrt(1 - s) p]``, of which the
     cosine is ``s cos(e, e') + (1 - s) cos(p, p')``. The part e is what still tells values apart that training never saw.
 
+    An embedding that is two branches side by side is seen in two parts: each has probabilities of its own, weighed as the
+    branch is. (One analysis of both together trusts the branch too much that fits the training images better.)
+
     Args:
         num_attributes: A.
-        num_features: C of the network's embeddings.
+        parts: Widths of the parts of the network's embeddings; they sum to C.
         width: The most values that an attribute has, once fitted.
         share: s, of the network's own embedding, within [0, 1].
 
@@ -33,56 +37,62 @@ class ValuePosteriors(nn.Module):
         ValueError: share outside [0, 1].
 
     Example:
-        >>> values = ValuePosteriors(8, 512)
+        >>> values = ValuePosteriors(8, model.embedding_parts(512))  # doctest: +SKIP
         >>> values.fit(embeddings, attribute_ids, value_ids)  # doctest: +SKIP
         >>> model.set_values(values)  # doctest: +SKIP
     """
 
-    def __init__(self, num_attributes: int, num_features: int, width: int = 0, share: float = 0.3) -> None:
+    def __init__(self, num_attributes: int, parts: Sequence[int], width: int = 0, share: float = 0.3) -> None:
         super().__init__()
         if not 0 <= share <= 1:
             raise ValueError(f"share must be within [0, 1], got {share}")
-        self.discriminants = AttributeDiscriminants(num_attributes, num_features, width, standardize=False)
-        self.share = share
+        self.share, self.parts = share, list(parts)
+        self.discriminants = nn.ModuleList(
+            AttributeDiscriminants(num_attributes, part, width, standardize=False) for part in self.parts
+        )
 
     @property
     def facts(self) -> dict[str, Any]:
         """Arguments that make a layer of this shape."""
-        layer = self.discriminants
-        attributes = len(layer.bias)
-        return {
-            "num_attributes": attributes,
-            "num_features": layer.num_features,
-            "width": layer.width,
-            "share": self.share,
-        }
+        layer = self.discriminants[0]
+        return {"num_attributes": len(layer.bias), "parts": self.parts, "width": layer.width, "share": self.share}
 
-    def fit(self, embeddings: Any, attribute_ids: Any, value_ids: Any) -> Mapping[int, Any]:
-        """Solve for every attribute, see :meth:`AttributeDiscriminants.fit`.
+    def fit(self, embeddings: Any, attribute_ids: Any, value_ids: Any) -> list[dict[int, Discriminant]]:
+        """Solve for every part and attribute, see :meth:`AttributeDiscriminants.fit`.
 
         Args:
-            embeddings: ``(B, C)`` of training entries, unit length, numpy array or tensor.
+            embeddings: ``(B, C)`` of training entries, numpy array or tensor.
             attribute_ids, value_ids: ``(B,)``.
 
         Raises:
             ValueError: shapes that do not fit, no entries, or embeddings that are not finite.
         """
-        return self.discriminants.fit(embeddings, torch.arange(len(embeddings)), attribute_ids, value_ids)
+        embeddings = torch.as_tensor(embeddings)
+        if embeddings.ndim != 2 or embeddings.shape[1] != sum(self.parts):
+            raise ValueError(f"embeddings must be (B, {sum(self.parts)}), got {tuple(embeddings.shape)}")
+        index = torch.arange(len(embeddings))
+        return [
+            layer.fit(F.normalize(part, dim=1), index, attribute_ids, value_ids)
+            for layer, part in zip(self.discriminants, embeddings.split(self.parts, dim=1), strict=True)
+        ]
 
-    def forward(self, embeddings: Tensor, attribute_ids: Tensor) -> Tensor:
-        """``(B, width)`` probabilities, in the order of the attribute's values among those that were fitted."""
-        index = torch.arange(embeddings.shape[0], device=embeddings.device)
-        return self.discriminants(
-            embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), index, attribute_ids
-        )
+    def forward(self, embeddings: Tensor, attribute_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The embeddings with probabilities, ``(B, C + parts * width)`` of unit length, and these probabilities.
 
-    def join(self, embeddings: Tensor, posteriors: Tensor) -> Tensor:
-        """``(B, C + width)`` unit-length embeddings of the two."""
-        left = self.share**0.5 * F.normalize(embeddings.to(posteriors.dtype), dim=1)
-        return torch.cat([left, (1 - self.share) ** 0.5 * F.normalize(posteriors, dim=1)], dim=1)
+        The latter are ``(B, width)``, the parts' mean as they are weighed, in the order of the attribute's values among
+        those that were fitted.
+        """
+        plain = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
+        index = torch.arange(plain.shape[0], device=plain.device)
+        joined, mean = [self.share**0.5 * plain], torch.zeros((), dtype=plain.dtype, device=plain.device)
+        for layer, part in zip(self.discriminants, plain.split(self.parts, dim=1), strict=True):
+            weight = part.norm(dim=1, keepdim=True)
+            chances = layer(F.normalize(part, dim=1), index, attribute_ids)
+            joined.append((1 - self.share) ** 0.5 * weight * F.normalize(chances, dim=1))
+            mean = mean + weight.square() * chances
+        return torch.cat(joined, dim=1), mean
 
     def extend(self, output: EmbeddingOutput, attribute_ids: Tensor) -> EmbeddingOutput:
         """The answer of a network with the probabilities in it, and the embedding of before as ``plain``."""
-        posteriors = self(output.embedding, attribute_ids)
-        joined = self.join(output.embedding, posteriors)
+        joined, posteriors = self(output.embedding, attribute_ids)
         return replace(output, embedding=joined, plain=output.embedding, posteriors=posteriors)
