@@ -203,8 +203,8 @@ class RerankConfig:
 
     enabled: bool = True
     fit_split: str = "train"  # train, as the paper; validation: embeddings the network was not trained on
-    sequence_length: int = 500  # [n_r] query and candidates; limited by half the gallery
-    rounds: int = 1  # [n_t]
+    n_r: int = 500  # query and candidates; limited by half the gallery
+    n_t: int = 1  # rounds
     steps: int = 300  # of the fit
     max_embeddings: int = 20_000  # training embeddings used, drawn at random
     options: dict[str, Any] = field(default_factory=dict)  # further arguments of FeatureReasoning.fit
@@ -213,8 +213,8 @@ class RerankConfig:
         _require(
             self.fit_split in ("train", "validation"), "rerank.fit_split", self.fit_split, "'train' or 'validation'"
         )
-        _require(self.sequence_length >= 2, "rerank.sequence_length", self.sequence_length, "at least 2")
-        _require(self.rounds >= 1, "rerank.rounds", self.rounds, "at least 1")
+        _require(self.n_r >= 2, "rerank.n_r", self.n_r, "at least 2")
+        _require(self.n_t >= 1, "rerank.n_t", self.n_t, "at least 1")
         _require(self.steps >= 0, "rerank.steps", self.steps, "zero or more")
         _require(self.max_embeddings > 1, "rerank.max_embeddings", self.max_embeddings, "at least 2")
 
