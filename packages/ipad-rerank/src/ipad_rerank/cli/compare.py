@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from ipad_rerank.cli.files import read_labelled
-from ipad_rerank.cli.options import FILE, FOLDER, labelled_columns, objective_option
+from ipad_rerank.cli.options import FILE, FOLDER, labelled_columns, objective_option, read_labelled
 from ipad_rerank.files.retrievals import split_queries
 from ipad_rerank.rerankers.saving import save
 from ipad_rerank.selection.compare import compare as compare_sets

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from ipad_rerank.cli.files import read_labelled
-from ipad_rerank.cli.options import FILE, FOLDER, labelled_columns
+from ipad_rerank.cli.options import FILE, FOLDER, labelled_columns, read_labelled
 from ipad_rerank.files.retrievals import rank_groups, split_queries
 from ipad_rerank.metrics import evaluate as evaluate_ranking
 from ipad_rerank.metrics import paired_bootstrap

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from ipad_rerank.cli.files import read_labelled
-from ipad_rerank.cli.options import FILE, FOLDER, device, labelled_columns, objective_option
+from ipad_rerank.cli.options import FILE, FOLDER, device, labelled_columns, objective_option, read_labelled
 from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.feature_reasoning.refiner import VARIANTS
 from ipad_rerank.rerankers.feature_reasoning.reranker import FeatureReasoning

@@ -1,4 +1,4 @@
-"""What the commands share: types of options, and how errors and warnings are told."""
+"""What the commands share: types of options, files with labels, and how errors and warnings are told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import click
 import torch
 
+from ipad_rerank.files.embeddings import EmbeddingSet, read_embeddings
 from ipad_rerank.rerankers.feature_reasoning import NoGainWarning, UnfamiliarDensityWarning
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -26,6 +27,15 @@ objective_option = click.option(
 def labelled_columns(command: Callable[..., None]) -> Callable[..., None]:
     """Adds ``--column`` and ``--label-column``."""
     return vectors_column(_labels_column(command))
+
+
+def read_labelled(file: Path, column: str | None, label_column: str | None) -> EmbeddingSet:
+    """Embeddings with labels; ValueError without them."""
+    data = read_embeddings(file, column, label_column)
+    if data.labels is None:
+        beside = f"; put them into {file.with_suffix('.labels.npy')}" if file.suffix == ".npy" else ""
+        raise ValueError(f"{file} has no labels{beside}")
+    return data
 
 
 def device(_: click.Context, option: click.Parameter, value: str | None) -> str | None:

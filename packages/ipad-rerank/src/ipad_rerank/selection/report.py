@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.files.embeddings import EmbeddingSet
+from ipad_rerank.metrics.average_precision import oracle_average_precision
 from ipad_rerank.metrics.objectives import REPORTED, joined
-from ipad_rerank.metrics.oracle import oracle_average_precision
 from ipad_rerank.rerankers.base import answer_of
 from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.protocols import Reranker
