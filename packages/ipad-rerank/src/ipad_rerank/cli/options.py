@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
@@ -53,7 +52,7 @@ def device(_: click.Context, option: click.Parameter, value: str | None) -> str 
 class OneLineErrors(click.Group):
     """Errors in the user's files and options are one line, not a traceback; so are warnings."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         with warnings.catch_warnings():
             for category in (NoGainWarning, UnfamiliarDensityWarning):
                 warnings.simplefilter("always", category)

@@ -20,6 +20,7 @@ from ipad_rerank.rerankers.feature_reasoning.report import FitReport
 from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler, TrainingSet
 from ipad_rerank.rerankers.feature_reasoning.training import train
 from ipad_rerank.rerankers.protocols import Reranker
+from ipad_rerank.rerankers.saving import Config
 from ipad_rerank.search.labels import UNLABELLED, as_labels
 from ipad_rerank.search.vectors import ArrayLike, Device, Vectors, positive_int
 
@@ -163,7 +164,7 @@ def fit_reasoner(
     return reasoner
 
 
-def _new_reasoner(make: Callable[..., R], init: R | None, largest: int, config: dict[str, Any], seed: int) -> R:
+def _new_reasoner(make: Callable[..., R], init: R | None, largest: int, config: Config, seed: int) -> R:
     if init is not None:
         changed = [key for key, value in sorted(config.items()) if init.config.get(key, value) != value]
         if changed:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ipad_rerank.metrics.objectives import is_harmless, standard_error
+from ipad_rerank.rerankers.saving import Config
 
 BINS = (1, 10, 50, 200)
 """Queries are looked at by their number of relevant items, in bins that start here."""
@@ -75,11 +75,11 @@ class Gate:
         )
         return _inputs(features, center, spread) @ weights + self.bias > self.threshold
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> Config:
         return asdict(self) | {"threshold": str(self.threshold)}  # JSON has no infinity
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Gate:
+    def from_config(cls, config: Config) -> Gate:
         lists = (tuple(map(float, config[name])) for name in ("center", "spread", "weights"))
         return cls(*lists, float(config["bias"]), float(config["threshold"]))
 

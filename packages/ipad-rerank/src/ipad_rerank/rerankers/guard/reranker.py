@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 
@@ -16,7 +16,7 @@ from ipad_rerank.rerankers.guard.neighborhood import neighborhood
 from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.rerankers.retrieval import Retrieval
-from ipad_rerank.rerankers.saving import Tensors, pack, unpack
+from ipad_rerank.rerankers.saving import Config, Tensors, pack, unpack
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array, positive_int
 
@@ -147,7 +147,7 @@ class Guard(BaseReranker):
             )
         return too_large
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> Config:
         return {
             "reranker": pack(self.reranker)[0],
             "gate": self.gate.to_config() if self.gate else None,
@@ -159,6 +159,6 @@ class Guard(BaseReranker):
         return pack(self.reranker)[1]
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], tensors: Tensors) -> Self:
+    def from_config(cls, config: Config, tensors: Tensors) -> Self:
         gate = Gate.from_config(config["gate"]) if config["gate"] else None
         return cls(unpack(config["reranker"], tensors), gate, config["largest_gallery"], config["first"])
