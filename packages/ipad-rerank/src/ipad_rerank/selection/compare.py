@@ -18,8 +18,8 @@ from ipad_rerank.selection.recommendation import Trial, recommended_of
 from ipad_rerank.selection.report import Report
 from ipad_rerank.selection.table import Comparison
 
-CALIBRATION = 500
-"""Queries, at most, that are kept from tuning and fitting for the guard of the best method."""
+CALIBRATION = 1000
+"""Queries, at most, that are kept from tuning and fitting for the guards of the best methods."""
 
 FEWEST_TO_CALIBRATE = 100
 """Queries below which there is no gate."""
@@ -70,10 +70,7 @@ def compare(
     for part in (query, gallery):
         check_same_words(train, part)
     say = _Teller(len(peers) + 4 if verbose else 0)
-    order = np.random.default_rng(seed).permutation(len(train))
-    cut = min(CALIBRATION, len(train) // 6)
-    cut = cut if cut >= FEWEST_TO_CALIBRATE else 0
-    rest = train.select(order[cut:])
+    asked, weights, rest = _calibration(train, seed)
     methods: list[tuple[str, Reranker]] = []
     for name in peers:
         say(f"tuning {name}")
@@ -88,12 +85,29 @@ def compare(
     rows = [report.row("none", None), *(report.row(*method) for method in methods)]
     say("guarding the best, and trying it on the largest gallery")
     largest = Report(query, _joined(gallery, train), objective, seed)
-    asked = train.select(order[:cut]) if cut else None
-    trial = Trial(dict(methods), report, largest, asked, rest.select(slice(0, len(gallery))), objective)
+    calibration = None if asked is None else (asked, weights, rest.select(slice(0, len(gallery))))
+    trial = Trial(dict(methods), report, largest, calibration, objective)
     row, words = recommended_of(rows, trial, objective)
     recommended = None if row is None else trial.rerankers[row.name]
     oracle = 100 * float(report.oracle(reasoner.n_r - 1).mean())
     return Comparison(tuple(rows + trial.rows), objective, oracle, reasoner.n_r, words, recommended)
+
+
+def _calibration(train: EmbeddingSet, seed: int) -> tuple[EmbeddingSet | None, np.ndarray, EmbeddingSet]:
+    """Queries to calibrate guards with (None where the rows are few), how much each counts, and the other rows.
+
+    A row is drawn with a probability that falls with the square root of its class's size: few queries are of small
+    classes, and a guard has to know these. The weights make up for it.
+    """
+    rng = np.random.default_rng(seed)
+    classes = train.labels if train.group_ids is None else np.stack([train.group_ids, train.labels])
+    _, places, sizes = np.unique(classes, axis=-1, return_inverse=True, return_counts=True)
+    weights = np.sqrt(sizes[places.reshape(-1)])
+    count = min(CALIBRATION, len(train) // 6)
+    count = count if count >= FEWEST_TO_CALIBRATE else 0
+    drawn = rng.choice(len(train), count, replace=False, p=(1 / weights) / (1 / weights).sum())
+    rest = rng.permutation(np.setdiff1d(np.arange(len(train)), drawn))
+    return train.select(drawn) if count else None, weights[drawn], train.select(rest)
 
 
 def _joined(one: EmbeddingSet, other: EmbeddingSet) -> EmbeddingSet:

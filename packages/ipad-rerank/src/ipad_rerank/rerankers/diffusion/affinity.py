@@ -19,6 +19,8 @@ def sparse_affinity(nearest: Tensor, weights: Tensor) -> Affinity:
         nearest: ``(N, k)`` int64, without the node itself.
         weights: ``(N, k)``, 0 or more; of an edge, the mean of both directions.
     """
+    if not nearest.numel():
+        return torch.zeros_like
     count = len(nearest)
     rows = torch.arange(count, device=nearest.device)[:, None]
     # Both directions of an edge share a key; sorted, they stand side by side.
