@@ -113,11 +113,10 @@ def idx_images(folder: Path, seed: int) -> tuple[EmbeddingSet, EmbeddingSet, Emb
     return data.select(slice(2000, 10_000)), data.select(slice(10_000, 11_000)), data.select(slice(11_000, None))
 
 
-def embedded_texts(files: list[Path]) -> EmbeddingSet:
-    """Rows of all files together, embedded with wordllama."""
+def embedded(pairs: list[tuple[str, str]]) -> EmbeddingSet:
+    """(text, label) pairs, embedded with wordllama."""
     import wordllama
 
-    pairs = [pair for file in files for pair in read_texts(file)]
     texts, labels = zip(*pairs, strict=True)
     own = Path(wordllama.__file__).parent  # the package brings its tokenizer along, and looks for it elsewhere
     vectors = wordllama.WordLlama.load(cache_dir=own, disable_download=True).embed(list(texts), norm=True)
@@ -186,7 +185,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             start = time.process_time()
             if arguments.texts:
-                texts = texts or embedded_texts(arguments.texts)
+                texts = texts or embedded([pair for file in arguments.texts for pair in read_texts(file)])
                 parts = split_roles(texts, seed)
             elif arguments.images:
                 parts = idx_images(arguments.images, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import click
 import numpy as np
@@ -20,6 +21,9 @@ from ipad_rerank.selection.table import Comparison
 
 CALIBRATION = 1000
 """Queries, at most, that are kept from tuning and fitting for the guards of the best methods."""
+
+WORK = (6, 2, 4)
+"""About how much work it is to fit, to search with all methods and to guard the best, beside tuning a peer."""
 
 FEWEST_TO_CALIBRATE = 100
 """Queries below which there is no gate."""
@@ -69,7 +73,7 @@ def compare(
     measure_named(objective)
     for part in (query, gallery):
         check_same_words(train, part)
-    say = _Teller(len(peers) + 4 if verbose else 0)
+    say = _Teller([*(1 for _ in peers), *WORK], silent=not verbose)
     asked, weights, rest = _calibration(train, seed)
     methods: list[tuple[str, Reranker]] = []
     for name in peers:
@@ -116,15 +120,19 @@ def _joined(one: EmbeddingSet, other: EmbeddingSet) -> EmbeddingSet:
 
 
 class _Teller:
-    """Says which of the steps has begun, and how long the rest may take."""
+    """Says which step has begun, and how long the rest may take, going by the steps before it.
 
-    def __init__(self, steps: int) -> None:
-        self.steps, self.done, self.start = steps, 0, time.monotonic()
+    Args:
+        work: How much work each step is, in any unit.
+        silent: Say nothing.
+    """
+
+    def __init__(self, work: Sequence[float], silent: bool) -> None:
+        self.work, self.silent, self.done, self.start = work, silent, 0, time.monotonic()
 
     def __call__(self, what: str) -> None:
-        if not self.steps:
-            return
+        before, after = sum(self.work[: self.done]), sum(self.work[self.done :])
+        left = f", about {in_words((time.monotonic() - self.start) / before * after)} left" if before else ""
         self.done += 1
-        passed = time.monotonic() - self.start
-        left = f", {in_words(passed)} so far" if self.done > 1 else ""
-        click.echo(f"[{self.done}/{self.steps}] {what}{left}", err=True)
+        if not self.silent:
+            click.echo(f"[{self.done}/{len(self.work)}] {what}{left}", err=True)
