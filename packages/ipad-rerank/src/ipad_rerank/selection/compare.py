@@ -106,12 +106,13 @@ def _calibration(train: EmbeddingSet, seed: int) -> tuple[EmbeddingSet | None, n
     rng = np.random.default_rng(seed)
     classes = train.labels if train.group_ids is None else np.stack([train.group_ids, train.labels])
     _, places, sizes = np.unique(classes, axis=-1, return_inverse=True, return_counts=True)
-    weights = np.sqrt(sizes[places.reshape(-1)])
-    count = min(CALIBRATION, len(train) // 6)
+    sizes = sizes[places.reshape(-1)]
+    chance = np.where(sizes > 1, sizes**-0.5, 0.0)  # the only one of its class would find nothing
+    count = min(CALIBRATION, len(train) // 6, np.count_nonzero(chance))
     count = count if count >= FEWEST_TO_CALIBRATE else 0
-    drawn = rng.choice(len(train), count, replace=False, p=(1 / weights) / (1 / weights).sum())
+    drawn = rng.choice(len(train), count, replace=False, p=chance / chance.sum()) if count else np.arange(0)
     rest = rng.permutation(np.setdiff1d(np.arange(len(train)), drawn))
-    return train.select(drawn) if count else None, weights[drawn], train.select(rest)
+    return train.select(drawn) if count else None, sizes[drawn] ** 0.5, train.select(rest)
 
 
 def _joined(one: EmbeddingSet, other: EmbeddingSet) -> EmbeddingSet:
