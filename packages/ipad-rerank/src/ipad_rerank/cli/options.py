@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import click
 import torch
@@ -23,9 +25,8 @@ objective_option = click.option(
 )
 
 
-def labelled_columns(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds ``--column`` and ``--label-column``."""
-    return vectors_column(_labels_column(command))
+Read: TypeAlias = Callable[[Path], EmbeddingSet]
+"""Reads embeddings with labels."""
 
 
 def read_labelled(file: Path, column: str | None, label_column: str | None) -> EmbeddingSet:
@@ -35,6 +36,16 @@ def read_labelled(file: Path, column: str | None, label_column: str | None) -> E
         beside = f"; put them into {file.with_suffix('.labels.npy')}" if file.suffix == ".npy" else ""
         raise ValueError(f"{file} has no labels{beside}")
     return data
+
+
+def reads_labelled(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds ``--column`` and ``--label-column``, and hands the command a ``read`` that knows them."""
+
+    @functools.wraps(command)
+    def with_read(column: str | None, label_column: str | None, **options: Any) -> None:
+        command(read=functools.partial(read_labelled, column=column, label_column=label_column), **options)
+
+    return vectors_column(_labels_column(with_read))
 
 
 def device(_: click.Context, option: click.Parameter, value: str | None) -> str | None:

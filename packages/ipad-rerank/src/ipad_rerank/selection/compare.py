@@ -16,8 +16,7 @@ from ipad_rerank.rerankers.registry import RERANKERS
 from ipad_rerank.search.progress import in_words
 from ipad_rerank.selection.methods import fitted_reasoners, tuned_peer
 from ipad_rerank.selection.recommendation import Trial, recommended_of
-from ipad_rerank.selection.report import Report
-from ipad_rerank.selection.table import Comparison
+from ipad_rerank.selection.table import Comparison, Report
 
 CALIBRATION = 1000
 """Queries, at most, that are kept from tuning and fitting for the guards of the best methods."""

@@ -8,8 +8,7 @@ from ipad_rerank.files.embeddings import EmbeddingSet
 from ipad_rerank.metrics.objectives import label_of
 from ipad_rerank.rerankers.guard import Guard
 from ipad_rerank.rerankers.protocols import Reranker
-from ipad_rerank.selection.report import Report
-from ipad_rerank.selection.table import Row
+from ipad_rerank.selection.table import Report, Row
 
 ENOUGH_KEPT = 0.9
 """Share of the gain that a guarded method must keep to be recommended in place of the plain one."""
