@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ Values = Mapping[str, Tensor]
 """``(Q,)`` of each measure by name."""
 
 
-class Gain(NamedTuple):
+@dataclass(frozen=True)
+class Gain:
     """A measure's mean and its gain over no re-ranking with a 95 % interval, all in percent."""
 
     value: float
@@ -32,7 +33,8 @@ class Gain(NamedTuple):
     high: float
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True)
+class Bin:
     """Queries with so many relevant items, how many there are, and the objective's gain there, in percent."""
 
     relevant: str
@@ -151,11 +153,5 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and words, for JSON."""
-        rows = [
-            asdict(row)
-            | {"measures": {name: gain._asdict() for name, gain in row.measures.items()}}
-            | {"bins": [part._asdict() for part in row.bins]}
-            for row in self.rows
-        ]
         names = ("objective", "oracle", "n_r", "recommendation")
-        return {"rows": rows} | {name: getattr(self, name) for name in names}
+        return {"rows": [asdict(row) for row in self.rows]} | {name: getattr(self, name) for name in names}
