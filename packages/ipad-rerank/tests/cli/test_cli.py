@@ -264,13 +264,14 @@ def test_compare_prints_a_table_and_says_what_to_use(files, monkeypatch, name):
     reasoned = {"feature reasoning", "feature reasoning, then expansion"}
     reasoned |= {"feature reasoning, expansion, feature reasoning", "expansion, then feature reasoning"}
     names = [row.split(" (")[0] for row in rows]
-    assert names[: len(SMALL_GRIDS) + 1] == ["none", *SMALL_GRIDS]
-    found = set(names[len(SMALL_GRIDS) + 1 :])
+    assert names[: len(RERANKERS) + 1] == ["none", *RERANKERS]
+    found = set(names[len(RERANKERS) + 1 :])
     assert found == reasoned or (found < reasoned and "feature reasoning (n_r=40) (no gain: identity)" in rows)
     assert lines[-2].startswith("Oracle of the first 39: ")
     assert len({len(line) for line in lines if line.startswith("|")}) == 1, "columns that do not line up"
-    assert "[1/8] tuning average_query_expansion\n" in result.stderr
-    assert re.search(r"\[8/8\] guarding the best, .*, about \d+ (s|min) left", result.stderr)
+    steps = len(RERANKERS) + 3
+    assert f"[1/{steps}] tuning average_query_expansion\n" in result.stderr
+    assert re.search(rf"\[{steps}/{steps}\] guarding the best, .*, about \d+ (s|min) left", result.stderr)
     used = lines[-1].removeprefix("Use: ").split(" (")[0]
     assert used in [row.split(" (")[0] for row in rows[1:]]
     evaluated = run("evaluate", files / name, "--reasoner", best)
