@@ -13,8 +13,10 @@ from ipad_rerank.rerankers.labelled import LabelledSearch
 from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.rerankers.saving import Tensors
 
-MEMBERS = 20
-"""Vectors of a class that are kept, at most."""
+MEMBERS = 100
+"""Vectors of a class that are kept, at most; fewer where there are so many classes that all would be more than ``MOST``."""
+
+MOST = 20_000
 
 NEAREST = 3
 """A query is as similar to a class as to this many of its members, the nearest ones, on average."""
@@ -32,35 +34,31 @@ class Census:
     however large they are: it is the small ones that are to be noticed.
 
     Args:
-        vectors: ``(P, D)`` unit vectors.
-        members: ``(C, MEMBERS)`` int64 rows of ``vectors`` by class; -1 where a class has fewer.
+        vectors: ``(P, D)`` unit vectors, class after class.
+        counts: ``(C,)`` how many of them are of each class.
         shares: ``(C,)`` of the gallery's rows that are of the class.
         gallery_size: Rows of that gallery; taken where the size of another one is not known.
     """
 
     vectors: Tensor
-    members: Tensor
+    counts: Tensor
     shares: Tensor
     gallery_size: int
 
     @classmethod
     def of(cls, parts: Sequence[LabelledSearch]) -> Self:
         """Of the labelled galleries that were searched."""
-        vectors, members, shares, offset = [], [], [], 0
-        for part in parts:
-            items, classes = part.asked.items, part.classes
-            kept = []
-            for rows in (classes == number for number in classes[classes >= 0].unique()):
-                chosen = rows.nonzero()[:MEMBERS, 0]
-                shares.append(float(rows.double().mean()))
-                members.append(torch.full((MEMBERS,), -1))
-                members[-1][: len(chosen)] = offset + torch.arange(len(chosen))
-                offset += len(chosen)
-                kept.append(chosen)
-            vectors.append(items.take(torch.cat(kept), torch.float32).cpu())
-        return cls(
-            torch.cat(vectors), torch.stack(members), torch.tensor(shares), max(len(p.asked.items) for p in parts)
-        )
+        found = [part.classes[part.classes >= 0].unique() for part in parts]
+        most = max(NEAREST, min(MEMBERS, MOST // max(sum(map(len, found)), 1)))
+        vectors, counts, shares = [], [], []
+        for part, numbers in zip(parts, found, strict=True):
+            for number in numbers:
+                rows = (part.classes == number).nonzero()[:, 0]
+                vectors.append(part.asked.items.take(rows[:most], torch.float32).cpu())
+                counts.append(len(vectors[-1]))
+                shares.append(len(rows) / len(part.classes))
+        largest = max(len(part.classes) for part in parts)
+        return cls(torch.cat(vectors), torch.tensor(counts), torch.tensor(shares), largest)
 
     def features(self, asked: Retrieval) -> Tensor:
         """``(Q, 6)`` float64 on the CPU: for each temperature the mean log of the class's size in the gallery asked, and
@@ -68,15 +66,14 @@ class Census:
         size = (self.shares * (asked.gallery_size or self.gallery_size)).double()
         known = torch.stack([size.clamp_min(1).log(), *((size < few).double() for few in _SMALL)], dim=1)  # (C, 3)
         found = torch.empty(len(asked.queries), FEATURES, dtype=torch.float64)
-        missing = self.members < 0
-        for rows in asked.batches(len(self.vectors) + 3 * self.members.numel()):
+        counts = self.counts.tolist()
+        for rows in asked.batches(4 * len(self.vectors)):
             cosine = asked.queries.unit(rows.start, rows.stop, torch.float32, "cpu") @ self.vectors.T
-            near = cosine[:, self.members].masked_fill(missing, -torch.inf).topk(NEAREST, dim=2).values  # (B, C, 3)
-            there = near > -torch.inf
-            similarity = torch.where(there, near, 0).sum(2).double() / there.sum(2)
+            nearest = [part.topk(min(NEAREST, part.shape[1])).values.mean(1) for part in cosine.split(counts, dim=1)]
+            similarity = torch.stack(nearest, dim=1).double()  # (B, C)
             shares = [(similarity / temperature).softmax(1) @ known for temperature in _TEMPERATURES]
             found[rows] = torch.cat(shares, dim=1)
         return found
 
     def tensors(self) -> Tensors:
-        return {"census.vectors": self.vectors, "census.members": self.members, "census.shares": self.shares}
+        return {"census.vectors": self.vectors, "census.counts": self.counts, "census.shares": self.shares}
