@@ -178,6 +178,7 @@ def main() -> None:
     parser.add_argument("--n-r", type=int, default=500)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--peers", nargs="*", default=PEERS)
+    parser.add_argument("--queries", type=int, default=1_000_000, help="ask the first so many at most")
     arguments = parser.parse_args()
     texts = None
     for source in arguments.files or [None]:
@@ -194,6 +195,8 @@ def main() -> None:
             else:
                 parts = split_roles(read_embeddings(source), seed)
             options = {"n_r": arguments.n_r, "steps": arguments.steps, "seed": seed, "objective": arguments.objective}
+            train, query, gallery = parts
+            parts = (train, query.select(slice(0, arguments.queries)), gallery)
             table = compare(*parts, peers=tuple(arguments.peers), **options)
             sizes = ", ".join(f"{len(part):,}" for part in parts)
             cpu = time.process_time() - start
