@@ -105,6 +105,10 @@ def test_bad_input():
         Guard(AverageQueryExpansion)
     with pytest.raises(ValueError, match="largest_gallery must be at least 1"):
         Guard(AverageQueryExpansion(), largest_gallery=0)
+    vectors, labels = long_tail(60, 0)
+    for weights in ([1.0], [-1.0] * 30, [float("nan")] * 30):
+        with pytest.raises(ValueError, match="weights must be 30 positive numbers, one for each query, got"):
+            Guard.calibrate(AverageQueryExpansion(), vectors[:30], vectors, labels[:30], labels, weights=weights)
 
 
 def test_the_first_results_stay_and_the_rest_follows_in_the_new_order(search):

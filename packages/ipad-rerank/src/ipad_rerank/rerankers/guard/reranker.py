@@ -117,8 +117,8 @@ class Guard(BaseReranker):
         parts = list(labelled_searches(query, gallery, *labels, on_unfamiliar="ignore"))
         answers = [answer_of(reranker, part.asked) for part in parts]
         relevant = torch.cat([part.relevant for part in parts])
-        counts = torch.ones(len(query)) if weights is None else torch.as_tensor(weights)
-        counts = torch.cat([counts[part.query_rows] for part in parts]).double()
+        counts = _checked_weights(weights, len(query))
+        counts = torch.cat([counts[part.query_rows] for part in parts])
         counts = counts / counts.mean()
         guard = cls(reranker, census=Census.of(parts))
         features = torch.cat([guard.features(part.asked, found) for part, found in zip(parts, answers, strict=True)])
@@ -134,7 +134,9 @@ class Guard(BaseReranker):
                 trials.append(_Trial(means[objective], worst_bin(gains[objective], relevant), first, gate))
         enough = NEARLY_ALL * max(trial.gain for trial in trials)
         best = max((trial for trial in trials if trial.gain >= enough), key=lambda trial: trial.worst)
-        return cls(reranker, best.gate, max(part.asked.length for part in parts), best.first, guard.census)
+        guard.gate, guard.first = best.gate, best.first
+        guard.largest_gallery = max(part.asked.length for part in parts)
+        return guard
 
     def answer(self, asked: Retrieval) -> Ranking:
         """The re-ranker's answer behind the first results where the gate opens; else the ranking as it came."""
@@ -185,3 +187,13 @@ class Guard(BaseReranker):
         known = {name.removeprefix("census."): tensors.pop(name) for name in [*tensors] if name.startswith("census.")}
         census = Census(**known, gallery_size=config["census_gallery"]) if known else None
         return cls(unpack(config["reranker"], tensors), gate, config["largest_gallery"], config["first"], census)
+
+
+def _checked_weights(weights: Array | None, length: int) -> Tensor:
+    """``(Q,)`` float64; ones where there are none."""
+    if weights is None:
+        return torch.ones(length, dtype=torch.float64)
+    found = torch.as_tensor(weights, dtype=torch.float64).cpu()
+    if found.shape != (length,) or not bool((found > 0).all() and found.isfinite().all()):
+        raise ValueError(f"weights must be {length} positive numbers, one for each query, got {weights!r}")
+    return found
