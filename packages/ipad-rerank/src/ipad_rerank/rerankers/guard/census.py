@@ -13,10 +13,11 @@ from ipad_rerank.rerankers.labelled import LabelledSearch
 from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.rerankers.saving import Tensors
 
-MEMBERS = 100
-"""Vectors of a class that are kept, at most; fewer where there are so many classes that all would be more than ``MOST``."""
+MEMBERS = 20
+"""Vectors of a class that are kept, at most: with more of large classes than of small ones, small ones are noticed less."""
 
 MOST = 20_000
+"""Vectors that are kept of all classes together, about: fewer of each where there are many classes."""
 
 NEAREST = 3
 """A query is as similar to a class as to this many of its members, the nearest ones, on average."""
