@@ -113,11 +113,10 @@ def idx_images(folder: Path, seed: int) -> tuple[EmbeddingSet, EmbeddingSet, Emb
     return data.select(slice(2000, 10_000)), data.select(slice(10_000, 11_000)), data.select(slice(11_000, None))
 
 
-def embedded_texts(files: list[Path]) -> EmbeddingSet:
-    """Rows of all files together, embedded with wordllama."""
+def embedded(pairs: list[tuple[str, str]]) -> EmbeddingSet:
+    """(text, label) pairs, embedded with wordllama."""
     import wordllama
 
-    pairs = [pair for file in files for pair in read_texts(file)]
     texts, labels = zip(*pairs, strict=True)
     own = Path(wordllama.__file__).parent  # the package brings its tokenizer along, and looks for it elsewhere
     vectors = wordllama.WordLlama.load(cache_dir=own, disable_download=True).embed(list(texts), norm=True)
@@ -179,6 +178,7 @@ def main() -> None:
     parser.add_argument("--n-r", type=int, default=500)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--peers", nargs="*", default=PEERS)
+    parser.add_argument("--queries", type=int, default=1_000_000, help="ask the first so many at most")
     arguments = parser.parse_args()
     texts = None
     for source in arguments.files or [None]:
@@ -186,7 +186,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             start = time.process_time()
             if arguments.texts:
-                texts = texts or embedded_texts(arguments.texts)
+                texts = texts or embedded([pair for file in arguments.texts for pair in read_texts(file)])
                 parts = split_roles(texts, seed)
             elif arguments.images:
                 parts = idx_images(arguments.images, seed)
@@ -195,6 +195,8 @@ def main() -> None:
             else:
                 parts = split_roles(read_embeddings(source), seed)
             options = {"n_r": arguments.n_r, "steps": arguments.steps, "seed": seed, "objective": arguments.objective}
+            train, query, gallery = parts
+            parts = (train, query.select(slice(0, arguments.queries)), gallery)
             table = compare(*parts, peers=tuple(arguments.peers), **options)
             sizes = ", ".join(f"{len(part):,}" for part in parts)
             cpu = time.process_time() - start

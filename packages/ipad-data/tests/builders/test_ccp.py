@@ -65,11 +65,16 @@ def test_values_and_boxes_of_pixels(ccp_tree):
     savemat(folder / PIXEL_LEVEL / "0001.mat", {"groundtruth": coat_jacket_sunglasses()})
     row = row_of(folder, "0001")
     assert row.values == {
-        "outerwear": ("coat",), "eyewear": ("sunglasses",), "headwear": ("none",), "belt": ("none",), "scarf": ("none",),
-    }  # fmt: skip
+        "outerwear": ("coat",),
+        "eyewear": ("sunglasses",),
+        "headwear": ("none",),
+        "belt": ("none",),
+        "scarf": ("none",),
+    }
     assert row.regions.boxes == {
-        "outerwear": [(0.25, 0.25, 0.75, 0.75)], "eyewear": [(0.5, 0.125, 28 / 48, 0.1875)],
-    }  # fmt: skip
+        "outerwear": [(0.25, 0.25, 0.75, 0.75)],
+        "eyewear": [(0.5, 0.125, 28 / 48, 0.1875)],
+    }
     person = 24 * 32 + 4 * 4 + 15
     assert row.regions.chance == pytest.approx({"outerwear": 24 * 32 / person, "eyewear": 16 / person})
     assert row.regions.subject == (0.0, 0.0, 0.75, 0.75)

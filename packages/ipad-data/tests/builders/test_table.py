@@ -97,8 +97,10 @@ def test_several_values_in_a_field(shop):
     write_table(shop, lines)
     found = value_names(load("table", shop, "train", value_separator="|", attributes=["color"]))
     assert {frozenset(names) for names in found} == {
-        frozenset({"color/red", "color/green"}), frozenset({"color/green"}), frozenset({"color/blue"}),
-    }  # fmt: skip
+        frozenset({"color/red", "color/green"}),
+        frozenset({"color/green"}),
+        frozenset({"color/blue"}),
+    }
 
 
 def test_schema_from_json_keeps_its_order(shop):

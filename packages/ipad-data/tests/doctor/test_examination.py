@@ -32,8 +32,11 @@ def test_healthy_tree(asen):
 
 def test_recognises_each_dataset_alone_and_below_one_folder(asen, darn_tree, deepfashion_tree, ccp_tree, tmp_path):
     for tree, name in (
-        (asen(), "fashionai"), (darn_tree(10, 1.0), "darn"), (deepfashion_tree(10), "deepfashion"), (ccp_tree(10), "ccp"),
-    ):  # fmt: skip
+        (asen(), "fashionai"),
+        (darn_tree(10, 1.0), "darn"),
+        (deepfashion_tree(10), "deepfashion"),
+        (ccp_tree(10), "ccp"),
+    ):
         assert [diagnosis.dataset for diagnosis in examine(tree.folder, read_images=False)] == [name]
         renamed = tree.folder.rename(tree.folder.with_name("unpacked"))
         assert [diagnosis.dataset for diagnosis in examine(renamed, read_images=False)] == [name]

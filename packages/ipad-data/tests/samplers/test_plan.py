@@ -45,10 +45,13 @@ def test_endless_plans_feed_a_loader(sampler):
         np.testing.assert_array_equal(found, plan.rows)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ((-1,), "start_step must be at least 0, got -1"),
-    ((0, 2, 2), r"rank must be within \[0, world_size = 2\), got 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((-1,), "start_step must be at least 0, got -1"),
+        ((0, 2, 2), r"rank must be within \[0, world_size = 2\), got 2"),
+    ],
+)
 def test_endless_plans_refuse(sampler, arguments, message):
     with pytest.raises(ValueError, match=message):
         EndlessPlans(sampler, *arguments)

@@ -151,7 +151,8 @@ def test_columns_of_boxes_need_their_attribute(photos, records, write):
 
 def test_parsing_and_scaling():
     assert parse_boxes({"a": "1 2 3 4", "b": None, "c": [], "d": [[1, 2, 3, 4], [5, 6, 7, 8]]}, "abcd") == {
-        "a": [(1.0, 2.0, 3.0, 4.0)], "d": [(1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)],
-    }  # fmt: skip
+        "a": [(1.0, 2.0, 3.0, 4.0)],
+        "d": [(1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)],
+    }
     assert as_shares({"a": [(1.0, 2.0, 3.0, 4.0)]}, (4, 4)) == {"a": [(0.25, 0.5, 0.75, 1.0)]}
     assert as_shares({"a": [(0.0, 0.0, 1.0000001, 1.0)]}, None) == {"a": [(0.0, 0.0, 1.0, 1.0)]}

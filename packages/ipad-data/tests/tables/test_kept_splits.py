@@ -36,8 +36,12 @@ def test_the_file_is_plain(photos, records, write):
         rows = list(csv.DictReader(file))
     assert {row["file_name"] for row in rows} == {row["file_name"] for row in records}
     assert {(row["split"], row["role"]) for row in rows} == {
-        ("train", ""), ("validation", "query"), ("validation", "gallery"), ("test", "query"), ("test", "gallery"),
-    }  # fmt: skip
+        ("train", ""),
+        ("validation", "query"),
+        ("validation", "gallery"),
+        ("test", "query"),
+        ("test", "gallery"),
+    }
 
 
 def test_photos_that_are_gone_are_said(photos, records, write):

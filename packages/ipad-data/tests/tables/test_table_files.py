@@ -19,8 +19,9 @@ def test_every_format_gives_the_same_rows(photos, records, write, labels, name):
     write(photos / name, records)
     found = load("table", photos)
     assert AttributeSchema.from_features(found["train"].features).values == {
-        "color": ("blue", "green", "red"), "new": ("false", "true"),
-    }  # fmt: skip
+        "color": ("blue", "green", "red"),
+        "new": ("false", "true"),
+    }
     assert [len(found[split]) for split in ("train", "validation", "test")] == [26, 2, 2]
     assert labels(found) == {
         row["file_name"].removeprefix("images/"): {f"color/{row['color']}", f"new/{str(row['new']).lower()}"}

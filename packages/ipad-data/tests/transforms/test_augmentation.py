@@ -11,9 +11,16 @@ from torch.nn import functional as F
 from ipad_data import BatchAugmentation
 
 EVERYTHING = {
-    "perspective": 0.2, "rotation": 10, "scale": 0.1, "shift": 0.1, "crop": 0.8, "brightness": 0.2, "contrast": 0.2,
-    "saturation": 0.2, "erase": 0.5,
-}  # fmt: skip
+    "perspective": 0.2,
+    "rotation": 10,
+    "scale": 0.1,
+    "shift": 0.1,
+    "crop": 0.8,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+    "erase": 0.5,
+}
 
 
 def generator(seed: int = 0) -> torch.Generator:

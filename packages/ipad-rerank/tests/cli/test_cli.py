@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -91,9 +92,20 @@ def test_fit_keeps_the_number_of_sequences(files, tmp_path, given, kept):
 
 def test_rerank_writes_indices_scores_and_ids(files, reasoner):
     result = run(
-        "rerank", "--query", files / "q.npy", "--gallery", files / "g.npz", "--reasoner", reasoner, "--k", 60,
-        "--output", files / "best.npz", "--on-unfamiliar", "ignore",
-    )  # fmt: skip
+        "rerank",
+        "--query",
+        files / "q.npy",
+        "--gallery",
+        files / "g.npz",
+        "--reasoner",
+        reasoner,
+        "--k",
+        60,
+        "--output",
+        files / "best.npz",
+        "--on-unfamiliar",
+        "ignore",
+    )
     assert result.exit_code == 0, result.output
     query, gallery = (read_embeddings(files / name).embeddings for name in ("q.npy", "g.npz"))
     expected = FeatureReasoning.from_pretrained(reasoner).rerank(
@@ -108,9 +120,20 @@ def test_rerank_writes_indices_scores_and_ids(files, reasoner):
 
 def test_rerank_searches_by_role_and_within_groups(files, reasoner):
     result = run(
-        "rerank", "--query", files / "all.safetensors", "--gallery", files / "all.safetensors", "--reasoner", reasoner,
-        "--k", 200, "--output", files / "own.npz", "--on-unfamiliar", "ignore",
-    )  # fmt: skip
+        "rerank",
+        "--query",
+        files / "all.safetensors",
+        "--gallery",
+        files / "all.safetensors",
+        "--reasoner",
+        reasoner,
+        "--k",
+        200,
+        "--output",
+        files / "own.npz",
+        "--on-unfamiliar",
+        "ignore",
+    )
     assert result.exit_code == 0, result.output
     data = read_embeddings(files / "all.safetensors")
     with np.load(files / "own.npz") as own:
@@ -125,9 +148,18 @@ def test_rerank_searches_by_role_and_within_groups(files, reasoner):
 
 def test_rerank_falls_back_when_told_to(files, reasoner):
     result = run(
-        "rerank", "--query", files / "q.npy", "--gallery", files / "q.npy", "--reasoner", reasoner,
-        "--output", files / "few.npz", "--on-unfamiliar", "fallback",
-    )  # fmt: skip
+        "rerank",
+        "--query",
+        files / "q.npy",
+        "--gallery",
+        files / "q.npy",
+        "--reasoner",
+        reasoner,
+        "--output",
+        files / "few.npz",
+        "--on-unfamiliar",
+        "fallback",
+    )
     assert result.exit_code == 0, result.output
     assert "Warning: " in result.output
     query = np.load(files / "q.npy")
@@ -156,9 +188,13 @@ def test_evaluate_the_first_k_of_each_group(files):
     data = read_embeddings(files / "all.safetensors")
     query, gallery = data.role("query"), data.role("gallery")
     expected = mean_average_precision(
-        rank(query.embeddings, gallery.embeddings), query.labels, gallery.labels, query.group_ids, gallery.group_ids,
+        rank(query.embeddings, gallery.embeddings),
+        query.labels,
+        gallery.labels,
+        query.group_ids,
+        gallery.group_ids,
         at=20,
-    )  # fmt: skip
+    )
     assert json.loads(result.stdout)["none"]["map"] == pytest.approx(expected)
 
 
@@ -206,9 +242,12 @@ def test_fit_says_when_it_brings_nothing(files):
 
 
 SMALL_GRIDS = {
-    "average_query_expansion": {"k": (5,)}, "alpha_query_expansion": {"k": (5, 10)},
-    "database_augmentation": {"k": (5,)}, "k_reciprocal": {"k1": (10,)}, "diffusion": {"k": (10,)},
-}  # fmt: skip
+    "average_query_expansion": {"k": (5,)},
+    "alpha_query_expansion": {"k": (5, 10)},
+    "database_augmentation": {"k": (5,)},
+    "k_reciprocal": {"k1": (10,)},
+    "diffusion": {"k": (10,)},
+}
 
 
 @pytest.mark.parametrize("name", ["all.safetensors", "plain.npz"])
@@ -225,11 +264,14 @@ def test_compare_prints_a_table_and_says_what_to_use(files, monkeypatch, name):
     reasoned = {"feature reasoning", "feature reasoning, then expansion"}
     reasoned |= {"feature reasoning, expansion, feature reasoning", "expansion, then feature reasoning"}
     names = [row.split(" (")[0] for row in rows]
-    assert names[: len(SMALL_GRIDS) + 1] == ["none", *SMALL_GRIDS]
-    found = set(names[len(SMALL_GRIDS) + 1 :])
+    assert names[: len(RERANKERS) + 1] == ["none", *RERANKERS]
+    found = set(names[len(RERANKERS) + 1 :])
     assert found == reasoned or (found < reasoned and "feature reasoning (n_r=40) (no gain: identity)" in rows)
     assert lines[-2].startswith("Oracle of the first 39: ")
     assert len({len(line) for line in lines if line.startswith("|")}) == 1, "columns that do not line up"
+    steps = len(RERANKERS) + 3
+    assert f"[1/{steps}] tuning average_query_expansion\n" in result.stderr
+    assert re.search(rf"\[{steps}/{steps}\] guarding the best, .*, about \d+ (s|min) left", result.stderr)
     used = lines[-1].removeprefix("Use: ").split(" (")[0]
     assert used in [row.split(" (")[0] for row in rows[1:]]
     evaluated = run("evaluate", files / name, "--reasoner", best)
@@ -277,14 +319,23 @@ def test_every_kind_of_file_gives_the_same_parts(files, monkeypatch, name, optio
         (["fit", "q.npy", "--output", "x"], "q.npy has no labels; put them into q.labels.npy"),
         (["fit", "g.npz", "--output", "x"], "g.npz has no labels"),
         (["fit", "plain.npz", "--output", "x", "--n-r", "1"], "n_r must be at least 2"),
-        (["fit", "plain.npz", "--output", "x", "--sequences", "many"], 'whole number or "auto", got \'many\''),
-        (["rerank", "--query", "q.npy", "--gallery", "q.npy", "--reasoner", "x", "--output", "y"], "holds no config.json"),
-        (["rerank", "--query", "q.npy", "--gallery", "g.npz", "--reasoner", "r", "--output", "o", "--k", "0"], "k must be"),
-        (["rerank", "--query", "q.npy", "--gallery", "g.npz", "--reasoner", "r", "--output", "no/y"], "no: no such folder"),
+        (["fit", "plain.npz", "--output", "x", "--sequences", "many"], "whole number or \"auto\", got 'many'"),
+        (
+            ["rerank", "--query", "q.npy", "--gallery", "q.npy", "--reasoner", "x", "--output", "y"],
+            "holds no config.json",
+        ),
+        (
+            ["rerank", "--query", "q.npy", "--gallery", "g.npz", "--reasoner", "r", "--output", "o", "--k", "0"],
+            "k must be",
+        ),
+        (
+            ["rerank", "--query", "q.npy", "--gallery", "g.npz", "--reasoner", "r", "--output", "no/y"],
+            "no: no such folder",
+        ),
         (["compare", "plain.npz", "--gallery", "plain.npz"], "--gallery needs --train"),
         (["compare", "few.npz"], "5 rows are too few to split"),
     ],
-)  # fmt: skip
+)
 def test_errors_are_one_line(files, reasoner, monkeypatch, arguments, message):
     monkeypatch.chdir(files)
     np.savez("few.npz", embeddings=np.eye(5, dtype=np.float32), labels=np.arange(5))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ipad_rerank import average_precision, ndcg_at_k, precision_at_k, rank, recall_at_k
-from ipad_rerank.metrics.objectives import is_harmless, label_of, measure_named, per_query
+from ipad_rerank.metrics.objectives import chosen_blend, is_harmless, label_of, measure_named, per_query
 
 
 def test_each_is_the_function_of_its_name():
@@ -60,3 +60,13 @@ def test_changes_are_harmless_where_they_surely_stay_above_the_tolerance():
     assert not is_harmless(many[:10] - 0.0001)
     assert not is_harmless(torch.tensor([-0.9, nan]))
     assert is_harmless(torch.tensor([nan]))
+
+
+def test_the_blend_chosen_keeps_the_head():
+    gains = {
+        1.0: {"map": 0.05, "precision@1": -0.1, "precision@10": 0.0},
+        0.75: {"map": 0.04, "precision@1": -0.004, "precision@10": 0.0},
+        0.5: {"map": 0.04, "precision@1": 0.0, "precision@10": 0.0},
+    }
+    assert chosen_blend(gains, "map") == 0.75
+    assert chosen_blend({key: value for key, value in gains.items() if key == 1.0}, "map") == 1.0

@@ -52,3 +52,10 @@ def test_topk_above_loses_nothing_that_is_above(scores, share):
         merged = where[real][torch.sort(found[real], descending=True, stable=True).indices]
         merged = merged[row[merged] > lowest][:k]
         torch.testing.assert_close(merged, wanted, rtol=0, atol=0)
+
+
+def test_stable_topk_breaks_ties_at_the_edge_by_column():
+    scores = torch.tensor([[1.0, 2.0, 1.0, 1.0, 3.0, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0, -1.0]])
+    values, columns = stable_topk(scores, 4)
+    assert columns.tolist() == [[4, 1, 0, 2], [0, 1, 2, 3]]
+    assert values.tolist() == [[3.0, 2.0, 1.0, 1.0], [0.0] * 4]

@@ -28,7 +28,7 @@ def data():
 
 
 @pytest.mark.parametrize("restrict_to", [None, 50])
-@pytest.mark.parametrize("name", RERANKERS)
+@pytest.mark.parametrize("name", GRIDS)
 def test_table_holds_what_each_setting_scores(data, name, restrict_to):
     query, gallery, own, items = data
     found = tune(RERANKERS[name](restrict_to=restrict_to), *data, grid=GRIDS[name])

@@ -25,28 +25,59 @@ MAYBE = ("ignore", "drop", "also")
 SCHEMA = AttributeSchema(
     {
         "skirt_length": [
-            "Invisible", "Short Length", "Knee Length", "Midi Length", "Ankle Length", "Floor Length",
+            "Invisible",
+            "Short Length",
+            "Knee Length",
+            "Midi Length",
+            "Ankle Length",
+            "Floor Length",
         ],
         "sleeve_length": [
-            "Invisible", "Sleeveless", "Cup Sleeves", "Short Sleeves", "Elbow Sleeves", "3/4 Sleeves", "Wrist Length",
-            "Long Sleeves", "Extra Long Sleeves",
+            "Invisible",
+            "Sleeveless",
+            "Cup Sleeves",
+            "Short Sleeves",
+            "Elbow Sleeves",
+            "3/4 Sleeves",
+            "Wrist Length",
+            "Long Sleeves",
+            "Extra Long Sleeves",
         ],
         "coat_length": [
-            "Invisible", "High Waist Length", "Regular Length", "Long Length", "Micro Length", "Knee Length",
-            "Midi Length", "Ankle&Floor Length",
+            "Invisible",
+            "High Waist Length",
+            "Regular Length",
+            "Long Length",
+            "Micro Length",
+            "Knee Length",
+            "Midi Length",
+            "Ankle&Floor Length",
         ],
         "pant_length": [
-            "Invisible", "Short Pant", "Mid Length", "3/4 Length", "Cropped Pant", "Full Length",
+            "Invisible",
+            "Short Pant",
+            "Mid Length",
+            "3/4 Length",
+            "Cropped Pant",
+            "Full Length",
         ],
         "collar_design": ["Invisible", "Shirt Collar", "Peter Pan", "Puritan Collar", "Rib Collar"],
         "lapel_design": ["Invisible", "Notched", "Collarless", "Shawl Collar", "Plus Size Shawl"],
         "neckline_design": [
-            "Invisible", "Strapless Neck", "Deep V Neckline", "Straight Neck", "V Neck", "Square Neckline",
-            "Off Shoulder", "Round Neckline", "Sweat Heart Neck", "OneShoulder Neckline",
+            "Invisible",
+            "Strapless Neck",
+            "Deep V Neckline",
+            "Straight Neck",
+            "V Neck",
+            "Square Neckline",
+            "Off Shoulder",
+            "Round Neckline",
+            "Sweat Heart Neck",
+            "OneShoulder Neckline",
         ],
         "neck_design": ["Invisible", "Turtle Neck", "Ruffle Semi-High Collar", "Low Turtle Neck", "Draped Collar"],
     }
-)  # fmt: skip
+)
 
 
 class RawRow(NamedTuple):

@@ -22,7 +22,7 @@ SCHEMA = AttributeSchema(
     }
 )
 
-# Covered share of the arm or leg; the jitter leaves gaps between neighbouring values.
+# Covered share of the arm or leg; the jitter leaves gaps between neighboring values.
 SLEEVE_SHARES = (0.0, 0.26, 0.50, 0.75, 1.0)
 LEG_SHARES = (0.20, 0.42, 0.64, 0.83, 1.0)
 SHARE_JITTER = 0.035

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ipad_rerank.adapters.hits import EngineSearch, Fetched, Hit, require
+
+if TYPE_CHECKING:
+    import faiss
 
 
 class FaissSearch(EngineSearch):
@@ -28,9 +31,9 @@ class FaissSearch(EngineSearch):
 
     def __init__(
         self,
-        index: Any,
+        index: faiss.Index,
         payload: Mapping[int, Any] | Sequence[Any] | None = None,
-        vectors: np.ndarray | Callable[[np.ndarray], Any] | None = None,
+        vectors: np.ndarray | Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self._faiss = require("faiss", "faiss")
         if not isinstance(index, self._faiss.Index):
@@ -40,7 +43,7 @@ class FaissSearch(EngineSearch):
     def describe(self) -> tuple[int, int | None]:
         return self.index.d, int(self.index.ntotal) or None
 
-    def fetch(self, query: np.ndarray, k: int, params: Any = None) -> Fetched:
+    def fetch(self, query: np.ndarray, k: int, params: faiss.SearchParameters | None = None) -> Fetched:
         """The index's answer; ``params`` is a ``faiss.SearchParameters``, such as ``SearchParametersIVF(nprobe=16)``.
 
         Raises:
@@ -49,7 +52,9 @@ class FaissSearch(EngineSearch):
         ids, vectors = self._search(query, min(k, max(int(self.index.ntotal), 1)), params)
         return Fetched([[Hit(int(i), 0.0, self._payload(int(i))) for i in row if i >= 0] for row in ids], vectors)
 
-    def _search(self, queries: np.ndarray, k: int, params: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _search(
+        self, queries: np.ndarray, k: int, params: faiss.SearchParameters | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """``ids (Q, k)``, -1 where there is none, and ``vectors (Q, k, D)``, 0 there."""
         if self.vectors is not None:
             ids = self.index.search(queries, k, params=params)[1]

@@ -22,7 +22,7 @@ from ipad_rerank.search.vectors import ArrayLike, Vectors, positive_int
 class Hit(NamedTuple):
     """One search result: the engine's id, the score (of the re-ranker, larger is better), what was stored with it."""
 
-    id: Any
+    id: int | str
     score: float
     payload: Any = None
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ipad_rerank.adapters.hits import EngineSearch, Fetched, Hit, as_queries, require
 from ipad_rerank.search.vectors import ArrayLike, Vectors
+
+if TYPE_CHECKING:
+    import pymilvus
 
 _ANSWER_BYTES = 16 << 20  # vectors asked for in one call
 _INSERT_BYTES = 8 << 20
@@ -38,7 +41,7 @@ class MilvusSearch(EngineSearch):
         uri: str = "ipad-rerank.db",
         *,
         vector_field: str | None = None,
-        client: Any = None,
+        client: pymilvus.MilvusClient | None = None,
         **connection: Any,
     ) -> None:
         pymilvus = require("pymilvus", "milvus")
@@ -88,7 +91,9 @@ class MilvusSearch(EngineSearch):
     def _fields(self) -> list[str]:
         return sorted(field["name"] for field in self.client.describe_collection(self.collection)["fields"])
 
-    def add(self, vectors: ArrayLike, ids: Sequence[Any], payload: Sequence[Mapping[str, Any]] | None = None) -> None:
+    def add(
+        self, vectors: ArrayLike, ids: Sequence[int | str], payload: Sequence[Mapping[str, object]] | None = None
+    ) -> None:
         """Store vectors ``(N, D)`` with ids (whole numbers or strings) and fields; makes the collection if missing.
 
         A collection made here compares by cosine, calls its fields "id" and "vector" and takes any further fields.
@@ -133,10 +138,10 @@ class MilvusSearch(EngineSearch):
         return ", ".join(self.client.list_collections()) or "none"
 
 
-def _hit(found: Any, vector: str, key: str) -> Hit:
+def _hit(found: Mapping[str, Any], vector: str, key: str) -> Hit:
     payload = {name: value for name, value in found["entity"].items() if name != vector}
     return Hit(found[key], float(found["distance"]), payload)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from ipad_rerank.cli.files import read_labelled
-from ipad_rerank.cli.options import FOLDER, VECTORS, labelled_columns, objective_option
+from ipad_rerank.cli.options import FOLDER, VECTORS, Read, objective_option, reads_labelled
 from ipad_rerank.files.retrievals import split_queries
 from ipad_rerank.rerankers.saving import save
 from ipad_rerank.selection.compare import compare as compare_sets
@@ -26,15 +25,14 @@ from ipad_rerank.selection.compare import split_roles
 @click.option("--seed", default=0, show_default=True)
 @click.option("--output", type=FOLDER, help="Save the recommended re-ranker here, for rerank and evaluate.")
 @click.option("--json", "as_json", is_flag=True)
-@labelled_columns
+@reads_labelled
 def compare(
     file: Path,
     gallery: Path | None,
     train: Path | None,
     output: Path | None,
     as_json: bool,
-    column: str | None,
-    label_column: str | None,
+    read: Read,
     **options: Any,
 ) -> None:
     """One table of what each re-ranker brings on FILE, and which to use.
@@ -44,14 +42,12 @@ def compare(
     """
     if gallery is not None and train is None:
         raise ValueError("--gallery needs --train: FILE, --gallery and --train are three files")
-    data = read_labelled(file, column, label_column)
+    data = read(file)
     if train is None:
         parts = split_roles(data, options["seed"])
     else:
-        searched = (
-            (data, read_labelled(gallery, column, label_column)) if gallery else split_queries(data, options["seed"])
-        )
-        parts = (read_labelled(train, column, label_column), *searched)
+        searched = (data, read(gallery)) if gallery else split_queries(data, options["seed"])
+        parts = (read(train), *searched)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     result = compare_sets(*parts, **options, verbose=True)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from ipad_rerank.cli.files import read_labelled
-from ipad_rerank.cli.options import FOLDER, VECTORS, labelled_columns
+from ipad_rerank.cli.options import FOLDER, VECTORS, Read, reads_labelled
 from ipad_rerank.files.retrievals import rank_groups, split_queries
 from ipad_rerank.metrics import evaluate as evaluate_ranking
 from ipad_rerank.metrics import paired_bootstrap
@@ -23,7 +22,7 @@ from ipad_rerank.rerankers.saving import load
 @click.option("--k", type=int, help="Look at the first k results only.  [default: the whole gallery]")
 @click.option("--seed", default=0, show_default=True, help="Of the split, where FILE has no roles.")
 @click.option("--json", "as_json", is_flag=True)
-@labelled_columns
+@reads_labelled
 def evaluate(
     file: Path,
     gallery: Path | None,
@@ -31,13 +30,12 @@ def evaluate(
     k: int | None,
     seed: int,
     as_json: bool,
-    column: str | None,
-    label_column: str | None,
+    read: Read,
 ) -> None:
     """MAP and more of FILE's queries, without and with a reasoner."""
     step = load(reasoner) if reasoner else None
-    data = read_labelled(file, column, label_column)
-    query, items = (data, read_labelled(gallery, column, label_column)) if gallery else split_queries(data, seed)
+    data = read(file)
+    query, items = (data, read(gallery)) if gallery else split_queries(data, seed)
     before, after = rank_groups(query, items, step, k)
     labels = (query.labels, items.labels, query.group_ids, items.group_ids)
     results = {"none": evaluate_ranking(before, *labels)}

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from ipad_rerank.cli.files import read_labelled
-from ipad_rerank.cli.options import FOLDER, VECTORS, device, labelled_columns, objective_option
+from ipad_rerank.cli.options import FOLDER, VECTORS, Read, device, objective_option, reads_labelled
 from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.feature_reasoning.refiner import VARIANTS
 from ipad_rerank.rerankers.feature_reasoning.reranker import FeatureReasoning
@@ -33,7 +32,7 @@ from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQu
 @click.option("--device", callback=device, help="Where to train, such as cuda.  [default: cpu]")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--keep-without-gain", is_flag=True, help="Keep it even if held-out MAP does not rise.")
-@labelled_columns
+@reads_labelled
 def fit(
     file: Path,
     output: Path,
@@ -41,12 +40,11 @@ def fit(
     alpha: float,
     again: int | None,
     init: Path | None,
-    column: str | None,
-    label_column: str | None,
+    read: Read,
     **options: Any,
 ) -> None:
     """Train Feature Reasoning on FILE (its rows of role train, or all) and save it."""
-    data = read_labelled(file, column, label_column)
+    data = read(file)
     if data.roles is not None and bool((data.roles == 0).any()):
         data = data.role("train")
     options = {name: value for name, value in options.items() if value is not None}

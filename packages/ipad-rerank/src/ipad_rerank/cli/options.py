@@ -1,15 +1,17 @@
-"""What the commands share: types of options, and how errors and warnings are told."""
+"""What the commands share: types of options, files with labels, and how errors and warnings are told."""
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 import torch
 
+from ipad_rerank.files.embeddings import EmbeddingSet, read_embeddings
 from ipad_rerank.rerankers.feature_reasoning import NoGainWarning, UnfamiliarDensityWarning
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -26,9 +28,27 @@ objective_option = click.option(
 )
 
 
-def labelled_columns(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds ``--column`` and ``--label-column``."""
-    return vectors_column(_labels_column(command))
+Read: TypeAlias = Callable[[Path], EmbeddingSet]
+"""Reads embeddings with labels."""
+
+
+def read_labelled(file: Path, column: str | None, label_column: str | None) -> EmbeddingSet:
+    """Embeddings with labels; ValueError without them."""
+    data = read_embeddings(file, column, label_column)
+    if data.labels is None:
+        beside = f"; put them into {file.with_suffix('.labels.npy')}" if file.suffix == ".npy" else ""
+        raise ValueError(f"{file} has no labels{beside}")
+    return data
+
+
+def reads_labelled(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds ``--column`` and ``--label-column``, and hands the command a ``read`` that knows them."""
+
+    @functools.wraps(command)
+    def with_read(column: str | None, label_column: str | None, **options: Any) -> None:
+        command(read=functools.partial(read_labelled, column=column, label_column=label_column), **options)
+
+    return vectors_column(_labels_column(with_read))
 
 
 def device(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -46,7 +66,7 @@ def device(_: click.Context, option: click.Parameter, value: str | None) -> str 
 class OneLineErrors(click.Group):
     """Errors in the user's files and options are one line, not a traceback; so are warnings."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         with warnings.catch_warnings():
             for category in (NoGainWarning, UnfamiliarDensityWarning):
                 warnings.simplefilter("always", category)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -55,7 +54,7 @@ class EmbeddingSet:
     group_ids: np.ndarray | None = None
     ids: np.ndarray | None = None
     roles: np.ndarray | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, object] = field(default_factory=dict)
     words: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -101,7 +100,7 @@ def check_same_words(one: EmbeddingSet, other: EmbeddingSet) -> None:
 
 
 def write_embeddings(
-    path: str | Path, embeddings: ArrayLike, *, metadata: dict[str, Any] | None = None, **columns: ArrayLike | None
+    path: str | Path, embeddings: ArrayLike, *, metadata: dict[str, object] | None = None, **columns: ArrayLike | None
 ) -> None:
     """Write a safetensors file; ``columns`` are labels, group_ids, ids and roles, each ``(N,)`` or None."""
     data = EmbeddingSet(embeddings, metadata=metadata or {}, **columns)

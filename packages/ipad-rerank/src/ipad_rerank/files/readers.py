@@ -6,17 +6,21 @@ import json
 import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 class Content(NamedTuple):
     """Arrays by name, the file's metadata, and the names of everything in the file."""
 
-    arrays: dict[str, Any]
-    metadata: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    metadata: dict[str, object]
     names: list[str]
 
 
@@ -78,7 +82,7 @@ def _parquet(path: Path, wanted: Collection[str]) -> Content:
     return Content({name: _column(pyarrow, table[name], name) for name in table.column_names}, {}, names)
 
 
-def _column(pyarrow: Any, chunked: Any, name: str) -> np.ndarray:
+def _column(pyarrow: ModuleType, chunked: pyarrow.ChunkedArray, name: str) -> np.ndarray:
     types, column = pyarrow.types, chunked.combine_chunks()
     is_list = types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type)
     if not len(column) or (column.null_count and is_list):
@@ -98,7 +102,7 @@ def _column(pyarrow: Any, chunked: Any, name: str) -> np.ndarray:
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 
-def _json(text: str) -> Any:
+def _json(text: str) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError:

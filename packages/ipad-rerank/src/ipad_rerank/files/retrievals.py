@@ -9,7 +9,7 @@ import numpy as np
 from ipad_rerank.files.embeddings import ROLES, EmbeddingSet, check_same_words
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.search.cosine import rank
-from ipad_rerank.search.groups import Rows, searches
+from ipad_rerank.search.groups import searches
 from ipad_rerank.search.ranking import Ranking
 
 
@@ -52,32 +52,16 @@ def rank_groups(
         before = rank(query.embeddings, gallery.embeddings, k=k)
         return before, step.rerank(query.embeddings, gallery.embeddings, before, **options) if step else None
     width = len(gallery) if k is None else min(k, len(gallery))
-    tables = [_Table(query, gallery, width) for _ in range(2)]
+    shape = (len(query), width)
+    lists = [(np.tile(np.arange(width), (len(query), 1)), np.full(shape, -np.inf, np.float32)) for _ in range(2)]
     for query_rows, gallery_rows in searches(query.group_ids, gallery.group_ids):
         vectors = (query.embeddings[query_rows], gallery.embeddings[gallery_rows])
         before = rank(*vectors, k=min(len(gallery_rows), width))
-        for table, found in zip(
-            tables, (before, step.rerank(*vectors, before, **options) if step else before), strict=True
-        ):
-            table.fill(query_rows, gallery_rows, found)
-    return tables[0].ranking, tables[1].ranking if step else None
-
-
-class _Table:
-    """Lists of all queries; what is not filled in are rows of other groups."""
-
-    def __init__(self, query: EmbeddingSet, gallery: EmbeddingSet, width: int) -> None:
-        self.indices = np.empty((len(query), width), np.int64)
-        self.scores = np.full((len(query), width), -np.inf, np.float32)
-        for group in np.unique(query.group_ids):
-            others = np.flatnonzero(gallery.group_ids != group)
-            length = min(len(gallery) - len(others), width)
-            self.indices[query.group_ids == group, length:] = others[: width - length]
-
-    def fill(self, query_rows: Rows, gallery_rows: Rows, found: Ranking) -> None:
-        self.indices[query_rows, : found.k] = gallery_rows[found.indices]
-        self.scores[query_rows, : found.k] = found.scores
-
-    @property
-    def ranking(self) -> Ranking:
-        return Ranking(self.indices, self.scores)
+        after = step.rerank(*vectors, before, **options) if step else before
+        others = np.setdiff1d(np.arange(len(gallery)), gallery_rows)[: width - before.k]
+        for (indices, scores), found in zip(lists, (before, after), strict=True):
+            indices[query_rows, : found.k] = gallery_rows[found.indices]
+            indices[query_rows, found.k :] = others
+            scores[query_rows, : found.k] = found.scores
+    before, after = (Ranking(*found) for found in lists)
+    return before, after if step else None

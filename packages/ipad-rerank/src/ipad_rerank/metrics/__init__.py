@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from ipad_rerank.metrics.at_k import hit_rate_at_k, ndcg_at_k, precision_at_k, recall_at_k
-from ipad_rerank.metrics.average_precision import average_precision, mean_average_precision
+from ipad_rerank.metrics.average_precision import (
+    average_precision,
+    mean_average_precision,
+    oracle_average_precision,
+    oracle_mean_average_precision,
+)
 from ipad_rerank.metrics.bootstrap import Interval, paired_bootstrap
 from ipad_rerank.metrics.evaluation import Evaluation, evaluate
-from ipad_rerank.metrics.oracle import oracle_average_precision, oracle_mean_average_precision
 from ipad_rerank.metrics.retrieval import retrieval_average_precision, retrieval_map
 from ipad_rerank.metrics.summary import average, per_group
 

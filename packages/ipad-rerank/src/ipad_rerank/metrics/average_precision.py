@@ -1,4 +1,4 @@
-"""Average precision, over full rankings and over the top k."""
+"""Average precision, over full rankings and over the top k, and the most of it that re-ranking can reach."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from ipad_rerank.metrics.relevance import Judged, NoRelevant, cutoff, measure
 from ipad_rerank.metrics.summary import Averaging, average
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import Array, ArrayLike
+from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
 
 Denominator = Literal["reachable", "relevant", "found"]
 
@@ -96,13 +96,48 @@ def mean_average_precision(
     return average(values, query_groups, query_labels, weighting=weighting)
 
 
+def oracle_average_precision(
+    ranking: Ranking,
+    query_labels: ArrayLike,
+    gallery_labels: ArrayLike,
+    n_r: int,
+    query_groups: ArrayLike | None = None,
+    gallery_groups: ArrayLike | None = None,
+    *,
+    at: int | None = None,
+    no_relevant: NoRelevant = "zero",
+    denominator: Denominator = "reachable",
+) -> Array:
+    """``(Q,)`` AP after the first ``n_r`` entries of each list were put in the best order, the tail left as it is.
+
+    No re-ranker that keeps the candidates and the tail can score more. The other arguments are those of
+    :func:`~ipad_rerank.metrics.average_precision`.
+    """
+    n_r, last = positive_int(n_r, "n_r"), cutoff(at, ranking)
+
+    def perfect(judged: Judged) -> Tensor:
+        in_head = judged.relevant[:, :n_r].sum(1, dtype=torch.float64).clamp_max(last)  # these get precision 1 each
+        found = judged.relevant.cumsum(1, dtype=torch.float64)
+        in_tail = judged.within(last)[:, n_r:]
+        summed = (found / judged.position.clamp_min(1))[:, n_r:].masked_fill(~in_tail, 0.0).sum(1) + in_head
+        return summed / _denominator(judged.total, in_head + in_tail.sum(1), last, denominator)
+
+    labels = (query_labels, gallery_labels, query_groups, gallery_groups)
+    return measure(ranking, perfect, *labels, no_relevant=no_relevant)
+
+
+def oracle_mean_average_precision(*arguments: Any, **options: Any) -> float:
+    """Mean of :func:`oracle_average_precision` over all queries; the same arguments."""
+    return average(oracle_average_precision(*arguments, **options))
+
+
 def average_precision_of(judged: Judged, at: int, denominator: Denominator = "reachable") -> Tensor:
     """``(B,)`` AP of judged lists; queries without relevant items come out as 0."""
     relevant = judged.within(at)
     found = relevant.cumsum(1, dtype=torch.float64)
     summed = (found / judged.position.clamp_min(1)).masked_fill_(~relevant, 0.0).sum(1)
     count = found[:, -1] if found.shape[1] else torch.zeros_like(judged.total)
-    return summed / denominator_of(judged.total, count, at, denominator)
+    return summed / _denominator(judged.total, count, at, denominator)
 
 
 def full_average_precision(relevant: Tensor, total: Tensor) -> Tensor:
@@ -121,7 +156,7 @@ def full_average_precision(relevant: Tensor, total: Tensor) -> Tensor:
     return torch.zeros_like(total).index_add_(0, owner, precision) / total.clamp_min(1)
 
 
-def denominator_of(total: Tensor, found: Tensor, at: int, denominator: Denominator) -> Tensor:
+def _denominator(total: Tensor, found: Tensor, at: int, denominator: Denominator) -> Tensor:
     """N, at least 1."""
     counts = {"reachable": total.clamp_max(at), "relevant": total, "found": found}
     return counts[denominator].clamp_min(1)

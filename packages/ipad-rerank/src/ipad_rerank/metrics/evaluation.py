@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -45,7 +44,7 @@ class Evaluation:
         at += [f"nDCG@10 {100 * self.ndcg[10]:.2f}"] if 10 in self.ndcg else []
         return f"MAP {100 * self.map:.2f}  {', '.join(at)}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """All but the per-query values, ready for JSON."""
         names = ("map", "macro_map", "label_map", "per_group", "precision", "recall", "hit_rate", "ndcg", "queries")
         return {name: getattr(self, name) for name in names}

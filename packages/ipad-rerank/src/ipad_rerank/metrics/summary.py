@@ -17,7 +17,7 @@ Averaging = Literal["query", "group", "label"]
 def average(
     values: ArrayLike,
     query_groups: ArrayLike | None = None,
-    query_labels: ArrayLike = None,
+    query_labels: ArrayLike | None = None,
     *,
     weighting: Averaging = "query",
 ) -> float:

@@ -9,7 +9,7 @@ from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
 from ipad_rerank.rerankers.front import keep_in_front
 from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
 from ipad_rerank.rerankers.retrieval import Retrieval
-from ipad_rerank.rerankers.saving import Tensors, pack, unpack
+from ipad_rerank.rerankers.saving import Config, Tensors, pack, unpack
 from ipad_rerank.rerankers.steps import Run, moves_gallery, moves_queries
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ArrayLike
@@ -100,7 +100,7 @@ class Chain(BaseReranker):
             run.add(step)
         return keep_in_front(asked, asked.in_kind(*run.now.ranking.tensors()))
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> Config:
         steps = zip(self.rerankers, self._firsts, strict=True)
         return {"steps": [pack(step)[0] if first == place else first for place, (step, first) in enumerate(steps)]}
 
@@ -110,8 +110,8 @@ class Chain(BaseReranker):
         return {f"{place}.{name}": tensor for place, found in packed.items() for name, tensor in found.items()}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], tensors: Tensors) -> Self:
-        steps: list[Any] = []
+    def from_config(cls, config: Config, tensors: Tensors) -> Self:
+        steps: list[BaseReranker] = []
         for place, step in enumerate(config["steps"]):
             prefix = f"{place}."
             part = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

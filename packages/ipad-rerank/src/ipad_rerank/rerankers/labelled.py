@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -11,21 +12,32 @@ from torch import Tensor
 from ipad_rerank.metrics.objectives import per_query
 from ipad_rerank.metrics.relevance import Judge
 from ipad_rerank.rerankers.retrieval import Options, Retrieval
-from ipad_rerank.search.groups import searches
+from ipad_rerank.search.groups import Rows, searches
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array
 
 
-class LabelledSearch(NamedTuple):
-    """Some queries with their ranking by cosine, and the labels of queries and gallery."""
+@dataclass(frozen=True, eq=False)
+class LabelledSearch:
+    """Some queries with their ranking by cosine, the labels of queries and gallery, and which queries they are."""
 
     asked: Retrieval
     labels: tuple[Array, Array]
+    query_rows: Rows
+
+    @cached_property
+    def _judge(self) -> Judge:
+        return Judge(*self.labels, None, None, len(self.asked.ranking))
 
     @property
     def relevant(self) -> Tensor:
         """``(Q,)`` relevant items of each query in the gallery."""
-        return Judge(*self.labels, None, None, len(self.asked.ranking)).total
+        return self._judge.total
+
+    @property
+    def classes(self) -> Tensor:
+        """``(G,)`` a number for each label of the gallery; negative without one."""
+        return self._judge.gallery_classes
 
     def measure(self, names: tuple[str, ...], ranking: Ranking | None = None) -> dict[str, Tensor]:
         """``(Q,)`` values of the measures of a ranking, by default the one by cosine."""
@@ -50,4 +62,5 @@ def labelled_searches(
     )
     for query_rows, gallery_rows in searches(query_groups, gallery_groups):
         asked = Retrieval(query[query_rows], gallery[gallery_rows], k=k, options=options)
-        yield LabelledSearch(asked.after(asked.ranking), (query_labels[query_rows], gallery_labels[gallery_rows]))
+        labels = (query_labels[query_rows], gallery_labels[gallery_rows])
+        yield LabelledSearch(asked.after(asked.ranking), labels, query_rows)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ipad_rerank.rerankers.base import BaseReranker
 from ipad_rerank.rerankers.retrieval import Retrieval
-from ipad_rerank.rerankers.saving import Tensors
+from ipad_rerank.rerankers.saving import Config, Tensors
 from ipad_rerank.rerankers.shortlist import Shortlist
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ArrayLike, positive_int
@@ -87,11 +87,11 @@ class PlainReranker(BaseReranker):
         for place, reranker in enumerate(rerankers):
             yield place, reranker.answer(asked, **shared)
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> Config:
         return asdict(self)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], tensors: Tensors) -> Self:
+    def from_config(cls, config: Config, tensors: Tensors) -> Self:
         return cls(**config)
 
     def _refined(self, asked: Retrieval, head: int) -> Ranking:

@@ -7,7 +7,6 @@ References:
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +27,7 @@ class QueryExpansion(PlainReranker):
 
     sizes = ("k",)
     k: int
+    alpha: float = 0.0
 
     def expand(self, query: ArrayLike, gallery: ArrayLike, ranking: Ranking, batch_size: int | None = None) -> Array:
         """New unit queries ``(Q, D)``, of the query's kind; float64 where both inputs are, else float32.
@@ -55,13 +55,9 @@ class QueryExpansion(PlainReranker):
 
     def _move(self, query: Tensor, best: Tensor) -> Tensor:
         """Unit ``query (B, D)`` and ``best (B, k, D)`` -> ``(B, D)``."""
-        weights = self._weights(torch.einsum("bd,bkd->bk", query, best))
+        weights = torch.einsum("bd,bkd->bk", query, best).clamp(0, 1) ** self.alpha  # all 1 where alpha is 0
         moved = query + torch.einsum("bk,bkd->bd", weights, best)
         return F.normalize(moved.masked_fill((query == 0).all(1, keepdim=True), 0.0), dim=1)
-
-    @abstractmethod
-    def _weights(self, cosine: Tensor) -> Tensor:
-        """``(B, k)`` cosines to weights."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +89,6 @@ class AlphaQueryExpansion(QueryExpansion):
         super().__post_init__()
         exponent(self.alpha, "alpha")
 
-    def _weights(self, cosine: Tensor) -> Tensor:
-        return cosine.clamp(0, 1) ** self.alpha
-
 
 @dataclass(frozen=True)
 class AverageQueryExpansion(QueryExpansion):
@@ -112,6 +105,3 @@ class AverageQueryExpansion(QueryExpansion):
 
     k: int = 10
     restrict_to: int | None = None
-
-    def _weights(self, cosine: Tensor) -> Tensor:
-        return torch.ones_like(cosine)

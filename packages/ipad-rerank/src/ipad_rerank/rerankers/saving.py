@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -21,9 +21,14 @@ from torch import Tensor
 
 from ipad_rerank.rerankers.protocols import Reranker
 
+if TYPE_CHECKING:
+    from ipad_rerank.rerankers.base import BaseReranker
+
 FORMAT = "ipad-rerank"
 VERSION = 3
-Tensors = dict[str, Tensor]
+Tensors: TypeAlias = dict[str, Tensor]
+Config: TypeAlias = dict[str, Any]
+"""Settings by name, as JSON values."""
 
 
 class Saved:
@@ -32,7 +37,7 @@ class Saved:
     A class has a name in ``kinds``, and ``to_config`` and ``from_config``; one with weights also ``tensors``.
     """
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> Config:
         """All but the weights, as JSON values."""
         raise NotImplementedError
 
@@ -41,7 +46,7 @@ class Saved:
         return {}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], tensors: Tensors) -> Self:
+    def from_config(cls, config: Config, tensors: Tensors) -> Self:
         """The re-ranker that had this configuration and these weights."""
         raise NotImplementedError
 
@@ -60,7 +65,7 @@ class Saved:
         return found
 
 
-def pack(reranker: Reranker) -> tuple[dict[str, Any], Tensors]:
+def pack(reranker: Reranker) -> tuple[Config, Tensors]:
     """Kind and configuration of a re-ranker, and its weights.
 
     Raises:
@@ -72,7 +77,7 @@ def pack(reranker: Reranker) -> tuple[dict[str, Any], Tensors]:
     return {"kind": names[type(reranker)]} | reranker.to_config(), reranker.tensors()
 
 
-def unpack(config: dict[str, Any], tensors: Tensors) -> Any:
+def unpack(config: Config, tensors: Tensors) -> BaseReranker:
     """The re-ranker of :func:`pack`."""
     config = dict(config)
     kind = config.pop("kind", None)
@@ -108,7 +113,7 @@ def save(reranker: Reranker, folder: str | Path) -> None:
             old.unlink(missing_ok=True)
 
 
-def load(folder: str | Path) -> Any:
+def load(folder: str | Path) -> BaseReranker:
     """Read any saved re-ranker: Feature Reasoning, a chain, or one with settings only.
 
     Args:
@@ -148,7 +153,7 @@ def check_shapes(expected: Tensors, found: Tensors) -> None:
         raise ValueError(f"weights must be {wanted}, got {given}; they differ in {', '.join(differing)}")
 
 
-def _read_weights(folder: Path, name: Any) -> Tensors:
+def _read_weights(folder: Path, name: object) -> Tensors:
     path = folder / str(name)
     if path.parent != folder:
         raise ValueError(f"{folder} is damaged: weights must be a file in it, got {name!r}")

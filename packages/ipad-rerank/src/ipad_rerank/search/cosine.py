@@ -8,7 +8,7 @@ from torch import Tensor
 from ipad_rerank.search.memory import free_memory, work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.topk import stable_topk, topk_above
+from ipad_rerank.search.topk import merged_topk
 from ipad_rerank.search.vectors import (
     ZERO_VECTOR_SCORE,
     ArrayLike,
@@ -111,21 +111,8 @@ def rank(
         rows = slice(start, min(start + batch_size, len(queries)))
         if first == 0:
             part, best = queries.unit(rows.start, rows.stop, dtype, device), None
-        best = _search(part, items, slice(first, min(first + chunk, len(items))), k, best)
+        block = items.unit(first, min(first + chunk, len(items)), dtype, device)
+        best = merged_topk(best, unit_cosine(part, block), first, k)
         if first + chunk >= len(items):
             scores[rows], indices[rows] = best
     return Ranking(queries.in_kind(indices), queries.in_kind(scores))
-
-
-def _search(
-    query: Tensor, items: Vectors, rows: slice, k: int, best: tuple[Tensor, Tensor] | None
-) -> tuple[Tensor, Tensor]:
-    """The top k of ``rows`` and of the ``best`` of the rows before them: scores and gallery rows."""
-    scores = unit_cosine(query, items.unit(rows.start, rows.stop, query.dtype, query.device))
-    if best is None:
-        return stable_topk(scores, k)
-    full = best[0].shape[1] == k  # then what is not above the k-th best cannot come in
-    scores, columns = topk_above(scores, best[0][:, -1:], k) if full else stable_topk(scores, k)
-    # The best ones stand first and have lower rows, so a stable merge keeps the gallery's order among ties.
-    scores, kept = stable_topk(torch.cat([best[0], scores], dim=1), k)
-    return scores, torch.cat([best[1], columns + rows.start], dim=1).gather(1, kept)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Best: TypeAlias = tuple[Tensor, Tensor]
+"""Values and columns of the best k of each row, best first."""
 
 _BLOCK = 64
 _SIGN = 0x7FFFFFFF
@@ -54,6 +59,21 @@ def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values = scores.gather(1, columns)
     order = stable_order(values)
     return values.gather(1, order), columns.gather(1, order)
+
+
+def merged_topk(best: Best | None, scores: Tensor, start: int, k: int) -> Best:
+    """The top k of the ``best`` of the columns before ``start``, and of the ``scores (Q, N)`` of those from there on.
+
+    ``best`` is None where nothing came before.
+    """
+    if best is None:
+        values, columns = stable_topk(scores, k)
+        return values, columns + start
+    full = best[0].shape[1] == k  # then what is not above the k-th best cannot come in
+    values, columns = topk_above(scores, best[0][:, -1:], k) if full else stable_topk(scores, k)
+    # The best ones stand first and have lower columns, so a stable merge keeps the order of columns among ties.
+    values, kept = stable_topk(torch.cat([best[0], values], dim=1), k)
+    return values, torch.cat([best[1], columns + start], dim=1).gather(1, kept)
 
 
 def topk_above(scores: Tensor, floor: Tensor, k: int) -> tuple[Tensor, Tensor]:

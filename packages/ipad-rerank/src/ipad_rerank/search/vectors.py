@@ -83,13 +83,12 @@ class Vectors:
         """Unit rows at ``rows`` (int64, any shape) -> ``(*rows.shape, D)``."""
         flat = rows.reshape(-1)
         if self.is_torch:
-            chunk = self.array[flat.to(self.array.device)]
+            unit = self._unit(self.array[flat.to(self.array.device)], dtype, device, None)
         else:
             wanted, inverse = np.unique(flat.cpu().numpy(), return_inverse=True)  # ascending: kind to a memory map
-            chunk = torch.from_numpy(inverse.reshape(-1))
             part = self._unit(self.array[wanted], dtype, device, None)
-            return part[chunk.to(part.device)].reshape(*rows.shape, self.dim)
-        return self._unit(chunk, dtype, device, None).reshape(*rows.shape, self.dim)
+            unit = part[torch.from_numpy(inverse.reshape(-1)).to(part.device)]
+        return unit.reshape(*rows.shape, self.dim)
 
     def _unit(self, chunk: Array, dtype: torch.dtype, device: Device, start: int | None) -> torch.Tensor:
         if not self.is_torch:

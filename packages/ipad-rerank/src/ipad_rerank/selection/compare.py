@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import click
 import numpy as np
@@ -15,11 +16,13 @@ from ipad_rerank.rerankers.registry import RERANKERS
 from ipad_rerank.search.progress import in_words
 from ipad_rerank.selection.methods import fitted_reasoners, tuned_peer
 from ipad_rerank.selection.recommendation import Trial, recommended_of
-from ipad_rerank.selection.report import Report
-from ipad_rerank.selection.table import Comparison
+from ipad_rerank.selection.table import Comparison, Report
 
-CALIBRATION = 500
-"""Queries, at most, that are kept from tuning and fitting for the guard of the best method."""
+CALIBRATION = 1000
+"""Queries, at most, that are kept from tuning and fitting for the guards of the best methods."""
+
+WORK = (6, 2, 4)
+"""About how much work it is to fit, to search with all methods and to guard the best, beside tuning a peer."""
 
 FEWEST_TO_CALIBRATE = 100
 """Queries below which there is no gate."""
@@ -69,11 +72,8 @@ def compare(
     measure_named(objective)
     for part in (query, gallery):
         check_same_words(train, part)
-    say = _Teller(len(peers) + 4 if verbose else 0)
-    order = np.random.default_rng(seed).permutation(len(train))
-    cut = min(CALIBRATION, len(train) // 6)
-    cut = cut if cut >= FEWEST_TO_CALIBRATE else 0
-    rest = train.select(order[cut:])
+    say = _Teller([*(1 for _ in peers), *WORK], silent=not verbose)
+    asked, weights, rest = _calibration(train, seed)
     methods: list[tuple[str, Reranker]] = []
     for name in peers:
         say(f"tuning {name}")
@@ -88,12 +88,30 @@ def compare(
     rows = [report.row("none", None), *(report.row(*method) for method in methods)]
     say("guarding the best, and trying it on the largest gallery")
     largest = Report(query, _joined(gallery, train), objective, seed)
-    asked = train.select(order[:cut]) if cut else None
-    trial = Trial(dict(methods), report, largest, asked, rest.select(slice(0, len(gallery))), objective)
+    calibration = None if asked is None else (asked, weights, rest.select(slice(0, len(gallery))))
+    trial = Trial(dict(methods), report, largest, calibration, objective)
     row, words = recommended_of(rows, trial, objective)
     recommended = None if row is None else trial.rerankers[row.name]
     oracle = 100 * float(report.oracle(reasoner.n_r - 1).mean())
     return Comparison(tuple(rows + trial.rows), objective, oracle, reasoner.n_r, words, recommended)
+
+
+def _calibration(train: EmbeddingSet, seed: int) -> tuple[EmbeddingSet | None, np.ndarray, EmbeddingSet]:
+    """Queries to calibrate guards with (None where the rows are few), how much each counts, and the other rows.
+
+    A row is drawn with a probability that falls with the square root of its class's size: few queries are of small
+    classes, and a guard has to know these. The weights make up for it.
+    """
+    rng = np.random.default_rng(seed)
+    classes = train.labels if train.group_ids is None else np.stack([train.group_ids, train.labels])
+    _, places, sizes = np.unique(classes, axis=-1, return_inverse=True, return_counts=True)
+    sizes = sizes[places.reshape(-1)]
+    chance = np.where(sizes > 1, sizes**-0.5, 0.0)  # the only one of its class would find nothing
+    count = min(CALIBRATION, len(train) // 6, np.count_nonzero(chance))
+    count = count if count >= FEWEST_TO_CALIBRATE else 0
+    drawn = rng.choice(len(train), count, replace=False, p=chance / chance.sum()) if count else np.arange(0)
+    rest = rng.permutation(np.setdiff1d(np.arange(len(train)), drawn))
+    return train.select(drawn) if count else None, sizes[drawn] ** 0.5, train.select(rest)
 
 
 def _joined(one: EmbeddingSet, other: EmbeddingSet) -> EmbeddingSet:
@@ -102,15 +120,19 @@ def _joined(one: EmbeddingSet, other: EmbeddingSet) -> EmbeddingSet:
 
 
 class _Teller:
-    """Says which of the steps has begun, and how long the rest may take."""
+    """Says which step has begun, and how long the rest may take, going by the steps before it.
 
-    def __init__(self, steps: int) -> None:
-        self.steps, self.done, self.start = steps, 0, time.monotonic()
+    Args:
+        work: How much work each step is, in any unit.
+        silent: Say nothing.
+    """
+
+    def __init__(self, work: Sequence[float], silent: bool) -> None:
+        self.work, self.silent, self.done, self.start = work, silent, 0, time.monotonic()
 
     def __call__(self, what: str) -> None:
-        if not self.steps:
-            return
+        before, after = sum(self.work[: self.done]), sum(self.work[self.done :])
+        left = f", about {in_words((time.monotonic() - self.start) / before * after)} left" if before else ""
         self.done += 1
-        passed = time.monotonic() - self.start
-        left = f", {in_words(passed)} so far" if self.done > 1 else ""
-        click.echo(f"[{self.done}/{self.steps}] {what}{left}", err=True)
+        if not self.silent:
+            click.echo(f"[{self.done}/{len(self.work)}] {what}{left}", err=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ipad_rerank.files.embeddings import EmbeddingSet
 from ipad_rerank.metrics.objectives import label_of
 from ipad_rerank.rerankers.guard import Guard
 from ipad_rerank.rerankers.protocols import Reranker
-from ipad_rerank.selection.report import Report
-from ipad_rerank.selection.table import Row
+from ipad_rerank.selection.table import Report, Row
 
 ENOUGH_KEPT = 0.9
 """Share of the gain that a guarded method must keep to be recommended in place of the plain one."""
@@ -46,8 +47,8 @@ class Trial:
         methods: By the name of their row.
         report: On the queries and gallery of the table.
         largest: On the same queries, the training vectors in the gallery too.
-        asked: Queries that calibrate guards; None for guards without a gate.
-        pool: What they search.
+        calibration: Queries that calibrate guards, how much each counts, and what they search; None for guards
+            without a gate.
         objective: What a gain is.
     """
 
@@ -56,25 +57,26 @@ class Trial:
         methods: dict[str, Reranker],
         report: Report,
         largest: Report,
-        asked: EmbeddingSet | None,
-        pool: EmbeddingSet,
+        calibration: tuple[EmbeddingSet, np.ndarray, EmbeddingSet] | None,
         objective: str,
     ) -> None:
-        self.report, self.largest, self.asked, self.pool, self.objective = report, largest, asked, pool, objective
+        self.report, self.largest, self.calibration, self.objective = report, largest, calibration, objective
         self.largest_size = largest.gallery_size
         self.rerankers = {name: Guard(method, largest_gallery=self.largest_size) for name, method in methods.items()}
         self.rows: list[Row] = []
 
     def guarded(self, row: Row) -> Row | None:
         """The row of a method's guard."""
-        if self.asked is None:
+        if self.calibration is None:
             return None
-        vectors = (self.asked.embeddings, self.pool.embeddings)
-        known = (self.asked.labels, self.pool.labels, self.asked.group_ids, self.pool.group_ids)
-        found = Guard.calibrate(self.rerankers[row.name].reranker, *vectors, *known, objective=self.objective)
+        asked, weights, pool = self.calibration
+        known = (asked.embeddings, pool.embeddings, asked.labels, pool.labels, asked.group_ids, pool.group_ids)
+        options = {"objective": self.objective, "weights": weights}
+        guard = Guard.calibrate(self.rerankers[row.name].reranker, *known, **options)
+        guard.largest_gallery = self.largest_size
         name = f"guarded: {row.name}"
-        self.rerankers[name] = Guard(found.reranker, found.gate, self.largest_size, found.first)
-        self.rows.append(self.report.row(name, self.rerankers[name]))
+        self.rerankers[name] = guard
+        self.rows.append(self.report.row(name, guard))
         return self.rows[-1]
 
     def gain_in_largest(self, row: Row) -> float:

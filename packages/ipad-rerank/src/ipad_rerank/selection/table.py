@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from ipad_rerank.files.embeddings import EmbeddingSet
+from ipad_rerank.metrics.average_precision import oracle_average_precision
 from ipad_rerank.metrics.bootstrap import paired_bootstrap
-from ipad_rerank.metrics.objectives import HEAD, label_of
+from ipad_rerank.metrics.objectives import HEAD, REPORTED, joined, label_of
+from ipad_rerank.rerankers.base import answer_of
 from ipad_rerank.rerankers.guard.gate import bin_names, bin_of
+from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.protocols import Reranker
 
 Values = Mapping[str, Tensor]
 """``(Q,)`` of each measure by name."""
 
 
-class Gain(NamedTuple):
+@dataclass(frozen=True)
+class Gain:
     """A measure's mean and its gain over no re-ranking with a 95 % interval, all in percent."""
 
     value: float
@@ -26,7 +33,8 @@ class Gain(NamedTuple):
     high: float
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True)
+class Bin:
     """Queries with so many relevant items, how many there are, and the objective's gain there, in percent."""
 
     relevant: str
@@ -78,6 +86,36 @@ class Row:
         return [self.name, *gains, f"{self.queries_per_second:.0f}"]
 
 
+class Report:
+    """Methods on the queries that the table reports on, a row each."""
+
+    def __init__(self, query: EmbeddingSet, gallery: EmbeddingSet, objective: str, seed: int) -> None:
+        self.objective, self.seed, self.gallery_size = objective, seed, len(gallery)
+        self.names = tuple(dict.fromkeys((objective, *REPORTED)))
+        labels = (query.labels, gallery.labels, query.group_ids, gallery.group_ids)
+        start = time.perf_counter()
+        self.parts = list(labelled_searches(query.embeddings, gallery.embeddings, *labels))
+        self.seconds = time.perf_counter() - start
+        self.relevant = torch.cat([part.relevant for part in self.parts])
+        self.before = joined([part.measure(self.names) for part in self.parts])
+
+    def row(self, name: str, method: Reranker | None) -> Row:
+        """The method's row; without one that of the search."""
+        found, seconds = self.before, self.seconds
+        if method is not None:
+            start = time.perf_counter()
+            rankings = [answer_of(method, part.asked) for part in self.parts]
+            seconds = time.perf_counter() - start
+            pairs = zip(self.parts, rankings, strict=True)
+            found = joined([part.measure(self.names, ranking) for part, ranking in pairs])
+        return Row.of(name, self.before, found, self.relevant, self.objective, seconds, self.seed)
+
+    def oracle(self, head: int) -> Tensor:
+        """``(Q,)`` AP if the first ``head`` were in perfect order."""
+        found = [oracle_average_precision(part.asked.ranking, *part.labels, head) for part in self.parts]
+        return torch.cat([torch.as_tensor(values) for values in found])
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The table, the oracle (the best MAP that any order of the first n_r can reach) and what to use.
@@ -115,11 +153,5 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and words, for JSON."""
-        rows = [
-            asdict(row)
-            | {"measures": {name: gain._asdict() for name, gain in row.measures.items()}}
-            | {"bins": [part._asdict() for part in row.bins]}
-            for row in self.rows
-        ]
         names = ("objective", "oracle", "n_r", "recommendation")
-        return {"rows": rows} | {name: getattr(self, name) for name in names}
+        return {"rows": [asdict(row) for row in self.rows]} | {name: getattr(self, name) for name in names}

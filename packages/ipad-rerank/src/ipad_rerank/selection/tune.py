@@ -10,11 +10,10 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from ipad_rerank.metrics.objectives import label_of, measure_named
+from ipad_rerank.metrics.relevance import Judge
 from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.plain import PlainReranker
 from ipad_rerank.rerankers.registry import RERANKERS
-from ipad_rerank.search.groups import check_groups
-from ipad_rerank.search.labels import as_labels, check_same_kind
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.vectors import ArrayLike, pair_of, positive_int
 
@@ -103,12 +102,7 @@ def tune(
     base, name = _base(reranker)
     measure_named(objective)
     queries, items = pair_of(query, gallery)
-    check_groups(query_groups, gallery_groups)
-    check_same_kind(query_labels, "query_labels", gallery_labels, "gallery_labels")
-    labels = as_labels(query_labels, "query_labels", len(queries), "query")
-    item_labels = as_labels(gallery_labels, "gallery_labels", len(items), "gallery")
-    groups = as_labels(query_groups, "query_groups", len(queries), "query") if query_groups is not None else None
-    item_groups = as_labels(gallery_groups, "gallery_groups", len(items), "gallery") if groups is not None else None
+    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(queries), len(items))
     kept = torch.arange(len(queries))
     if max_queries is not None and positive_int(max_queries, "max_queries") < len(queries):
         order = torch.randperm(len(queries), generator=torch.Generator().manual_seed(seed))
@@ -116,7 +110,8 @@ def tune(
     settings = _settings(base, name, grid, len(items))
     rerankers = [replace(base, **setting) for setting in settings]
     totals = torch.zeros(len(rerankers) + 1, dtype=torch.float64)
-    known = (labels[kept], item_labels, None if groups is None else groups[kept], item_groups)
+    groups = (None, None) if query_groups is None else (judge.query_groups[kept], judge.gallery_groups)
+    known = (judge.query_classes[kept], judge.gallery_classes, *groups)
     for part in labelled_searches(queries.array[kept.numpy()], items.array, *known, k=k):
         totals[-1] += float(part.measure((objective,))[objective].sum())
         swept = type(base).sweep(rerankers, part.asked)

@@ -1,10 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
 from ipad_rerank import rank
-from ipad_rerank.rerankers.diffusion.affinity import dense_affinity, sparse_affinity
-from ipad_rerank.rerankers.diffusion.conjugate_gradient import conjugate_gradient
 from ipad_rerank.rerankers.diffusion.reranker import GraphDiffusion
 from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
 
@@ -88,29 +85,6 @@ def test_neighbors_given_are_used(data):
     ranking, diffusion = rank(*data), GraphDiffusion(k=5)
     found = diffusion.rerank(*data, ranking, neighbors=gallery_neighbors(data[1], 30))
     np.testing.assert_array_equal(found.indices, diffusion.rerank(*data, ranking).indices)
-
-
-def test_sparse_and_dense_affinity_agree(data):
-    gallery = torch.from_numpy(unit(data[1]))
-    cosine = gallery @ gallery.T
-    neighbors = gallery_neighbors(gallery, 6)
-    flow = torch.randn(len(gallery), 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    sparse = sparse_affinity(neighbors.indices, neighbors.cosine.clamp_min(0))(flow)
-    dense = dense_affinity(cosine.clamp_min(0)[None], neighbors.indices[None])(flow[None])[0]
-    torch.testing.assert_close(sparse, dense)
-
-
-def test_conjugate_gradient_solves_each_column_alone():
-    generator = torch.Generator().manual_seed(0)
-    root = torch.randn(20, 20, dtype=torch.float64, generator=generator)
-    matrix = root @ root.T + torch.eye(20, dtype=torch.float64)
-    right = torch.randn(20, 5, dtype=torch.float64, generator=generator)
-    right[:, 2] = 0
-    found = conjugate_gradient(lambda x: matrix @ x, right, 1e-12, 500)
-    torch.testing.assert_close(found, torch.linalg.solve(matrix, right))
-    alone = conjugate_gradient(lambda x: matrix @ x, right[:, :1], 1e-2, 500)
-    together = conjugate_gradient(lambda x: matrix @ x, right, 1e-2, 500)
-    torch.testing.assert_close(together[:, :1], alone)
 
 
 @pytest.mark.parametrize(

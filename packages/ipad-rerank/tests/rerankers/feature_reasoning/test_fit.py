@@ -115,7 +115,7 @@ def test_does_not_touch_the_global_random_state():
 
 def test_meaningless_labels_give_the_identity_and_say_so(capsys):
     vectors, labels, _ = clusters(600, seed=0, shuffle=True)
-    with pytest.warns(NoGainWarning, match="did not rise.*The identity is returned"):
+    with pytest.warns(NoGainWarning, match="did not rise.*the identity is returned"):
         reasoner = FeatureReasoning.fit(vectors, labels, **FAST | {"steps": 20})
     assert reasoner.is_identity
     assert reasoner.report["returned"] == "identity"

@@ -105,7 +105,7 @@ def test_rows_without_a_label_are_left_out(data):
     some[:50] = None
     torch.testing.assert_close(weights(vectors, some), weights(vectors[50:], labels[50:]), rtol=0, atol=0)
     some[:70] = None
-    with pytest.raises(ValueError, match="labels has 190 rows with a label; a fit needs at least 200"):
+    with pytest.raises(ValueError, match="embeddings has 190 rows with a label; a fit needs at least 200"):
         weights(vectors, some)
 
 

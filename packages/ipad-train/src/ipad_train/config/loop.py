@@ -28,8 +28,8 @@ class RerankConfig:
 
     enabled: bool = option(True, "whether it is fitted; it is kept only where validation MAP rises")
     fit_split: str = option("train", "train, as the paper; validation: embeddings the network was not trained on")
-    sequence_length: int = option(500, "[n_r] query and candidates; limited by half the gallery")
-    rounds: int = option(1, "[n_t] times that the ranking is redone")
+    n_r: int = option(500, "query and candidates; limited by half the gallery")
+    n_t: int = option(1, "rounds: times that the ranking is redone")
     steps: int = option(300, "of the fit")
     max_embeddings: int = option(20_000, "training embeddings used, drawn at random")
     options: dict[str, Any] = option(dict, "further arguments of FeatureReasoning.fit")
@@ -37,8 +37,8 @@ class RerankConfig:
     def __post_init__(self) -> None:
         split = self.fit_split
         require(split in ("train", "validation"), "rerank.fit_split", split, "'train' or 'validation'")
-        require(self.sequence_length >= 2, "rerank.sequence_length", self.sequence_length, "at least 2")
-        require(self.rounds >= 1, "rerank.rounds", self.rounds, "at least 1")
+        require(self.n_r >= 2, "rerank.n_r", self.n_r, "at least 2")
+        require(self.n_t >= 1, "rerank.n_t", self.n_t, "at least 1")
         require(self.steps >= 0, "rerank.steps", self.steps, "zero or more")
         require(self.max_embeddings > 1, "rerank.max_embeddings", self.max_embeddings, "at least 2")
 

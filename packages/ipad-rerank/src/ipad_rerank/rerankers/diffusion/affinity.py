@@ -19,28 +19,20 @@ def sparse_affinity(nearest: Tensor, weights: Tensor) -> Affinity:
         nearest: ``(N, k)`` int64, without the node itself.
         weights: ``(N, k)``, 0 or more; of an edge, the mean of both directions.
     """
-    count, k = nearest.shape
-    rows = torch.arange(count, device=nearest.device).repeat_interleave(k)
-    columns, weights = nearest.reshape(-1), weights.reshape(-1)
+    if not nearest.numel():
+        return torch.zeros_like
+    count = len(nearest)
+    rows = torch.arange(count, device=nearest.device)[:, None]
     # Both directions of an edge share a key; sorted, they stand side by side.
-    keys = torch.minimum(rows, columns) * count + torch.maximum(rows, columns)
-    keys, order = torch.sort(keys)
+    keys, order = torch.sort((torch.minimum(rows, nearest) * count + torch.maximum(rows, nearest)).flatten())
     mutual = (keys[1:] == keys[:-1]).nonzero()[:, 0]
-    low = torch.div(keys[mutual], count, rounding_mode="floor")
-    high = keys[mutual] % count
-    edge = (weights[order[mutual]] + weights[order[mutual + 1]]) / 2
-    kept = edge > 0
-    low, high, edge = low[kept], high[kept], edge[kept]
-    ends, others = torch.cat([low, high]), torch.cat([high, low])
-    order = torch.argsort(ends * count + others)
-    ends, others, edge = ends[order], others[order], torch.cat([edge, edge])[order]
-    lengths = torch.bincount(ends, minlength=count)
-    offsets = lengths.cumsum(0) - lengths
-    ones = torch.ones(count, 1, dtype=weights.dtype, device=weights.device)
-    degree = _gather_sum(ones, others, offsets, edge)[:, 0]
-    scale = torch.where(degree > 0, degree, 1.0).rsqrt()
-    edge = edge * scale[ends] * scale[others]
-    return lambda flow: _gather_sum(flow, others, offsets, edge)
+    both = torch.stack([order[mutual], order[mutual + 1]])
+    edges = torch.zeros_like(weights).flatten()
+    edges[both] = weights.flatten()[both].mean(0)
+    edges = edges.view_as(weights)
+    scale = _scale(edges.sum(1))
+    edges = edges * scale[:, None] * scale[nearest]
+    return lambda flow: F.embedding_bag(nearest, flow, mode="sum", per_sample_weights=edges)  # one kernel
 
 
 def dense_affinity(weights: Tensor, nearest: Tensor) -> Affinity:
@@ -52,14 +44,11 @@ def dense_affinity(weights: Tensor, nearest: Tensor) -> Affinity:
     """
     listed = torch.zeros_like(weights).scatter_(2, nearest, 1.0)
     edges = weights * listed * listed.mT
-    degree = edges.sum(2)
-    scale = torch.where(degree > 0, degree, 1.0).rsqrt()
+    scale = _scale(edges.sum(2))
     edges = edges * scale[:, :, None] * scale[:, None]
     return lambda flow: torch.bmm(edges, flow)
 
 
-def _gather_sum(flow: Tensor, others: Tensor, offsets: Tensor, edge: Tensor) -> Tensor:
-    """``out[i] = sum over i's edges of edge * flow[other]``: a sparse-by-dense product in one kernel."""
-    if not len(others):
-        return torch.zeros_like(flow)
-    return F.embedding_bag(others, flow, offsets, mode="sum", per_sample_weights=edge)
+def _scale(degree: Tensor) -> Tensor:
+    """``degree^(-1/2)``, 1 where it is 0."""
+    return torch.where(degree > 0, degree, 1.0).rsqrt()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ipad_rerank.rerankers.saving import Config
 from ipad_rerank.rerankers.shortlist import Shortlist
 
 SLACK = 1.25
@@ -43,7 +43,7 @@ class Density:
     blends: tuple[tuple[int, float], ...] = ()
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Density:
+    def from_dict(cls, values: Config) -> Density:
         blends = tuple((int(length), float(blend)) for length, blend in values.pop("blends"))
         pairs = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         return cls(**pairs, blends=blends)

@@ -20,6 +20,7 @@ from ipad_rerank.rerankers.feature_reasoning.report import FitReport
 from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler, TrainingSet
 from ipad_rerank.rerankers.feature_reasoning.training import train
 from ipad_rerank.rerankers.protocols import Reranker
+from ipad_rerank.rerankers.saving import Config
 from ipad_rerank.search.labels import UNLABELLED, as_labels
 from ipad_rerank.search.vectors import ArrayLike, Device, Vectors, positive_int
 
@@ -107,19 +108,17 @@ def fit_reasoner(
     vectors = Vectors(embeddings, "embeddings")
     label_ids = as_labels(labels, "labels", len(vectors), "embeddings")
     groups = None if group_ids is None else as_labels(group_ids, "group_ids", len(vectors), "embeddings")
-    if len(vectors) < SMALLEST_FIT:
-        raise ValueError(f"embeddings has {len(vectors)} rows; a fit needs at least {SMALLEST_FIT}, better 1,000")
+    labelled = (label_ids != UNLABELLED).nonzero()[:, 0]
+    if len(labelled) < SMALLEST_FIT:
+        raise ValueError(
+            f"embeddings has {len(labelled)} rows with a label; a fit needs at least {SMALLEST_FIT}, better 1,000"
+        )
     if not 0 < validation_share < 1:
         raise ValueError(f"validation_share must be between 0 and 1, got {validation_share}")
     if steps < 0:
         raise ValueError(f"steps must be 0 or more, got {steps}")
     generator = torch.Generator().manual_seed(seed)
     device = torch.device(device) if device is not None else vectors.device
-    labelled = (label_ids != UNLABELLED).nonzero()[:, 0]
-    if len(labelled) < SMALLEST_FIT:
-        raise ValueError(
-            f"labels has {len(labelled)} rows with a label; a fit needs at least {SMALLEST_FIT}, better 1,000"
-        )
     drawn = torch.randperm(len(labelled), generator=generator)[: positive_int(max_vectors, "max_vectors")]
     kept = labelled[drawn].sort().values
     unit = vectors.take(kept, torch.float32, device)
@@ -129,10 +128,9 @@ def fit_reasoner(
     if len(pairs) == len(groups.unique()):
         raise ValueError("labels hold a single class (in every group); there is nothing to tell apart")
 
-    held = torch.randperm(len(unit), generator=generator)[: max(2, min(1000, int(validation_share * len(unit))))]
-    pool = torch.ones(len(unit), dtype=torch.bool)
-    pool[held] = False
-    pool = pool.nonzero()[:, 0].to(device)
+    order = torch.randperm(len(unit), generator=generator)
+    held, pool = order.tensor_split([max(2, min(1000, int(validation_share * len(unit))))])
+    pool = pool.sort().values.to(device)
     largest = int(torch.bincount(groups[pool].unique(return_inverse=True)[1]).max())
     choose_blend = "blend" not in config and init is None
     reasoner = _new_reasoner(make, init, largest, config, seed).to(device)
@@ -166,12 +164,11 @@ def fit_reasoner(
     return reasoner
 
 
-def _new_reasoner(make: Callable[..., R], init: R | None, largest: int, config: dict[str, Any], seed: int) -> R:
+def _new_reasoner(make: Callable[..., R], init: R | None, largest: int, config: Config, seed: int) -> R:
     if init is not None:
-        same = {key: value for key, value in config.items() if init.config.get(key, value) == value}
-        if len(same) != len(config):
-            changed = ", ".join(sorted(set(config) - set(same)))
-            raise ValueError(f"init keeps its own settings; leave out {changed} or fit without init")
+        changed = [key for key, value in sorted(config.items()) if init.config.get(key, value) != value]
+        if changed:
+            raise ValueError(f"init keeps its own settings; leave out {', '.join(changed)} or fit without init")
         reasoner = make(**init.config | config)
         reasoner.load_state_dict(copy.deepcopy(init.state_dict()))
         return reasoner
@@ -185,16 +182,12 @@ def _announce(reasoner: SequenceRefiner, report: FitReport, keep_without_gain: b
         click.echo(str(report), err=True)
     if report.is_gain:
         return
-    message = f"held-out {label_of(report.objective)} did not rise: {report.summary}"
-    if keep_without_gain:
-        warnings.warn(f"{message}; kept all the same, as asked.", NoGainWarning, stacklevel=4)
-        return
-    torch.nn.init.zeros_(reasoner.network.last.weight)
-    torch.nn.init.zeros_(reasoner.network.last.bias)
-    reasoner.report["returned"] = "identity"
-    warnings.warn(
-        f"{message}. The identity is returned, which changes no ranking; pass keep_without_gain=True for what was "
-        "trained.",
-        NoGainWarning,
-        stacklevel=4,
-    )
+    outcome = "it is kept all the same, as asked"
+    if not keep_without_gain:
+        reasoner.network.reset()
+        reasoner.report["returned"] = "identity"
+        outcome = (
+            "the identity is returned, which changes no ranking; pass keep_without_gain=True for what was trained"
+        )
+    message = f"held-out {label_of(report.objective)} did not rise: {report.summary}; {outcome}."
+    warnings.warn(message, NoGainWarning, stacklevel=4)

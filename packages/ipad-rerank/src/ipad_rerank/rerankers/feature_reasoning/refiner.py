@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +20,7 @@ from ipad_rerank.rerankers.feature_reasoning.subgraphs import (
     sort_nodes,
 )
 from ipad_rerank.rerankers.feature_reasoning.update_network import UpdateNetwork
+from ipad_rerank.rerankers.saving import Config
 from ipad_rerank.search.vectors import positive_int
 
 VARIANTS = ("full", "query_only")
@@ -62,13 +61,13 @@ class SequenceRefiner(nn.Module):
         self.low_precision = bool(low_precision)
         self.blend = float(blend)
         self.density: Density | None = None
-        self.report: dict[str, Any] | None = None
+        self.report: Config | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = UpdateNetwork(self.n_r, self.hidden_width)
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Constructor arguments."""
         return {name: getattr(self, name) for name in SETTINGS}
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ipad_rerank.metrics.bootstrap import Interval
 from ipad_rerank.metrics.objectives import label_of
+from ipad_rerank.rerankers.saving import Config
 
 
 class Gain(NamedTuple):
@@ -79,7 +80,7 @@ class FitReport:
         lines += [f"  {label_of(name)} {gain}" for name, gain in self.gains.items() if name != self.objective]
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """For JSON; ``map_before`` and ``map_after`` beside all measures, by their names."""
         found = self.gains.get("map")
         chosen = self.gains.get(self.objective)

@@ -17,7 +17,7 @@ from ipad_rerank.rerankers.feature_reasoning.fit import fit_reasoner
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
 from ipad_rerank.rerankers.feature_reasoning.scoring import head_scores
 from ipad_rerank.rerankers.retrieval import Retrieval
-from ipad_rerank.rerankers.saving import Tensors, check_shapes
+from ipad_rerank.rerankers.saving import Config, Tensors, check_shapes
 from ipad_rerank.rerankers.shortlist import Shortlist
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ArrayLike
@@ -90,7 +90,7 @@ class FeatureReasoning(SequenceRefiner, BaseReranker):
         blend = self.density.blend_for(n - 1, self.blend) if self.density else self.blend
         return shortlist.rerank(partial(head_scores, self, blend=blend, sequences=sequences), numbers, most)
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> Config:
         density = asdict(self.density) if self.density else None
         return self.config | {"density": density, "report": self.report}
 
@@ -98,7 +98,7 @@ class FeatureReasoning(SequenceRefiner, BaseReranker):
         return self.state_dict()
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], tensors: Tensors) -> Self:
+    def from_config(cls, config: Config, tensors: Tensors) -> Self:
         density, report = config.pop("density", None), config.pop("report", None)
         with torch.device("meta"):  # nothing is allocated before the sizes are known to fit
             reasoner = cls(**config)

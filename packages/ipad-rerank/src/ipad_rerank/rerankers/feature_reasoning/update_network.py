@@ -37,6 +37,10 @@ class UpdateNetwork(nn.Module):
         self.density = nn.Linear(STATISTICS, hidden_width, bias=False)
         self.hidden = nn.Linear(hidden_width, hidden_width)
         self.last = nn.Linear(hidden_width, 2 * n_r)
+        self.reset()
+
+    def reset(self) -> None:
+        """Answer zero to everything."""
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 

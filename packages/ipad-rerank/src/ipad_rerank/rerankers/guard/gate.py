@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ipad_rerank.metrics.objectives import is_harmless, standard_error
+from ipad_rerank.rerankers.saving import Config
 
 BINS = (1, 10, 50, 200)
 """Queries are looked at by their number of relevant items, in bins that start here."""
@@ -39,7 +39,9 @@ class Gate:
     threshold: float
 
     @classmethod
-    def fit(cls, features: Tensor, gains: Tensor, relevant: Tensor) -> tuple[Gate, Tensor]:
+    def fit(
+        cls, features: Tensor, gains: Tensor, relevant: Tensor, weights: Tensor | None = None
+    ) -> tuple[Gate, Tensor]:
         """A gate calibrated on queries whose gain is known, and ``(Q,)`` bool, for which of these it opens.
 
         The threshold is the one of the largest gain over all queries at which no bin of queries (by relevant items)
@@ -49,18 +51,20 @@ class Gate:
             features: ``(Q, F)``.
             gains: ``(Q,)``, as shares of 1.
             relevant: ``(Q,)`` relevant items of each query.
+            weights: ``(Q,)`` how much each query counts; None for all alike.
         """
         features, gains = features.double(), gains.double()
+        counts = torch.ones_like(gains) if weights is None else weights.double() / weights.double().mean()
         center, spread = features.mean(0), features.std(0).clamp_min(1e-6)
         inputs, target = _inputs(features, center, spread), gains.clamp(-_MOST, _MOST)
         fold = torch.arange(len(gains)) % _FOLDS
         predicted = torch.empty_like(target)
         for number in range(_FOLDS):
-            weights, bias = _ridge(inputs[fold != number], target[fold != number])
-            predicted[fold == number] = inputs[fold == number] @ weights + bias
-        weights, bias = _ridge(inputs, target)
-        threshold = _threshold(predicted, gains, relevant)
-        gate = cls(*(tuple(v.tolist()) for v in (center, spread, weights)), float(bias), threshold)
+            slopes, bias = _ridge(inputs[fold != number], target[fold != number], counts[fold != number])
+            predicted[fold == number] = inputs[fold == number] @ slopes + bias
+        slopes, bias = _ridge(inputs, target, counts)
+        threshold = _threshold(predicted, gains, relevant, counts)
+        gate = cls(*(tuple(v.tolist()) for v in (center, spread, slopes)), float(bias), threshold)
         return gate, predicted > threshold
 
     @classmethod
@@ -75,11 +79,11 @@ class Gate:
         )
         return _inputs(features, center, spread) @ weights + self.bias > self.threshold
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> Config:
         return asdict(self) | {"threshold": str(self.threshold)}  # JSON has no infinity
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Gate:
+    def from_config(cls, config: Config) -> Gate:
         lists = (tuple(map(float, config[name])) for name in ("center", "spread", "weights"))
         return cls(*lists, float(config["bias"]), float(config["threshold"]))
 
@@ -107,14 +111,14 @@ def _members(relevant: Tensor) -> list[Tensor]:
     return [mask for mask in members if int(mask.sum()) >= SMALLEST_BIN]
 
 
-def _threshold(predicted: Tensor, gains: Tensor, relevant: Tensor) -> float:
+def _threshold(predicted: Tensor, gains: Tensor, relevant: Tensor, counts: Tensor) -> float:
     members = _members(relevant)
     best, best_gain = float("inf"), 0.0
     for threshold in [float("-inf"), *predicted.quantile(torch.linspace(0, 1, 41, dtype=torch.float64)).tolist()]:
         left = torch.where(predicted > threshold, gains, 0.0)
         harmless = all(is_harmless(left[mask]) for mask in members)
-        if harmless and float(left.mean()) > best_gain:
-            best, best_gain = threshold, float(left.mean())
+        if harmless and float((left * counts).mean()) > best_gain:
+            best, best_gain = threshold, float((left * counts).mean())
     return best
 
 
@@ -123,7 +127,8 @@ def _inputs(features: Tensor, center: Tensor, spread: Tensor) -> Tensor:
     return torch.cat([standard, standard.square() - 1], dim=1)
 
 
-def _ridge(inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    bias = target.mean()
-    gram = inputs.T @ inputs + _RIDGE * torch.eye(inputs.shape[1], dtype=inputs.dtype)
-    return torch.linalg.solve(gram, inputs.T @ (target - bias)), bias
+def _ridge(inputs: Tensor, target: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    bias = (target * counts).sum() / counts.sum()
+    weighted = inputs.T * counts
+    gram = weighted @ inputs + _RIDGE * torch.eye(inputs.shape[1], dtype=inputs.dtype)
+    return torch.linalg.solve(gram, weighted @ (target - bias)), bias

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
+from torch import Tensor
 
 from ipad_rerank.metrics.objectives import HEAD, TOLERANCE, joined
 from ipad_rerank.rerankers.base import BaseReranker, answer_of
 from ipad_rerank.rerankers.front import keep_in_front
+from ipad_rerank.rerankers.guard.census import Census
 from ipad_rerank.rerankers.guard.gate import Gate, worst_bin
 from ipad_rerank.rerankers.guard.neighborhood import neighborhood
 from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.rerankers.retrieval import Retrieval
-from ipad_rerank.rerankers.saving import Tensors, pack, unpack
+from ipad_rerank.rerankers.saving import Config, Tensors, pack, unpack
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array, positive_int
 
-FIRST = (0, 3, 5, 10, 30)
+FIRST = (0, 3, 5, 10, 20, 30, 50)
 """How many of the first results stay: what a calibration tries."""
 
-NEARLY_ALL = 0.95
+NEARLY_ALL = 0.9
 """Share of the largest gain that is enough: among these, the group of queries that fares worst decides."""
 
 SLACK = 1.25
@@ -51,6 +53,7 @@ class Guard(BaseReranker):
     Args:
         reranker: Any.
         gate: Decides query by query; None lets every answer pass.
+        census: What the gate knows of the classes that may be asked for, beside what the neighborhood shows.
         largest_gallery: Rows of the largest gallery that the re-ranker was tried on; larger ones are warned of.
         first: So many results stay in front as they came, the re-ranker's order begins behind them.
 
@@ -60,11 +63,16 @@ class Guard(BaseReranker):
     """
 
     def __init__(
-        self, reranker: Reranker, gate: Gate | None = None, largest_gallery: int | None = None, first: int = 0
+        self,
+        reranker: Reranker,
+        gate: Gate | None = None,
+        largest_gallery: int | None = None,
+        first: int = 0,
+        census: Census | None = None,
     ) -> None:
         if not isinstance(reranker, Reranker) or isinstance(reranker, type):
             raise TypeError(f"a Guard takes a re-ranker (an object with a rerank method), got {reranker!r}")
-        self.reranker, self.gate = reranker, gate
+        self.reranker, self.gate, self.census = reranker, gate, census
         self.first = first if first == 0 else positive_int(first, "first")
         self.largest_gallery = None if largest_gallery is None else positive_int(largest_gallery, "largest_gallery")
 
@@ -83,6 +91,7 @@ class Guard(BaseReranker):
         gallery_groups: Array | None = None,
         *,
         objective: str = "map",
+        weights: Array | None = None,
     ) -> Self:
         """A guard for labelled queries, which the re-ranker must not have been fitted on.
 
@@ -100,26 +109,34 @@ class Guard(BaseReranker):
             query_groups: ``(Q,)``, with ``gallery_groups``.
             gallery_groups: ``(G,)``.
             objective: What a gain is, as in ``FeatureReasoning.fit``.
+            weights: ``(Q,)`` how much each query counts, where they were not drawn as they will be asked: it helps to draw
+                queries of small classes more often, as :func:`~ipad_rerank.compare` does. None: all count alike.
         """
         names = tuple(dict.fromkeys((objective, *HEAD)))
         labels = (query_labels, gallery_labels, query_groups, gallery_groups)
         parts = list(labelled_searches(query, gallery, *labels, on_unfamiliar="ignore"))
         answers = [answer_of(reranker, part.asked) for part in parts]
         relevant = torch.cat([part.relevant for part in parts])
-        features = torch.cat([neighborhood(part.asked, found) for part, found in zip(parts, answers, strict=True)])
+        counts = _checked_weights(weights, len(query))
+        counts = torch.cat([counts[part.query_rows] for part in parts])
+        counts = counts / counts.mean()
+        guard = cls(reranker, census=Census.of(parts))
+        features = torch.cat([guard.features(part.asked, found) for part, found in zip(parts, answers, strict=True)])
         before = joined([part.measure(names) for part in parts])
         trials = [_Trial(0.0, 0.0, 0, Gate.closed(features.shape[1]))]
         for first in FIRST:
             found = [keep_in_front(part.asked, answer, first) for part, answer in zip(parts, answers, strict=True)]
             after = joined([part.measure(names, ranking) for part, ranking in zip(parts, found, strict=True)])
-            gate, opens = Gate.fit(features, after[objective] - before[objective], relevant)
+            gate, opens = Gate.fit(features, after[objective] - before[objective], relevant, counts)
             gains = {name: torch.where(opens, after[name] - before[name], 0.0) for name in names}
-            if min(float(gains[name].mean()) for name in HEAD) >= -TOLERANCE:
-                gain = gains[objective]
-                trials.append(_Trial(float(gain.mean()), worst_bin(gain, relevant), first, gate))
+            means = {name: float((gain * counts).mean()) for name, gain in gains.items()}
+            if min(means[name] for name in HEAD) >= -TOLERANCE:
+                trials.append(_Trial(means[objective], worst_bin(gains[objective], relevant), first, gate))
         enough = NEARLY_ALL * max(trial.gain for trial in trials)
         best = max((trial for trial in trials if trial.gain >= enough), key=lambda trial: trial.worst)
-        return cls(reranker, best.gate, max(part.asked.length for part in parts), best.first)
+        guard.gate, guard.first = best.gate, best.first
+        guard.largest_gallery = max(part.asked.length for part in parts)
+        return guard
 
     def answer(self, asked: Retrieval) -> Ranking:
         """The re-ranker's answer behind the first results where the gate opens; else the ranking as it came."""
@@ -131,8 +148,13 @@ class Guard(BaseReranker):
         if self.gate is None:
             return found
         (indices, scores), (new, new_scores) = asked.ranking.tensors(), found.tensors()
-        opens = self.gate.opens(neighborhood(asked, answer))[:, None].to(indices.device)
+        opens = self.gate.opens(self.features(asked, answer))[:, None].to(indices.device)
         return found.like(torch.where(opens, new, indices), torch.where(opens, new_scores, scores))
+
+    def features(self, asked: Retrieval, answer: Ranking) -> Tensor:
+        """``(Q, F)`` what the gate reads."""
+        shown = neighborhood(asked, answer)
+        return shown if self.census is None else torch.cat([shown, self.census.features(asked)], dim=1)
 
     def _is_too_large(self, asked: Retrieval) -> bool:
         """Is the gallery larger than any that was tried? Warns, unless told to "ignore"."""
@@ -147,18 +169,31 @@ class Guard(BaseReranker):
             )
         return too_large
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> Config:
         return {
             "reranker": pack(self.reranker)[0],
             "gate": self.gate.to_config() if self.gate else None,
             "largest_gallery": self.largest_gallery,
             "first": self.first,
+            "census_gallery": self.census.gallery_size if self.census else None,
         }
 
     def tensors(self) -> Tensors:
-        return pack(self.reranker)[1]
+        return pack(self.reranker)[1] | (self.census.tensors() if self.census else {})
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], tensors: Tensors) -> Self:
+    def from_config(cls, config: Config, tensors: Tensors) -> Self:
         gate = Gate.from_config(config["gate"]) if config["gate"] else None
-        return cls(unpack(config["reranker"], tensors), gate, config["largest_gallery"], config["first"])
+        known = {name.removeprefix("census."): tensors.pop(name) for name in [*tensors] if name.startswith("census.")}
+        census = Census(**known, gallery_size=config["census_gallery"]) if known else None
+        return cls(unpack(config["reranker"], tensors), gate, config["largest_gallery"], config["first"], census)
+
+
+def _checked_weights(weights: Array | None, length: int) -> Tensor:
+    """``(Q,)`` float64; ones where there are none."""
+    if weights is None:
+        return torch.ones(length, dtype=torch.float64)
+    found = torch.as_tensor(weights, dtype=torch.float64).cpu()
+    if found.shape != (length,) or not bool((found > 0).all() and found.isfinite().all()):
+        raise ValueError(f"weights must be {length} positive numbers, one for each query, got {weights!r}")
+    return found

@@ -16,7 +16,7 @@ from ipad_rerank.rerankers.k_reciprocal.overlap import QueryEncodings, overlap
 from ipad_rerank.rerankers.k_reciprocal.sparse_rows import RaggedRows
 from ipad_rerank.search.cosine import aligned
 from ipad_rerank.search.progress import progress_over
-from ipad_rerank.search.topk import stable_order, stable_topk
+from ipad_rerank.search.topk import Best, merged_topk
 from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE
 
 _TIE_BREAK = 2.0**-30
@@ -36,47 +36,24 @@ def search_reciprocal(
 
     The first ``num_queries`` of ``around`` are the queries; ``encoded`` are the encodings of all.
     """
-    device = around.unit.device
+    device, kind = around.unit.device, around.unit.dtype
     found = [
-        _Lists(
+        (
             torch.empty(num_queries, k, dtype=torch.int64, device=device),
-            torch.empty(num_queries, k, dtype=around.unit.dtype, device=device),
+            torch.empty(num_queries, k, dtype=kind, device=device),
         )
         for _ in lambda_values
     ]
+    best: list[Best | None] = []
     for rows, items, shared in _blocks(around, num_queries, encoded, k2, k, progress):
-        is_last = items.stop == len(around)
-        for lists, lambda_value in zip(found, lambda_values, strict=True):
-            score = _blend(around, shared.clone(), rows, items, lambda_value)
-            lists.add(rows, items.start - num_queries, score, is_last)
-    return [(lists.indices, lists.scores) for lists in found]
-
-
-class _Lists:
-    """The best k so far, for one block of queries after another."""
-
-    def __init__(self, indices: Tensor, scores: Tensor) -> None:
-        self.indices, self.scores = indices, scores
-
-    def add(self, rows: slice, left: int, score: Tensor, is_last: bool) -> None:
-        """Scores of the gallery rows from ``left`` on, which follow those of the call before."""
-        k = self.indices.shape[1]
-        if left == 0:
-            self._best, self._found = score[:, :0], self.indices[rows, :0]
-        if left + score.shape[1] <= k:
-            columns = torch.arange(left, left + score.shape[1], device=score.device).expand(score.shape)
-        else:
-            score, columns = stable_topk(score, k)
-            columns = columns + left
-        best, found = torch.cat([self._best, score], 1), torch.cat([self._found, columns], 1)
-        if best.shape[1] > k:
-            best, kept = stable_topk(best, k)
-            found = found.gather(1, kept)
-        if is_last:
-            order = stable_order(best)
-            self.indices[rows] = found.gather(1, order)
-            self.scores[rows] = best.gather(1, order).to(self.scores.dtype)
-        self._best, self._found = best, found
+        left = items.start - num_queries
+        best = best if left else [None] * len(lambda_values)
+        scores = (_blend(around, shared.clone(), rows, items, value) for value in lambda_values)
+        best = [merged_topk(old, score, left, k) for old, score in zip(best, scores, strict=True)]
+        if items.stop == len(around):
+            for (indices, values), (new_values, new_indices) in zip(found, best, strict=True):
+                indices[rows], values[rows] = new_indices, new_values.to(kind)
+    return found
 
 
 def _blocks(

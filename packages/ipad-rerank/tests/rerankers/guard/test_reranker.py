@@ -16,10 +16,8 @@ from ipad_rerank import (
     load,
     rank,
 )
-from ipad_rerank.metrics.objectives import chosen_blend
 from ipad_rerank.rerankers.guard import Gate
-from ipad_rerank.rerankers.guard.gate import BINS, bin_names, bin_of, worst_bin
-from ipad_rerank.rerankers.guard.neighborhood import FEATURES, neighborhood
+from ipad_rerank.rerankers.guard.gate import bin_of
 from ipad_rerank.rerankers.retrieval import Retrieval
 
 
@@ -66,8 +64,8 @@ def test_rows_are_those_of_the_one_or_the_other(parts, guard):
     moved = Guard(guard.reranker, first=guard.first).rerank(query, gallery, ranking)
     answer = guard.reranker.rerank(query, gallery, ranking)
     found = guard.rerank(query, gallery, ranking)
-    opens = guard.gate.opens(neighborhood(Retrieval(query, gallery, ranking), answer)).numpy()
-    assert 0.2 < opens.mean() < 0.8
+    opens = guard.gate.opens(guard.features(Retrieval(query, gallery, ranking), answer)).numpy()
+    assert 0.2 < opens.mean() < 0.95
     np.testing.assert_array_equal(found.indices, np.where(opens[:, None], moved.indices, ranking.indices))
     candidates = gallery[ranking.indices]
     columns = guard.rerank_candidates(query, candidates, gallery_size=len(gallery))
@@ -79,6 +77,8 @@ def test_saved_and_loaded(guard, tmp_path):
     guard.save_pretrained(tmp_path)
     loaded = load(tmp_path)
     assert loaded.gate == guard.gate
+    for name, tensor in guard.census.tensors().items():
+        torch.testing.assert_close(loaded.census.tensors()[name], tensor)
     assert (loaded.reranker, loaded.largest_gallery) == (guard.reranker, 2000)
     never = Guard(AlphaQueryExpansion(), Gate((0.0,), (1.0,), (1.0, 1.0), 0.0, float("inf")))
     never.save_pretrained(tmp_path)
@@ -100,58 +100,15 @@ def test_larger_galleries_are_warned_of(search):
     Guard(AverageQueryExpansion(k=3), largest_gallery=120).rerank(query, gallery, ranking)
 
 
-def test_features_against_plain_loops(search):
-    query, gallery, ranking = search
-    after = AverageQueryExpansion(k=20).rerank(query, gallery, ranking)
-    found = neighborhood(Retrieval(query, gallery, ranking), after)
-    unit = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
-    for row in range(len(query)):
-        asked = query[row] / np.linalg.norm(query[row])
-        cosine = [float(asked @ unit[i]) for i in ranking.indices[row][:50]]
-        expected = [cosine[place - 1] for place in (1, 3, 10, 30, 50)]
-        for count in (5, 10, 30):
-            near = unit[ranking.indices[row][:count]]
-            pairs = [float(near[i] @ near[j]) for i in range(count) for j in range(count) if i != j]
-            expected.append(np.mean(pairs))
-        expected.append(np.mean([value > (cosine[0] + cosine[-1]) / 2 for value in cosine]))
-        expected.append(len({*ranking.indices[row][:10]} & {*after.indices[row][:10]}) / 10)
-        expected.append(np.mean([float(asked @ unit[i]) for i in after.indices[row][:10]]))
-        np.testing.assert_allclose(found[row], expected, atol=1e-5)
-    assert found.shape[1] == len(FEATURES)
-    assert bool(torch.isfinite(neighborhood(Retrieval(query, gallery, ranking.top(1)), after.top(1))).all())
-
-
-def test_a_gate_learns_where_the_gain_is():
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(600, 3, generator=generator, dtype=torch.float64)
-    gains = torch.where(features[:, 1] > 0, 0.1, -0.1)
-    relevant = torch.where(features[:, 1] > 0, 100, 5)
-    gate, opens = Gate.fit(features, gains, relevant)
-    assert float((gate.opens(features) == (features[:, 1] > 0)).double().mean()) > 0.95
-    assert float((opens == (features[:, 1] > 0)).double().mean()) > 0.9
-    assert not bool(Gate.fit(features, -gains.abs(), relevant)[0].opens(features).any())
-    assert bool(Gate.fit(features, gains.abs(), relevant)[0].opens(features).all())
-    assert not bool(Gate.closed(3).opens(features).any())
-
-
-def test_the_worst_group_is_the_one_of_the_least_gain_less_its_error():
-    gains = torch.tensor([0.1] * 10 + [0.02, 0.04] * 5 + [-1.0] * 4)
-    relevant = torch.tensor([300] * 10 + [20] * 10 + [3] * 4)  # four queries are too few to judge by
-    error = gains[10:20].std() / 10**0.5
-    assert worst_bin(gains, relevant) == pytest.approx(float(0.03 - error))
-
-
-def test_bins():
-    assert bin_names() == ["1-9", "10-49", "50-199", "200+"]
-    assert len(BINS) == 4
-    assert bin_of(torch.tensor([0, 1, 9, 10, 49, 50, 199, 200, 9999])).tolist() == [-1, 0, 0, 1, 1, 2, 2, 3, 3]
-
-
 def test_bad_input():
     with pytest.raises(TypeError, match="a Guard takes a re-ranker"):
         Guard(AverageQueryExpansion)
     with pytest.raises(ValueError, match="largest_gallery must be at least 1"):
         Guard(AverageQueryExpansion(), largest_gallery=0)
+    vectors, labels = long_tail(60, 0)
+    for weights in ([1.0], [-1.0] * 30, [float("nan")] * 30):
+        with pytest.raises(ValueError, match="weights must be 30 positive numbers, one for each query, got"):
+            Guard.calibrate(AverageQueryExpansion(), vectors[:30], vectors, labels[:30], labels, weights=weights)
 
 
 def test_the_first_results_stay_and_the_rest_follows_in_the_new_order(search):
@@ -166,13 +123,3 @@ def test_the_first_results_stay_and_the_rest_follows_in_the_new_order(search):
             np.testing.assert_array_equal(found.indices[row, first:], rest[: ranking.k - first])
     whole = Guard(plain, first=1000).rerank(query, gallery, ranking)
     np.testing.assert_array_equal(whole.indices, ranking.indices)
-
-
-def test_the_blend_chosen_keeps_the_head():
-    gains = {
-        1.0: {"map": 0.05, "precision@1": -0.1, "precision@10": 0.0},
-        0.75: {"map": 0.04, "precision@1": -0.004, "precision@10": 0.0},
-        0.5: {"map": 0.04, "precision@1": 0.0, "precision@10": 0.0},
-    }
-    assert chosen_blend(gains, "map") == 0.75
-    assert chosen_blend({key: value for key, value in gains.items() if key == 1.0}, "map") == 1.0
