@@ -93,7 +93,7 @@ def test_several_processes_do_the_steps_of_one(results, name, processes):
     skipped = losses.get("skipped_steps", torch.full((10,), torch.nan)).nan_to_num().tolist()
     assert skipped == [float(name == "skipped" and step == 2) for step in range(10)]
     for key, expected in losses.items():
-        rtol = 5e-2 if key.startswith("effective_rank") else 5e-3
+        rtol = 0.1 if key.startswith("effective_rank") else 5e-3
         torch.testing.assert_close(many[0][f"losses/{key}"], expected, rtol=rtol, atol=5e-4, equal_nan=True, msg=key)
     # Gradients of the first step.
     gradients = of_kind(one, "gradients")
