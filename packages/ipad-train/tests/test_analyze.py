@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from functools import partial
+
 from click.testing import CliRunner
 
 from ipad_core import create_model
+from ipad_train import commands
 from ipad_train.analyze import analyze, explain
 from ipad_train.cli import main
 
@@ -27,7 +30,8 @@ def test_one_branch_is_one_row():
     ]
 
 
-def test_the_papers_sizes_beside_the_paper():
+def test_the_papers_sizes_beside_the_paper(monkeypatch):
+    monkeypatch.setattr(commands, "analyze", partial(analyze, repeats=1))
     result = CliRunner().invoke(main, ["analyze"])
     assert result.exit_code == 0, result.output
     rows = {line.split("|")[1].strip(): line.split("|")[2:4] for line in result.output.splitlines() if line[:1] == "|"}

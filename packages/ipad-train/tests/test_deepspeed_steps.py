@@ -42,6 +42,9 @@ ZERO = {
         (2, "offloaded", "env:ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE=cpu"),
     )
 }
+# With one process: what the engine, its stage and the precision change. The rest is of two.
+ALONE = {name: case for name, case in ZERO.items() if name.split()[1] in ("float32", "bf16", "resumed", "skipped")}
+OTHERS = ("clipped", "resumed")  # which have tests of their own
 LIKE = {"bf16": "plain bf16", "accumulated": "plain accumulated", "skipped": "plain skipped"}
 
 
@@ -52,7 +55,7 @@ def results(tmp_path_factory, small_settings):
     config = folder / "small.yaml"
     config.write_text(yaml.safe_dump({**small_settings, "output_dir": str(folder / "run")}), encoding="utf-8")
     found = {}
-    for processes, launched, cases in ((1, False, PLAIN), (1, True, ZERO), (2, True, ZERO)):
+    for processes, launched, cases in ((1, False, PLAIN), (1, True, ALONE), (2, True, ZERO)):
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         texts = [";".join([name, *overrides]) for name, overrides in cases.items()]
         result = subprocess.run(
@@ -75,16 +78,25 @@ def moved(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([(after[key] - before[key]).flatten() for key in weights])
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("name", [name for name in ZERO if name.split()[1] not in ("clipped", "resumed")])
+@pytest.mark.parametrize(
+    ("name", "processes"),
+    [(name, count) for count, cases in ((1, ALONE), (2, ZERO)) for name in cases if name.split()[1] not in OTHERS],
+)
 def test_deepspeed_does_the_steps_of_one_plain_process(results, name, processes):
     kind = name.split()[1]
     expected, actual = results[1, LIKE.get(kind, "plain")], results[processes, name]
     rtol, atol = (2e-2, 1e-2) if kind == "bf16" else (2e-3, 2e-4)
     for key, losses in of_kind(expected, "losses").items():
-        if key.startswith(("active", "gradient_norm")) and kind == "bf16":
+        if key.startswith(("active", "gradient_norm", "effective_rank")) and kind == "bf16":
             continue
-        torch.testing.assert_close(actual[f"losses/{key}"], losses, rtol=rtol, atol=atol, equal_nan=True, msg=key)
+        torch.testing.assert_close(
+            actual[f"losses/{key}"],
+            losses,
+            rtol=0.1 if key.startswith("effective_rank") else rtol,
+            atol=atol,
+            equal_nan=True,
+            msg=key,
+        )
     if kind == "bf16":
         plain = results[1, "plain"]["losses/loss"]
         assert not torch.equal(expected["losses/loss"], plain)
@@ -95,10 +107,9 @@ def test_deepspeed_does_the_steps_of_one_plain_process(results, name, processes)
     torch.testing.assert_close(other.norm(), one.norm(), rtol=0.1 if kind == "bf16" else 0.02, atol=0)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_deepspeed_clips_gradients_as_the_configuration_says(results, processes):
+def test_deepspeed_clips_gradients_as_the_configuration_says(results):
     """At a norm of 1e-12 Adam's own epsilon swallows the gradients: what moves is weight decay."""
-    assert moved(results[processes, "zero2 clipped"]).norm() < 0.2 * moved(results[1, "plain"]).norm()
+    assert moved(results[2, "zero2 clipped"]).norm() < 0.2 * moved(results[1, "plain"]).norm()
 
 
 @pytest.mark.parametrize("processes", [1, 2])

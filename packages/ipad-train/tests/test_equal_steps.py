@@ -59,6 +59,9 @@ def results(tmp_path_factory, small_settings):
         for name in CASES:
             files = [folder / f"{name}-{processes}-{rank}.safetensors" for rank in range(processes)]
             found[processes, name] = [load_file(file) for file in files]
+        if processes > 1:
+            queued = [load_file(folder / f"queued-{processes}-{rank}.safetensors") for rank in range(processes)]
+            found[processes, "queued"] = queued
     return found
 
 
@@ -90,7 +93,8 @@ def test_several_processes_do_the_steps_of_one(results, name, processes):
     skipped = losses.get("skipped_steps", torch.full((10,), torch.nan)).nan_to_num().tolist()
     assert skipped == [float(name == "skipped" and step == 2) for step in range(10)]
     for key, expected in losses.items():
-        torch.testing.assert_close(many[0][f"losses/{key}"], expected, rtol=5e-3, atol=5e-4, equal_nan=True, msg=key)
+        rtol = 0.1 if key.startswith("effective_rank") else 5e-3
+        torch.testing.assert_close(many[0][f"losses/{key}"], expected, rtol=rtol, atol=5e-4, equal_nan=True, msg=key)
     # Gradients of the first step.
     gradients = of_kind(one, "gradients")
     largest = max(gradient.abs().max() for gradient in gradients.values())
@@ -134,3 +138,14 @@ def test_the_cluster_loss_has_started_where_both_branches_learn(results):
     (one,) = results[1, "both branches"]
     assert one["memory/started_at"] >= 0
     assert (one["losses/centers_spatial"].nan_to_num() > 0).any()
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_batches_of_unequal_length_are_gathered_in_order_and_queued_alike(results, processes):
+    first, *others = results[processes, "queued"]
+    lengths = [3 + rank for rank in range(processes)]
+    assert first["ids"].tolist() == [number for length in lengths for number in range(length)]
+    assert first["features"][:, 0].tolist() == [
+        float(rank) for rank, length in enumerate(lengths) for _ in range(length)
+    ]
+    assert all(torch.equal(first[key], other[key]) for other in others for key in first)

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from ipad_train.checkpoint import find_checkpoint
+from ipad_train.training import Training
 
 pytestmark = pytest.mark.multiprocess
 
@@ -29,29 +30,6 @@ def test_two_processes_train_and_hold_equal_queues(small_config, run_process, tm
         ["model/README.md", "model/config.json", "model/model.safetensors", "objective.safetensors",
          "optimizer-0.safetensors", "optimizer-1.safetensors", "random-0.safetensors", "random-1.safetensors"]
     )  # fmt: skip
-
-
-def test_queues_are_equal_on_all_ranks(run_process, tmp_path):
-    script = tmp_path / "queues.py"
-    script.write_text(
-        "import torch, torch.distributed as dist\n"
-        "from ipad_core.clustering import FeatureQueue\n"
-        "from ipad_train.distributed import gather_entries\n"
-        "dist.init_process_group('gloo')\n"
-        "rank = dist.get_rank(); assert dist.get_world_size() == 2\n"
-        "features = torch.full((3 + rank, 2), float(rank)); ids = torch.arange(3 + rank)\n"
-        "ids, features = gather_entries(ids, features)\n"
-        "assert ids.tolist() == [0, 1, 2, 0, 1, 2, 3], ids\n"
-        "assert features[:, 0].tolist() == [0.0] * 3 + [1.0] * 4\n"
-        "queue = FeatureQueue(5, 2, 2); queue.enqueue(features, ids)\n"
-        "others = [torch.empty_like(queue.storage) for _ in range(2)]\n"
-        "dist.all_gather(others, queue.storage)\n"
-        "assert torch.equal(others[0], others[1])\n"
-        "import sys; sys.stdout.write(f'equal on rank {rank};')\n"
-    )
-    result = run_process(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)])
-    assert "equal on rank 0;" in result.stdout
-    assert "equal on rank 1;" in result.stdout
 
 
 def test_when_one_process_dies_the_others_end_with_the_reason_within_a_minute(small_config, tmp_path):
@@ -78,13 +56,12 @@ def test_when_one_process_dies_the_others_end_with_the_reason_within_a_minute(sm
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_leaves_a_run_that_resumes(small_config, run_process, tmp_path, number):
+def test_a_signal_leaves_a_run_that_resumes(small_config, interrupt, tmp_path, number):
     run = tmp_path / "run"
-    arguments = ["-m", "ipad_train", "--config", str(small_config.path), f"output_dir={run}", "loop.save_every=5"]
-    longer = [*arguments, "stage0.steps=2000", "stage1.steps=0", "stage2.steps=0"]
+    longer = ["loop.save_every=5", "stage0.steps=2000", "stage1.steps=0", "stage2.steps=0"]
     process = subprocess.Popen(
-        [sys.executable, *longer], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-m", "ipad_train", "--config", str(small_config.path), f"output_dir={run}", *longer],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 400
     while find_checkpoint(run) is None and process.poll() is None and time.monotonic() < deadline:
@@ -95,20 +72,14 @@ def test_a_signal_leaves_a_run_that_resumes(small_config, run_process, tmp_path,
     assert found is not None, output
     assert process.returncode == 128 + number
     assert "--resume auto continues there" in output
+    # The run goes on from the checkpoint; a shorter stage would be another configuration, so it dies again.
     step = int(found.name.removeprefix("step-"))
-    # The run goes on from the checkpoint and ends (a shorter stage would be another configuration, so kill it again).
-    resumed = subprocess.Popen(
-        [sys.executable, *longer, "--resume", "auto"], env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 400
-    while (
-        (find_checkpoint(run) or found).name == found.name and resumed.poll() is None and time.monotonic() < deadline
-    ):
-        time.sleep(0.05)
-    resumed.send_signal(signal.SIGTERM)
-    assert f"from step {step}" in resumed.communicate(timeout=60)[0]
-    assert find_checkpoint(run).name > found.name
+    said: list[str] = []
+    undo = interrupt(step + 1)
+    with pytest.raises(interrupt.Error):
+        Training(small_config(*longer, "loop.log_every=1"), "auto", said.append).run()
+    undo()
+    assert any(f"from step {step}" in line for line in said)
 
 
 def test_python_dash_m_prints_help(run_process):

@@ -12,6 +12,7 @@ from ipad_train.step_numbers import COSINE, RANK
 
 COLLAPSED = 0.99  # mean cosine from which on embeddings of different images count as the same
 _AFTER_STEPS, _AFTER_SHARE = 50, 0.2  # of a stage: young networks see all images alike
+_SAME = 1e-9  # mean squared distance from the mean below which vectors are equal but for rounding
 _MOST_ENTRIES = 1024  # of a batch that are compared with each other
 
 
@@ -29,21 +30,19 @@ def spread(embeddings: Tensor, attribute_ids: Tensor, num_attributes: int) -> di
 
     Returns:
         ``mean_cosine/<id>`` and ``effective_rank/<id>`` of each attribute, float32 scalars; NaN where a batch has fewer than
-        two entries of it.
+        two entries of it, the rank also where all of them are equal.
     """
     unit = nn.functional.normalize(embeddings[:_MOST_ENTRIES].detach().float(), dim=1)
     ids = attribute_ids[:_MOST_ENTRIES]
-    cosines = (unit @ unit.T) * (ids[:, None] == ids[None, :])  # (B, B), 0 between attributes
-
-    def total(numbers: Tensor) -> Tensor:
-        return numbers.new_zeros(num_attributes).index_add(0, ids, numbers)
-
-    rows = cosines.sum(dim=1)
-    n, sums = total(torch.ones_like(rows)), total(rows)
-    mean = (sums - n) / (n * (n - 1))
-    trace = n - sums / n  # of the centered cosines, n times that of C
-    squares = total(cosines.square().sum(dim=1)) - 2 / n * total(rows.square()) + (sums / n).square()
-    rank = trace.square() / squares.clamp(min=1e-12)
+    vectors = unit.new_zeros(num_attributes, unit.shape[1]).index_add(0, ids, unit)  # (A, D) their sums
+    n = torch.bincount(ids, minlength=num_attributes)[:num_attributes].to(unit.dtype)
+    mean = (vectors.square().sum(dim=1) - n) / (n * (n - 1))
+    # Of the centered vectors: differences of cosines would lose the digits of a small spread.
+    centered = unit - (vectors / n.clamp(min=1)[:, None])[ids]
+    products = (centered @ centered.T) * (ids[:, None] == ids[None, :])  # (B, B), 0 between attributes
+    per_entry = torch.stack([products.diagonal(), products.square().sum(dim=1)], dim=1)
+    trace, squares = per_entry.new_zeros(num_attributes, 2).index_add(0, ids, per_entry).unbind(dim=1)
+    rank = torch.where(trace > _SAME * n, trace.square() / squares, torch.nan)
     few = n < 2
     numbers = {COSINE: mean.masked_fill(few, torch.nan), RANK: rank.masked_fill(few, torch.nan)}
     return {f"{kind}{attribute}": value for kind, values in numbers.items() for attribute, value in enumerate(values)}

@@ -18,7 +18,7 @@ def test_every_view_of_an_anchor_forms_a_triplet(views):
             gap = cosine_similarity(anchor, positive, dim=0) - cosine_similarity(anchor, negative, dim=0)
             terms.append(max(0.0, 0.2 - gap.item()))
     expected = torch.tensor(sum(terms) / len(terms), dtype=torch.float64)
-    batch = {"attribute_ids": torch.tensor([0, 0, 2, 2, 2]).repeat(3)}
+    batch = {"attribute_ids": torch.tensor([0, 0, 2, 2, 2]).repeat(3 + views)}
     loss, active = EntryTriplets("triplet", 0.2, views, "triplets", 3)(embeddings, batch)
     torch.testing.assert_close(loss, expected)
     by_attribute = torch.tensor(terms).view(5, 1 + views) > 0  # anchors and their views, triplet by triplet

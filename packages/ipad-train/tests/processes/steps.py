@@ -16,12 +16,15 @@ import sys
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import save_file
 
+from ipad_core.clustering import FeatureQueue
 from ipad_train.checkpoint import checkpoint_path, read_state
 from ipad_train.config_files import load_config
 from ipad_train.data import load_data
+from ipad_train.distributed import gather_entries, is_distributed
 from ipad_train.launch import make_accelerator, with_launcher_settings
 from ipad_train.loop import BetweenSteps, StageLoop
 from ipad_train.position import Position
@@ -108,10 +111,22 @@ def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> No
         del os.environ[key]
 
 
+def queue_unequal_batches(out: Path) -> None:
+    """Gather batches of 3 + rank entries, and queue them."""
+    rank, count = dist.get_rank(), dist.get_world_size()
+    features, ids = torch.full((3 + rank, 2), float(rank)), torch.arange(3 + rank)
+    ids, features = gather_entries(ids, features)
+    queue = FeatureQueue(3 + count, 2, 2)
+    queue.enqueue(features, ids)
+    save_file({"ids": ids, "features": features, "queue": queue.storage}, out / f"queued-{count}-{rank}.safetensors")
+
+
 def main(config_path: str, out: str, cases: list[str]) -> None:
     for case in cases:
         name, *overrides = case.split(";")
         run_case(name, config_path, Path(out), overrides)
+    if is_distributed():
+        queue_unequal_batches(Path(out))
 
 
 if __name__ == "__main__":

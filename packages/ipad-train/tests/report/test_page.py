@@ -155,6 +155,17 @@ def test_a_delivered_stage_zero_and_its_warning_are_shown(single, tmp_path):
     assert "did not raise the validation MAP" in shown.text["rankings"]
 
 
+def test_time_by_part_is_a_table_of_the_stages(single, tmp_path):
+    shutil.copytree(single[0], tmp_path / "run")
+    row = {"step": 8, "stage": "stage1", "steps": 8, "elapsed": 4.0, "seconds": {"data": 1.0, "forward": 2.0}}
+    (tmp_path / "run" / "timings.jsonl").write_text(json.dumps({**row, "images_per_second": 32.0}) + "\n")
+    shown = Page(write_report(tmp_path / "run", announce=lambda line: None))
+    assert "Where the time went" in shown.text["curves"]
+    assert '<th scope="row">stage1</th><td>8</td><td>4.0 s</td><td>32</td>' in shown.source
+    shares = re.findall(r'<td>([0-9.]+ s) <span class="soft">([0-9]+) %</span></td>', shown.source)
+    assert shares == [("1.0 s", "25"), ("2.0 s", "50"), ("1.0 s", "25")]
+
+
 def test_missing_folder():
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         write_report("nowhere")
