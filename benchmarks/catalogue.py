@@ -168,7 +168,9 @@ def show(found: dict) -> None:
         print(f"- the service holds {found['service']['gb']:.2f} GB")
     rows = [(name, row) for name, row in found.items() if name.startswith("search: ")]
     if rows:
-        print("\n| search | clients | queries/s | p50, ms | p95, ms | p99, ms | CPU, ms |\n|---|---|---|---|---|---|---|")
+        print(
+            "\n| search | clients | queries/s | p50, ms | p95, ms | p99, ms | CPU, ms |\n|---|---|---|---|---|---|---|"
+        )
     for name, row in rows:
         case, clients = name.removeprefix("search: ").rsplit(", ", 1)
         took = " | ".join(f"{row[name]:.0f}" for name in ("p50", "p95", "p99", "cpu"))

@@ -54,8 +54,8 @@ class Service:
             raise SystemExit(f"the service answered {answer.status}: {content[:300]!r}")
 
     def load(self, clients: int, seconds: float, asked: dict, ids: list[str]) -> dict[str, float]:
-        """Of ``clients`` that each ask one after the other for ``seconds``: searches/s, how long they took, and what the service
-        spent on one in CPU time (all in ms)."""
+        """Of ``clients`` that each ask one after the other for ``seconds``: searches/s, how long they took, and what the
+        service spent on one in CPU time (all in ms)."""
         took: list[float] = []
         self._ask_for(1, 1.0, asked, ids, [])  # the first one is slower
         start, spent = time.perf_counter(), sum(self.process.cpu_times()[:2])
