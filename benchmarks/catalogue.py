@@ -168,10 +168,13 @@ def show(found: dict) -> None:
         print(f"- the service holds {found['service']['gb']:.2f} GB")
     rows = [(name, row) for name, row in found.items() if name.startswith("search: ")]
     if rows:
-        print("\n| search | clients | queries/s | p50, ms | p95, ms | p99, ms |\n|---|---|---|---|---|---|")
+        print(
+            "\n| search | clients | queries/s | p50, ms | p95, ms | p99, ms | CPU, ms |\n|---|---|---|---|---|---|---|"
+        )
     for name, row in rows:
         case, clients = name.removeprefix("search: ").rsplit(", ", 1)
-        print(f"| {case} | {clients} | {row['rate']:.1f} | {row['p50']:.0f} | {row['p95']:.0f} | {row['p99']:.0f} |")
+        took = " | ".join(f"{row[name]:.0f}" for name in ("p50", "p95", "p99", "cpu"))
+        print(f"| {case} | {clients} | {row['rate']:.1f} | {took} |")
 
 
 def main() -> None:

@@ -90,6 +90,12 @@ def test_click_slider_facet_and_deep_link(visit, service):
     expected = service.ask("/api/search", {"photo": photo_id("garment-00002.jpg"), "weights": {"sleeve_length": 1.0}})
     assert one == [hit["file"] for hit in expected["hits"]]
     assert one != every
+    window.click("[aria-label='Only collar design']")
+    settle(window)
+    assert window.inner_text("#headline") == "Most alike in collar design"
+    window.go_back()
+    settle(window)
+    assert names(window) == one
     value = expected["hits"][0]["values"]["sleeve_length"]["value"]
     window.get_by_role("group", name="sleeve length").get_by_label(value.replace("_", " "), exact=False).first.check()
     settle(window)

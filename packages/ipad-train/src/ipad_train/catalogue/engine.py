@@ -179,7 +179,7 @@ class Engine:
     def _page(self, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
         rows = self.client.query(
             PHOTOS, filter=expression, output_fields=[ID, *fields], timeout=60 * TIMEOUT, consistency_level="Strong",
-            limit=2 * _EMBEDDED_PAGE if self.is_embedded else _MOST,
+            limit=10 * _EMBEDDED_PAGE if self.is_embedded else _MOST,
         )  # fmt: skip
         return sorted((dict(row) for row in rows), key=lambda row: row[ID])
 

@@ -191,7 +191,7 @@ function drawHeadline(isSearch, answer) {
     : "All photos";
   const order = isSearch && ask.rerank ? ask.before ? ", as before re-ranking" : (answer.reranked ? `, re-ranked by ${nameOfReranker(ask.rerank)}`
       : ". The re-ranker left this order as it is: the photos are unlike those it was made for") : "";
-  $("status").textContent = `${shown.length} of ${answer.among} photos${order}`;
+  $("status").textContent = `${shown.length} of ${answer.among.toLocaleString("en")} photos${order}`;
 }
 
 function drawGrid(isSearch) {
@@ -203,8 +203,8 @@ function card(photo, isSearch) {
   const asked = Object.keys(info.attributes).filter((name) => photo.values[name] && (!isSearch || ask.weights[name]));
   const values = asked.slice(0, 3).map((name) => {
     const seen = photo.values[name];
-    return element("li", { title: words(name) }, element("span", { class: "skip" }, `${words(name)}: `), words(seen.value),
-      element("small", {}, ` ${Math.round(100 * seen.confidence)} %`));
+    return element("li", { title: `${words(name)}: ${words(seen.value)}` }, element("small", {}, words(name)),
+      element("span", {}, words(seen.value), element("small", {}, ` ${Math.round(100 * seen.confidence)} %`)));
   });
   const columns = Object.entries(photo.columns).filter(([, cell]) => cell != null).slice(0, 3).map(([, cell]) => cell).join(" · ");
   const head = isSearch
@@ -230,6 +230,11 @@ function choose(id) {
   ask.upload = null;
   change();
   window.scrollTo({ top: 0 });
+}
+
+function onlyOne(name) {
+  for (const each in ask.weights) ask.weights[each] = each === name ? 1 : 0;
+  change();
 }
 
 const nameOfReranker = (name) => (name === "run" ? "the model's own" : words(name));
@@ -271,7 +276,8 @@ function drawSkeleton() {
     const number = element("output", { for: slider.id }, "1.00");
     slider.addEventListener("input", () => { number.textContent = Number(slider.value).toFixed(2); });
     slider.addEventListener("change", () => { ask.weights[name] = Number(slider.value); change(); });
-    $("weights").append(element("div", { class: "weight" }, element("label", { for: slider.id }, words(name)), slider, number));
+    const only = element("button", { type: "button", class: "only", "aria-label": `Only ${words(name)}`, onclick: () => onlyOne(name) }, "only");
+    $("weights").append(element("div", { class: "weight" }, element("label", { for: slider.id }, words(name)), only, slider, number));
     $("attention").append(element("option", { value: name }, words(name)));
   }
   for (const name of info.rerankers) $("rerank").append(element("option", { value: name }, nameOfReranker(name)));
@@ -298,7 +304,7 @@ function connect() {
       const answer = await list(shown.length);
       shown = [...shown, ...answer.photos];
       $("grid").append(...answer.photos.map((photo) => card(photo, false)));
-      $("status").textContent = `${shown.length} of ${answer.among} photos`;
+      $("status").textContent = `${shown.length} of ${answer.among.toLocaleString("en")} photos`;
       $("more").hidden = shown.length >= answer.among;
     } catch (problem) { $("error").textContent = problem.message; }
   });
