@@ -27,7 +27,7 @@ def test_demo_trains_where_no_model_is_at_hand(monkeypatch, tmp_path):
     """From nothing to a catalogue whose photos have values; a second call trains and embeds nothing anew."""
     monkeypatch.chdir(tmp_path)
     few = {"num_train": 60, "num_validation": 60, "num_test": 40}
-    steps = ("stage0.steps=2", "stage1.steps=2", "stage2.steps=0", "rerank.steps=2")
+    steps = ("stage0.steps=2", "stage1.steps=2", "stage2.steps=0", "rerank.enabled=false")
     monkeypatch.setattr(demo, "_TRAINING", (f"data.options={few}".replace("'", ""), *steps, "data.num_workers=0"))
     said = []
     where = make_demo(tmp_path / "demo", None, said.append, count=6)
