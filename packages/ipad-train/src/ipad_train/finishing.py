@@ -61,10 +61,8 @@ def finish_run(
     if config.values.enabled or (config.rerank.enabled and config.rerank.fit_split == "train"):
         train = embed_training(chosen, data, config, accelerator)
     if config.values.enabled:
-        fitted, values = fit_values(chosen, train, validation, config.values.max_embeddings, config.seed, highest)
-        if fitted is not None:
-            chosen.set_values(fitted)
-            train, validation = with_values(fitted, train), with_values(fitted, validation)
+        train, validation, values = _add_values(chosen, train, validation, config, highest)
+        if values["used"]:
             evaluated[best.stage] = evaluate_split(
                 chosen, data, "validation", config, accelerator, embedded=validation
             )
@@ -134,6 +132,17 @@ def embed_training(
     return embed_split(
         model, data.splits["train"], config.data, accelerator, roles=("train",), description="embedding train", **kept
     )
+
+
+def _add_values(
+    model: AttributeEmbedder, train: EntryEmbeddings, validation: EntryEmbeddings, config: RunConfig, before: float
+) -> tuple[EntryEmbeddings, EntryEmbeddings, dict[str, Any]]:
+    """Give the model probabilities of values where they help; both splits as it then embeds them, and what it came to."""
+    fitted, outcome = fit_values(model, train, validation, config.values.max_embeddings, config.seed, before)
+    if fitted is None:
+        return train, validation, outcome
+    model.set_values(fitted)
+    return with_values(fitted, train), with_values(fitted, validation), outcome
 
 
 def _fit_reasoner(
