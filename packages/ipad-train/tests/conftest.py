@@ -27,6 +27,7 @@ SMALL = {
     "stage1": {"steps": 3, "batch_size": 16},
     "stage2": {"steps": 4, "batch_size": 16},
     "clusters": {"queue_length": 3, "refresh_every": 1},
+    "values": {"enabled": False},
     "rerank": {"enabled": False},
     "loop": {"log_every": 1, "save_every": 2},
 }  # fmt: skip

@@ -48,7 +48,7 @@ def test_evaluate_writes_a_table_in_three_forms(finished, tmp_path):
     assert result.exit_code == 0, result.output
     results = json.loads((folder / "evaluation-test.json").read_text())
     assert [row["name"] for row in results["rows"]] == [
-        "random", "stage 0 alone", "stage 0 alone + values", "IP-SP", "IP-SE", "fused",
+        "random", "stage 0 alone", "IP-SP", "IP-SE", "fused",
     ]  # fmt: skip
     assert f"the run delivers: {results['final']}" in result.output
     assert (folder / "evaluation-test.md").read_text().strip() in result.output

@@ -23,9 +23,7 @@ def quiet(line):
 
 
 def test_a_reasoner_is_kept_only_where_validation_rises(small_config, monkeypatch):
-    config = small_config(
-        "stage1.steps=0", "stage2.steps=0", "rerank.enabled=true", "rerank.steps=2", "values.enabled=false"
-    )
+    config = small_config("stage1.steps=0", "stage2.steps=0", "rerank.enabled=true", "rerank.steps=2")
     for after, used in ((99.0, True), (0.5, False)):
         monkeypatch.setattr(finishing, "fit_reasoner", lambda *arguments: random_reasoner())
         monkeypatch.setattr(finishing, "reasoned_row", lambda *arguments, after=after: {"overall": after})
@@ -51,7 +49,7 @@ def test_a_signal_ends_a_run_that_is_being_finished(small_config, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(training, "finish_run", interrupted)
-    config = small_config("stage1.steps=0", "stage2.steps=0", "values.enabled=false")
+    config = small_config("stage1.steps=0", "stage2.steps=0")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.evaluate import evaluate_split, mean_precision
+from ipad_train.training import Training
 from ipad_train.values import SHARES, fit_values, with_values
 
 
@@ -72,8 +74,10 @@ def test_of_many_training_entries_only_so_many_are_used_the_same_every_time(mode
     assert not torch.equal(projections[0], projections[2])
 
 
-def test_a_run_delivers_them_and_evaluating_its_folder_gives_the_same_table(finished):
-    folder, _ = finished
+def test_a_run_delivers_them_and_evaluating_its_folder_gives_the_same_table(small_config):
+    config = small_config("values.enabled=true", "stage1.steps=0", "stage2.steps=0")
+    Training(config, None, lambda line: None).run()
+    folder = Path(config.output_dir)
     results = json.loads((folder / "validation.json").read_text())
     assert results["values"]["used"]
     assert results["final"].endswith(" + values")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -196,7 +197,8 @@ def serving(commands):
 
     yield start
     for made in started:
-        made.running.kill(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # a test has ended it
+            made.running.kill(signal.SIGTERM)
 
 
 @pytest.fixture(scope="session")
