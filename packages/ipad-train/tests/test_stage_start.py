@@ -78,7 +78,7 @@ def test_unreadable_photos_are_counted_under_skip_and_named_under_raise(small_co
     gallery = next(row for row in training_run.data.splits["validation"].with_format(None) if row["roles"] == [2])
     held_out = Path(gallery["image"]["path"])
     held_out.write_bytes(b"")
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="cannot be read and are left out") as told:
         Training(small_config(*shared, "stage2.steps=0", "data.on_error=skip", output="fourth"), None, quiet).run()
     assert any("embedding validation: 1 images cannot be read and are left out" in str(each.message) for each in told)
     broken.write_bytes(training_run_image)
