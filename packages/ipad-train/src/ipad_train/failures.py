@@ -17,6 +17,7 @@ def lost_process(error: BaseException) -> str | None:
         "broken pipe",
         "socket closed",
         "timed out waiting",
+        "gloo/transport",  # where all of gloo's words about lost connections come from
     )
     lost = isinstance(error, dist.DistBackendError) or any(sign in str(error).lower() for sign in signs)
     if not (is_distributed() and lost):
