@@ -270,7 +270,8 @@ function toggle(name, value, on) {
 }
 
 function drawSkeleton() {
-  $("count").textContent = `${info.photos.toLocaleString("en")} photos, ${Object.keys(info.attributes).length} attributes`;
+  const counted = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
+  $("count").textContent = `${counted(info.photos, "photo")}, ${counted(Object.keys(info.attributes).length, "attribute")}`;
   for (const name of Object.keys(info.attributes)) {
     const slider = element("input", { type: "range", id: `weight-${name}`, min: 0, max: 1, step: 0.05, value: 1 });
     const number = element("output", { for: slider.id }, "1.00");
