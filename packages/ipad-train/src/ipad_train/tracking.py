@@ -83,18 +83,21 @@ class JsonLines:
         beside = path.with_name(f".{path.name}.partial")
         beside.write_text("".join(kept), encoding="utf-8")
         beside.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
 
     def write(self, row: dict) -> None:
-        """Append an object."""
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        """Append an object.
+
+        The file is open only meanwhile: torch raises in the middle of any code where a worker dies, also where files are
+        being closed.
+        """
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
     def close(self) -> None:
         """Flush to disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with self._path.open("a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
 
 
 def check_trackers(names: Sequence[str]) -> None:
