@@ -28,5 +28,5 @@ def test_another_number_of_attributes():
 
 
 def test_ablations_that_the_text_gives():
-    assert paper_ablation(2) == {"w/o SE": 68.47, "w/o SP": 70.45, "w/ IP": 73.17}
-    assert paper_ablation(6) == {}
+    assert paper_ablation("2") == {"w/o SE": 68.47, "w/o SP": 70.45, "w/ IP": 73.17}
+    assert paper_ablation("6") == {}

@@ -140,13 +140,14 @@ def compare(
 @main.command()
 @click.option("--config", "source", default="tiny", show_default=True, metavar="FILE|PRESET")
 @click.option(
-    "--figures", default="2,3,4,5,6", show_default=True, metavar="N,N,...", help="Of the paper's section 4.3."
-)
+    "--figures", default="2,3,4,5,6", show_default=True, metavar="N,N,...",
+    help="Of the paper's section 4.3; and the tables `readings` (of Eq. 1 to 5) and `fusion` (of Eq. 15 and 21).",
+)  # fmt: skip
 @click.option("--seeds", default="0", show_default=True, metavar="N,N,...", help="Error bars are over these.")
 @click.option("--split", default="test", show_default=True, help="validation or test")
 @_overrides
 def ablate(source: str, figures: str, seeds: str, split: str, overrides: tuple[str, ...]) -> None:
-    """What each part of IPAD adds: figures 2 to 6 of the paper, each variant a run.
+    """What each part of IPAD adds, and what readings of its equations come to: each variant a run.
 
     An interrupted ablation continues where it was.
     """
@@ -155,8 +156,8 @@ def ablate(source: str, figures: str, seeds: str, split: str, overrides: tuple[s
     from ipad_train.finite import DivergedError
 
     with _user_errors(ConfigError, CheckpointError, DivergedError, ImportError):
-        numbers, chosen = _whole_numbers("--figures", figures), _whole_numbers("--seeds", seeds)
-        run(load_config(source, overrides), numbers, chosen, split, click.echo)
+        names = [name.strip() for name in figures.split(",") if name.strip()]
+        run(load_config(source, overrides), names, _whole_numbers("--seeds", seeds), split, click.echo)
 
 
 @main.command()

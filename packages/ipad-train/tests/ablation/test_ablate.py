@@ -12,8 +12,8 @@ def nothing(line):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"numbers": [7]}, "figures must be of 2, 3, 4, 5, 6, got 7"),
-        ({"numbers": []}, "figures must be of 2, 3, 4, 5, 6, got none"),
+        ({"names": ["7"]}, "figures must be of 2, 3, 4, 5, 6, readings, fusion, got 7"),
+        ({"names": []}, "figures must be of 2, 3, 4, 5, 6, readings, fusion, got none"),
         ({"seeds": [1, 1]}, "seeds must be different whole numbers"),
         ({"split": "tset"}, "split must be one of train, validation, test, got 'tset'"),
     ],
@@ -34,7 +34,7 @@ def test_only_an_ipad_with_both_branches_is_ablated(small_config):
 @pytest.mark.slow
 def test_variants_share_stage_zero_and_what_is_equal_and_go_on_where_they_were(small_config, tmp_path):
     config = small_config("stage0.steps=1", "stage1.steps=2", "stage2.steps=2")
-    results = ablate(config, [2, 4, 6], [0], announce=nothing)
+    results = ablate(config, ["2", "4", "6"], [0], announce=nothing)
     folder = tmp_path / "run"
     names = [path.name.rsplit("-", 1)[0] for path in (folder / "seed-0").iterdir()]
     # "w/o ME" is "w/ IP", figure 6 needs no run of its own
@@ -45,8 +45,8 @@ def test_variants_share_stage_zero_and_what_is_equal_and_go_on_where_they_were(s
     for name in ("ablation.json", "ablation.md", "ablation.csv", "figure-2.svg", "figure-6.svg"):
         assert (folder / name).is_file()
     said: list[str] = []
-    assert ablate(config, [2, 3], [0], announce=said.append)["figures"]["2"] == results["figures"]["2"]
+    assert ablate(config, ["2", "3"], [0], announce=said.append)["figures"]["2"] == results["figures"]["2"]
     assert sum("trained already" in line for line in said) >= 4
     assert sum(line.startswith("== w/o ") for line in said) == 2  # ISA and ICA; "w/o AS" is "w/o SE"
     with pytest.raises(ValueError, match="holds runs of other settings"):
-        ablate(small_config("stage0.steps=1", "stage1.steps=3", "stage2.steps=2"), [2], [0], announce=nothing)
+        ablate(small_config("stage0.steps=1", "stage1.steps=3", "stage2.steps=2"), ["2"], [0], announce=nothing)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ipad_train.ablation.drawing import draw_bars, draw_curve
-from ipad_train.ablation.results import figure_results, write_ablation
+from ipad_train.ablation.results import IN_BOX, figure_results, write_ablation
 from ipad_train.ablation.variants import Figure
 
 SEEDS = [
@@ -46,3 +46,14 @@ def test_drawings_are_svg_and_equal_for_equal_numbers(tmp_path):
         content = (tmp_path / "one.svg").read_text()
         assert content.lstrip().startswith("<?xml")
         assert content.count("<path") > 10
+
+
+def test_where_attention_peaks_is_a_column_of_its_own_and_no_bar(tmp_path):
+    seeds = [{"one": {"a": 40.0, "overall": 50.0, IN_BOX: 70.0}, "two": {"a": 41.0, "overall": 51.0, IN_BOX: 60.0}}]
+    table = figure_results(Figure("Readings of something", "", {}), seeds, {})
+    text = write_ablation(tmp_path, {"split": "test", "seeds": [0], "figures": {"readings": table}})
+    assert text.startswith("Readings of something (test MAP, %)")
+    assert "overall | peak in the box |" in text
+    assert "| one | 40.00 | 50.00   | 70.0            |" in text
+    draw_bars(table, tmp_path / "bars.svg")
+    assert "peak" not in (tmp_path / "bars.svg").read_text()

@@ -12,8 +12,8 @@ from typing import Any
 
 from ipad_core import AttributeEmbedder
 from ipad_train.ablation.drawing import draw_bars, draw_curve
-from ipad_train.ablation.results import figure_results, write_ablation
-from ipad_train.ablation.variants import Figure, figures
+from ipad_train.ablation.results import IN_BOX, figure_results, write_ablation
+from ipad_train.ablation.variants import FIGURES, TABLES, Figure, figures
 from ipad_train.checkpoint import write_json
 from ipad_train.config import RerankConfig, RunConfig, StageConfig, ValuesConfig
 from ipad_train.data import load_data
@@ -29,13 +29,12 @@ from ipad_train.stage_lengths import resolve_stages
 from ipad_train.start import find_starting_weights
 from ipad_train.trained_runs import check_settings, sharing_maps, train_once
 
-FIGURES = (2, 3, 4, 5, 6)
 _BETAS = [round(0.1 * step, 1) for step in range(11)]
 _Rows = dict[str, dict[str, float]]
 
 
 def ablate(
-    config: RunConfig, numbers: Sequence[int] = FIGURES, seeds: Sequence[int] = (0,), split: str = "test",
+    config: RunConfig, names: Sequence[str] = FIGURES, seeds: Sequence[int] = (0,), split: str = "test",
     announce: Callable[[str], None] = print,
 ) -> dict[str, Any]:  # fmt: skip
     """The ablations of section 4.3, each variant a run; see :func:`ipad_train.ablation.variants.figures`.
@@ -45,14 +44,14 @@ def ablate(
 
     Args:
         config: An IPAD with both branches; ``output_dir`` holds the runs.
-        numbers: Figures of the paper, of ``FIGURES``.
+        names: Figures of the paper, of ``FIGURES``, and tables of ``TABLES``.
         seeds: Each trains all variants; error bars are the standard deviation over them.
         split: Split to evaluate on.
         announce: Receives lines for the user.
 
     Returns:
-        ``{"split", "seeds", "figures": {number: ...}}``, see :func:`figure_results`; written to ``ablation.json``, ``.md``
-        and ``.csv``, and as ``figure-N.svg``.
+        ``{"split", "seeds", "figures": {name: ...}}``, see :func:`figure_results`; written to ``ablation.json``, ``.md``
+        and ``.csv``, and the figures as ``figure-N.svg``.
 
     Raises:
         ValueError: an unknown figure, no seed or one twice, a network without two branches, or other settings than those
@@ -60,22 +59,24 @@ def ablate(
         ImportError: the extra ``ipad-train[report]`` is not installed.
     """
     require("matplotlib")
-    if unknown := set(numbers) - set(FIGURES) or (set() if numbers else {"none"}):
-        raise ValueError(f"figures must be of {', '.join(map(str, FIGURES))}, got {', '.join(map(str, unknown))}")
+    known = (*FIGURES, *TABLES)
+    if unknown := set(names) - set(known) or (set() if names else {"none"}):
+        raise ValueError(f"figures must be of {', '.join(known)}, got {', '.join(sorted(unknown))}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be different whole numbers, at least one, got {list(seeds)}")
     ablation = _Ablation(config, split, announce)
-    wanted = {number: ablation.figures[number] for number in sorted(set(numbers))}
-    measured = [{number: ablation.measure(seed, number) for number in wanted} for seed in seeds]
+    wanted = {name: ablation.figures[name] for name in known if name in names}
+    measured = [{name: ablation.measure(seed, name) for name in wanted} for seed in seeds]
     results: dict[str, Any] = {"split": split, "seeds": list(seeds), "figures": {}}
-    for number, figure in wanted.items():
-        paper = paper_ablation(number) if config.data.name == "fashionai" else {}
-        results["figures"][str(number)] = figure_results(figure, [mine[number] for mine in measured], paper)
+    for name, figure in wanted.items():
+        paper = paper_ablation(name) if config.data.name == "fashionai" else {}
+        results["figures"][name] = figure_results(figure, [mine[name] for mine in measured], paper)
     if ablation.accelerator.is_main_process:
         announce(write_ablation(ablation.out, results))
-        for number, figure in results["figures"].items():
+        for name in results["figures"].keys() & set(FIGURES):
+            figure = results["figures"][name]
             draw = draw_curve if figure["axis"] else draw_bars
-            draw(figure, ablation.out / f"figure-{number}.svg")
+            draw(figure, ablation.out / f"figure-{name}.svg")
     ablation.accelerator.wait_for_everyone()
     return results
 
@@ -103,16 +104,16 @@ class _Ablation:
         self.config = dataclasses.replace(
             sharing_maps(config), rerank=RerankConfig(enabled=False), values=ValuesConfig()
         )
-        self.figures: dict[int, Figure] = figures(self.config, shape.options)
+        self.figures: dict[str, Figure] = figures(self.config, shape.options)
         if self.accelerator.is_main_process:
             check_settings(self.out, settings, command="ablate")
         self.accelerator.wait_for_everyone()
 
-    def measure(self, seed: int, number: int) -> _Rows:
-        """MAP by attribute and overall of every point of a figure, percent."""
+    def measure(self, seed: int, name: str) -> _Rows:
+        """MAP by attribute and overall of every point of a figure, and where its attention peaks, percent."""
         base = self._with_trunk(seed)
-        figure = self.figures[number]
-        if number == 6:
+        figure = self.figures[name]
+        if name == "6":
             rows = self._evaluated(self._trained(base, "w/ ME", figure.variants["w/ ME"](base)))
             return {f"{beta:g}": rows["betas"][f"{beta:g}"] for beta in _BETAS}
         return {
@@ -146,7 +147,7 @@ class _Ablation:
         )
 
     def _evaluated(self, run: Path) -> dict[str, Any]:
-        """MAP of what the last stage of a run answers, and of two branches by beta; kept in the run."""
+        """What the last stage of a run answers, and two branches by beta; kept in the run."""
         path = run / f"ablation-{self.split}.json"
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
@@ -161,10 +162,10 @@ class _Ablation:
         embedded = embed_split(model, self.data.splits[self.split], config.data, self.accelerator, maps=maps)
 
         def row(entries: Any) -> dict[str, float]:
-            answer = evaluate_split(model, self.data, self.split, config, self.accelerator, embedded=entries)["rows"][
-                -1
-            ]
-            return {**answer["attributes"], "overall": answer["overall"]}
+            found = evaluate_split(model, self.data, self.split, config, self.accelerator, embedded=entries)
+            answer, located = found["rows"][-1], found["localization"]
+            in_box = {} if located is None else {IN_BOX: located["overall"]}
+            return {**answer["attributes"], "overall": answer["overall"], **in_box}
 
         results: dict[str, Any] = {"row": row(embedded)}
         if embedded.semantic is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ipad_train.ablation.results import IN_BOX
 from ipad_train.report.extras import require
 
 _COLORS = ("#1f83cf", "#e69f00", "#009e73", "#cc79a7")
@@ -14,7 +15,7 @@ _COLORS = ("#1f83cf", "#e69f00", "#009e73", "#cc79a7")
 def draw_bars(figure: Mapping[str, Any], path: Path) -> None:
     """A group of bars for every attribute and for all queries, a bar a variant, error bars over seeds; an SVG file."""
     points = figure["points"]
-    measures = list(points[0]["mean"])
+    measures = [key for key in points[0]["mean"] if key != IN_BOX]
     axes, save = _axes(1.6 + 0.9 * len(measures))
     width = 0.8 / len(points)
     for number, point in enumerate(points):

@@ -14,7 +14,9 @@ from ipad_train.ablation.variants import Figure
 from ipad_train.checkpoint import write_json
 from ipad_train.comparison_files import as_markdown
 
-Measured = Mapping[str, Mapping[str, float]]  # point -> attribute or "overall" -> MAP in percent
+# Point -> attribute or "overall" -> MAP in percent; and IN_BOX, where there is attention and there are true boxes.
+Measured = Mapping[str, Mapping[str, float]]
+IN_BOX = "peak in the box"  # share of entries whose attention peaks in a true box, percent
 
 
 def figure_results(figure: Figure, seeds: Sequence[Measured], paper: Mapping[str, float]) -> dict[str, Any]:
@@ -22,7 +24,7 @@ def figure_results(figure: Figure, seeds: Sequence[Measured], paper: Mapping[str
 
     Args:
         figure: What it shows.
-        seeds: Of each seed, the MAP of every point.
+        seeds: Of each seed, what every point came to.
         paper: Overall MAP that the paper gives for a point, where it does.
 
     Returns:
@@ -42,7 +44,8 @@ def write_ablation(folder: Path, results: Mapping[str, Any]) -> str:
     """Write ``ablation.json``, ``.md`` and ``.csv``; returns the Markdown."""
     parts = []
     for number, figure in results["figures"].items():
-        parts += [f"Figure {number}: {figure['title']} ({results['split']} MAP, %)", "", _table(figure), ""]
+        title = f"Figure {number}: {figure['title']}" if number.isdigit() else figure["title"]
+        parts += [f"{title} ({results['split']} MAP, %)", "", _table(figure), ""]
     text = "\n".join(parts).rstrip()
     write_json(folder / "ablation.json", results)
     (folder / "ablation.md").write_text(f"{text}\n", encoding="utf-8")
@@ -52,9 +55,11 @@ def write_ablation(folder: Path, results: Mapping[str, Any]) -> str:
 
 def _table(figure: Mapping[str, Any]) -> str:
     points = figure["points"]
-    attributes = [key for key in points[0]["mean"] if key != "overall"]
+    attributes = [key for key in points[0]["mean"] if key not in ("overall", IN_BOX)]
     several, papers = len(points[0]["seeds"]) > 1, any(point["paper"] is not None for point in points)
-    header = [figure["axis"], *attributes, "overall", *(["seeds"] if several else []), *(["paper"] if papers else [])]
+    located = any(IN_BOX in point["mean"] for point in points)
+    header = [figure["axis"], *attributes, "overall", *(["seeds"] if several else [])]
+    header += [*([IN_BOX] if located else []), *(["paper"] if papers else [])]
     rows = []
     for point in points:
         mean, deviation = point["mean"], point["deviation"]
@@ -62,6 +67,8 @@ def _table(figure: Mapping[str, Any]) -> str:
         if several:
             row[-1] += f" ± {deviation['overall']:.2f}"
             row.append(" / ".join(f"{value:.1f}" for value in point["seeds"]))
+        if located:
+            row.append(f"{mean[IN_BOX]:.1f}" if IN_BOX in mean else "")
         if papers:
             row.append("" if point["paper"] is None else f"{point['paper']:.2f}")
         rows.append(row)

@@ -1,4 +1,4 @@
-"""What the figures of section 4.3 change in a configuration."""
+"""What the figures of section 4.3 and the tables beside them change in a configuration."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipad_core.layers.iterative_attention import READINGS
+from ipad_train.ablation.readings import attention_readings, fusion_readings
 from ipad_train.budget import Budget
 from ipad_train.config import RunConfig, StageConfig
 
 Change = Callable[[RunConfig], RunConfig]
+FIGURES = ("2", "3", "4", "5", "6")  # of the paper
+TABLES = ("readings", "fusion")  # of what it leaves open
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the paper.
+    """A figure of the paper, or a table beside them.
 
     Args:
         title: What it shows.
@@ -29,8 +32,8 @@ class Figure:
     variants: Mapping[str, Change]
 
 
-def figures(config: RunConfig, options: Mapping[str, Any]) -> dict[int, Figure]:
-    """Figures 2 to 6 for a configured IPAD with both branches.
+def figures(config: RunConfig, options: Mapping[str, Any]) -> dict[str, Figure]:
+    """Figures 2 to 6 for a configured IPAD with both branches, and the tables of :mod:`ipad_train.ablation.readings`.
 
     Figures 2, 3 and 5 leave the attribute diverging out, as the paper does, figures 3 and 5 IP-SE as well. A variant with
     one branch trains as many steps as both stages have. Our readings: "w/o AS" is without suppression and "w/ IA" with the
@@ -64,26 +67,28 @@ def figures(config: RunConfig, options: Mapping[str, Any]) -> dict[int, Figure]:
     rounds = {str(count): _rounds(count, options, changed) for count in range(1, 11)}
     with_momentum: Change = lambda run: run  # noqa: E731
     return {
-        2: Figure(
+        "2": Figure(
             "IP-SP and IP-SE", "",
             {"w/o SE": changed(semantic=False), "w/o SP": changed(spatial=False), "w/ IP": changed()},
         ),
-        3: Figure(
+        "3": Figure(
             "The components of IP-SP", "",
             {
                 "w/o ISA": attending(spatial=False), "w/o ICA": attending(channel=False),
                 "w/o AS": plain, "w/ IA": attending(),
             },
         ),
-        4: Figure(
+        "4": Figure(
             "The momentum encoder", "",
             {
                 "w/o ME": _without_clusters, "w/o ME-SP": _weights(spatial_center_weight=0.0),
                 "w/o ME-SE": _weights(semantic_center_weight=0.0), "w/ ME": with_momentum,
             },
         ),
-        5: Figure("Rounds of the attention", "Iter", rounds),
-        6: Figure("The fusion's weight", "beta", {"w/ ME": with_momentum}),
+        "5": Figure("Rounds of the attention", "Iter", rounds),
+        "6": Figure("The fusion's weight", "beta", {"w/ ME": with_momentum}),
+        "readings": Figure("Readings of Eq. 1 to 5, IP-SP alone", "", attention_readings(options)),
+        "fusion": Figure("Readings of Eq. 15 and 21, both branches", "", fusion_readings(config)),
     }  # fmt: skip
 
 

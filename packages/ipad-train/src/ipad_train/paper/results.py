@@ -43,9 +43,9 @@ def paper_row(dataset: str, row: str, attributes: Sequence[str]) -> dict[str, An
     }
 
 
-def paper_ablation(figure: int) -> dict[str, float]:
-    """Overall MAP on FashionAI by variant, of those that the text gives for a figure; empty for figures 5 and 6."""
-    return dict(_results()["ablations"].get(str(figure), {}))
+def paper_ablation(figure: str) -> dict[str, float]:
+    """Overall MAP on FashionAI by variant, of those that the text gives for a figure; empty where it gives none."""
+    return dict(_results()["ablations"].get(figure, {}))
 
 
 @cache
