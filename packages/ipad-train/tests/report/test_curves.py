@@ -99,3 +99,5 @@ def test_stuck_attributes_and_active_triplets_over_time():
     assert curves["Attributes at chance"].note == (
         "step 2 (stage1): neck collar, hem; step 4 (stage1): neck collar; step 8 (stage1): none"
     )
+    never = [evaluation(2, 50.0, 60.0), evaluation(4, 51.0, 60.0)]
+    assert [curve.title for curve in run_curves(never)] == ["Validation MAP"]

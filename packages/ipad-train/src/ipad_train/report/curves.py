@@ -76,7 +76,7 @@ def run_curves(metrics: list[dict[str, Any]]) -> list[Curve]:
         starts = _stage_starts(metrics)
         note = "Dotted lines: a stage begins, with its own embedding, so the MAP may jump." if starts else ""
         curves.append(Curve("Validation MAP", plot(shown, "validation MAP", "MAP, %", starts), note))
-    if stuck:
+    if stuck and any(stuck[1]):
         svg = plot({"stuck attributes": stuck}, "stuck attributes", "attributes", _stage_starts(metrics))
         curves.append(Curve("Attributes at chance", svg, _when_stuck(metrics)))
     return curves
