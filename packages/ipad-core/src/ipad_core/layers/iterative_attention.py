@@ -145,6 +145,7 @@ class IterativeAttention(nn.Module):
         self.num_attributes, self.num_queries = num_attributes, num_queries
         self.iterations, self.gate_gain = iterations, gate_gain
         self.carry, self.suppression, self.query, self.output = carry, suppression, query, output
+        self.writes = carry in ("literal", "scaled")  # Eq. 3 writes the map
         self.suppression_ratio = list(suppression_ratio)
         self.attribute = AttributeEmbedding(num_attributes, dim, num_queries)
         self.map_norm = nn.LayerNorm(dim) if normalize_keys else nn.Identity()
@@ -170,82 +171,78 @@ class IterativeAttention(nn.Module):
         grid: tuple[int, int] | None = None,
     ) -> Attended:
         tokens = self.map_norm(tokens)
-        keys = self._keys(tokens)  # (N, L, c'); once per image, whatever its attributes
+        keys = projected = None  # (N, L, c'); once per image, whatever its attributes
+        if self.spatial is not None:
+            keys = self.spatial.keys(tokens)
+            projected = self.spatial.project(tokens) if self.writes and self.iterations > 1 else None
         num_images, length = tokens.shape[:2]
         dtype = torch.promote_types(tokens.dtype, torch.float32)
         positions = (
             None if self.update is None else self.update.positions(grid or _square(length), dtype, tokens.device)
         )
-        carried = self.carry in ("literal", "scaled")
         # Where most attributes of most images are asked for, every image answers all of them in matrix products over its
         # one map, and the entries are picked at the end: cheaper than a copy of the map for each entry.
         picked = None
-        if not carried and (_is_exporting() or 2 * attribute_ids.shape[0] >= num_images * self.num_attributes):
+        if _is_exporting() or 2 * attribute_ids.shape[0] >= num_images * self.num_attributes:
             picked = (image_index, attribute_ids)
             p = self.attribute(torch.arange(self.num_attributes, device=tokens.device))
             p = p.flatten(0, 1).expand(num_images, -1, -1)  # (N, A*Q, c)
         else:
-            tokens, keys = tokens[image_index], keys[image_index]
+            tokens = tokens[image_index]
+            keys, projected = (None if each is None else each[image_index] for each in (keys, projected))
             p = self.attribute(attribute_ids)  # (B, Q, c)
-        rounds = self._rounds_on_own_maps if carried else self._rounds_on_one_map
-        maps, foreground, back = rounds(tokens, keys, p, background, positions)
+        maps, foreground, back = self._rounds(tokens, keys, projected, p, background, positions)
         return Attended(
             self._pick(foreground, picked).flatten(1),
             None if back is None else self._pick(back, picked).flatten(1),
             self._pick(torch.stack(maps, dim=2), picked).mean(dim=1),  # mean over the parallel queries
         )
 
-    def _rounds_on_one_map(
-        self, tokens: Tensor, keys: Tensor, p: Tensor, background: bool, positions: Tensor | None
+    def _rounds(
+        self,
+        tokens: Tensor,
+        keys: Tensor | None,
+        projected: Tensor | None,
+        p: Tensor,
+        background: bool,
+        positions: Tensor | None,
     ) -> _Rounds:
-        """All K queries over the map as it came: tokens ``(G, L, c)``, keys ``(G, L, c')``, p ``(G, K, c)``."""
-        others = max(1, tokens.shape[1] - 1)
-        total = tokens.sum(dim=1, keepdim=True) if background else None
-        p0, p_back, alpha = p, p, None
+        """All rounds of K queries over each map: tokens ``(G, L, c)``, keys and projected ``(G, L, c')``, p ``(G, K, c)``.
+
+        Where Eq. 3 writes the map, every query has its own: the map as it came, times a weight for each position. Only the
+        weights are kept.
+        """
+        length = tokens.shape[1]
+        scale, others = length if self.carry == "scaled" else 1, max(1, length - 1)
+        total = tokens.sum(dim=1, keepdim=True) if background and not self.writes else None
+        p0, p_back, alpha, weights, weights_back = p, p, None, 1.0, 1.0
         maps, out, out_back = [], None, None
         for i in range(self.iterations):
-            activation = self._activation(keys, p, i)
+            if projected is not None and i:
+                keys = self.spatial.weighted_keys(projected, weights)
+            activation = self._activation(keys, p, i, length)
             if self.carry == "product" and alpha is not None:
                 activation = activation + (alpha + 1e-6).log()
             alpha = activation.softmax(dim=2)  # (G, K, L), at least float32
             maps.append(alpha)
-            pooled = torch.bmm(alpha.to(tokens.dtype), tokens)  # (G, K, c)
+            weights = scale * weights * alpha if self.writes else alpha
+            pooled = torch.bmm(weights.to(tokens.dtype), tokens)  # (G, K, c)
             p, out = self._next_query(p, p0, pooled, alpha, positions)
             if background:
                 behind = (1 - alpha) / others
-                p_back, out_back = self._next_query(p_back, p0, (total - pooled) / others, behind, positions)
+                if self.writes:
+                    weights_back = scale * weights_back * behind
+                    pooled = torch.bmm(weights_back.to(tokens.dtype), tokens)
+                else:
+                    pooled = (total - pooled) / others
+                p_back, out_back = self._next_query(p_back, p0, pooled, behind, positions)
         return maps, out, out_back
 
-    def _rounds_on_own_maps(
-        self, tokens: Tensor, keys: Tensor, p: Tensor, background: bool, positions: Tensor | None
-    ) -> _Rounds:
-        """Rounds that write the map itself (Eq. 3 to the letter, or scaled), so that every query has its own."""
-        length = tokens.shape[1]
-        scale, others = length if self.carry == "scaled" else 1, max(1, length - 1)
-        x = x_back = tokens.unsqueeze(1)  # (B, 1, L, c), from the first round on (B, Q, L, c)
-        keys = keys.unsqueeze(1)
-        p0, p_back = p, p
-        maps, out, out_back = [], None, None
-        for i in range(self.iterations):
-            alpha = self._activation(self._keys(x) if i else keys, p, i).softmax(dim=2)
-            maps.append(alpha)
-            behind = (1 - alpha) / others
-            x = scale * alpha.to(x.dtype).unsqueeze(3) * x
-            p, out = self._next_query(p, p0, x.sum(dim=2), alpha, positions)
-            if background:
-                x_back = scale * behind.to(x.dtype).unsqueeze(3) * x_back
-                p_back, out_back = self._next_query(p_back, p0, x_back.sum(dim=2), behind, positions)
-        return maps, out, out_back
-
-    def _keys(self, x: Tensor) -> Tensor:
-        return x if self.spatial is None else self.spatial.keys(x)
-
-    def _activation(self, keys: Tensor, p: Tensor, i: int) -> Tensor:
+    def _activation(self, keys: Tensor | None, p: Tensor, i: int, length: int) -> Tensor:
         """Eq. 1 and 2 of round i, ``(G, K, L)``, at least float32."""
         if self.spatial is None:
-            return torch.zeros(
-                *p.shape[:2], keys.shape[-2], dtype=torch.promote_types(p.dtype, torch.float32), device=p.device
-            )
+            dtype = torch.promote_types(p.dtype, torch.float32)
+            return torch.zeros(*p.shape[:2], length, dtype=dtype, device=p.device)
         activation = self.spatial(keys, self.query_norms[i - 1](p) if i else p)
         activation = activation.to(torch.promote_types(activation.dtype, torch.float32))
         return suppress(activation, self.suppression, self.suppression_ratio[i])

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class SpatialAttention(nn.Module):
@@ -30,6 +31,25 @@ class SpatialAttention(nn.Module):
     def keys(self, tokens: Tensor) -> Tensor:
         """``(N, L, c)`` positions to ``(N, L, c')`` keys."""
         return self.map_projection(tokens).tanh()
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """``W_x x``, ``(N, L, c')``, for :meth:`weighted_keys`."""
+        return F.linear(tokens, self.map_projection.weight)
+
+    def weighted_keys(self, projected: Tensor, weights: Tensor) -> Tensor:
+        """Keys of a map whose positions are weighted, for K kinds of weights.
+
+        Args:
+            projected: ``(N, L, c')`` of :meth:`project`: a weight on a position passes through W_x.
+            weights: ``(N, K, L)``.
+
+        Returns:
+            ``(N, K, L, c')``.
+        """
+        bias, weights = self.map_projection.bias.to(projected.dtype), weights.to(projected.dtype)
+        return torch.addcmul(
+            bias, weights.unsqueeze(3), projected.unsqueeze(1)
+        ).tanh_()  # the largest tensor: written once
 
     def forward(self, keys: Tensor, attribute: Tensor) -> Tensor:
         """Activations of attribute vectors over maps.
