@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ipad_train.clock import RunClock, in_words
-from ipad_train.config import LoopConfig, RunConfig, StageConfig
+from ipad_train.config import LoopConfig, RerankConfig, RunConfig, StageConfig, ValuesConfig
 
 CONFIG = RunConfig(
     stage0=StageConfig(steps=100, batch_size=10), stage1=StageConfig(steps=100, batch_size=20),
-    loop=LoopConfig(eval_every=50),
+    loop=LoopConfig(eval_every=50), rerank=RerankConfig(enabled=False),
 )  # fmt: skip
 
 
@@ -21,6 +23,20 @@ def test_seconds_left_by_hand():
 
 def test_evaluations_count_by_their_images():
     assert RunClock(CONFIG, 1000, print).seconds_left("stage1", 0, 0.2) == pytest.approx(20 + 3 * 1000 * 0.4 * 0.01)
+
+
+def test_a_triplet_is_three_images():
+    triplets = dataclasses.replace(CONFIG.stage1, sampler="triplet")
+    clock = RunClock(dataclasses.replace(CONFIG, stage1=triplets), 600, print)
+    # a step of stage 0, ten images, takes 0.1 s; stage 1 has 100 steps of 60 images, and three evaluations
+    expected = 10 + 3 * 600 * 0.4 * 0.01 + 1.3 * 0.01 * (100 * 60 + 3 * 600 * 0.4)
+    assert clock.seconds_left("stage0", 0, 0.1) == pytest.approx(expected)
+
+
+def test_the_end_of_the_run_embeds_the_training_images_where_it_needs_them():
+    assert RunClock(CONFIG, 0, print, 5000).seconds_left("stage1", 100, 0.2) == 0
+    config = dataclasses.replace(CONFIG, values=ValuesConfig(enabled=True))
+    assert RunClock(config, 0, print, 5000).seconds_left("stage1", 100, 0.2) == pytest.approx(5000 * 0.4 * 0.01)
 
 
 def test_the_first_timed_steps_of_each_stage_are_announced():

@@ -10,8 +10,13 @@ from safetensors.torch import load_file
 
 from ipad_core import AttributeEmbedder
 from ipad_train.checkpoint import checkpoint_path, find_checkpoint, read_state
+from ipad_train.data import load_data
 from ipad_train.finite import DivergedError, check_finite, spoiled, step_fails
+from ipad_train.launch import make_accelerator
 from ipad_train.objectives import MetricLearning
+from ipad_train.stage_lengths import resolve_stages
+from ipad_train.stage_start import StageStarter
+from ipad_train.step import Stepper
 from ipad_train.tracking import read_metrics
 from ipad_train.training import Training
 
@@ -131,8 +136,8 @@ class OneProcess:
 
     num_processes, device = 1, torch.device("cpu")
 
-    def __init__(self, mixed_precision):
-        self.mixed_precision = mixed_precision
+    def __init__(self, scaler=None):
+        self.scaler = scaler
 
     def gather(self, tensor):
         return tensor
@@ -140,15 +145,54 @@ class OneProcess:
 
 def test_overflows_that_the_scaler_of_fp16_leaves_out_by_itself_do_not_count():
     losses, bad = [torch.tensor(1.0), torch.tensor(2.0)], [torch.tensor(1.0), torch.tensor(float("nan"))]
-    assert not step_fails(OneProcess("fp16"), losses, torch.tensor(float("inf")))
-    assert step_fails(OneProcess("fp16"), bad, torch.tensor(float("inf")))
-    assert step_fails(OneProcess("no"), losses, torch.tensor(float("inf")))
-    assert not step_fails(OneProcess("bf16"), losses, torch.tensor(3.0))
-    assert step_fails(OneProcess("no"), bad, None)  # an engine that does not say
+    assert not step_fails(OneProcess(torch.amp.GradScaler("cpu")), losses, torch.tensor(float("inf")))
+    assert step_fails(OneProcess(torch.amp.GradScaler("cpu")), bad, torch.tensor(float("inf")))
+    assert step_fails(OneProcess(), losses, torch.tensor(float("inf")))
+    assert not step_fails(OneProcess(), losses, torch.tensor(3.0))
+    assert step_fails(OneProcess(), bad, None)  # an engine that does not say
+
+
+def spoil_gradient(monkeypatch, steps):
+    """The loss of these calls of stage 1's objective is finite, and its gradient is not."""
+    original, calls = MetricLearning.forward, []
+
+    def forward(self, batch):
+        calls.append(1)
+        losses = original(self, batch)
+        if len(calls) in steps:
+            losses["loss"] = losses["loss"] + (0 * next(self.parameters())).sqrt().sum() * 0
+        return losses
+
+    monkeypatch.setattr(MetricLearning, "forward", forward)
+
+
+@pytest.mark.parametrize(("scale", "counted"), [(4.0, 0), (1.0, 1)])
+def test_a_step_that_the_scaler_leaves_out_changes_nothing_and_counts_once_no_scale_helps(
+    small_config, monkeypatch, scale, counted
+):
+    config = small_config("stage0.steps=0", "stage2.steps=0", "stage1.steps=4", "loop.max_skipped=3")
+    accelerator = make_accelerator(config)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)  # Accelerate makes one on a GPU only
+    data = load_data(config.data)
+    config, _ = resolve_stages(config, data, 1)
+    starter = StageStarter(config, data, accelerator, Path(config.output_dir), quiet)
+    run = starter.start("stage1", config.stage1, 0, None)
+    spoil_gradient(monkeypatch, {2})
+    stepper = Stepper(run, accelerator, config.loop)
+    states, said = [], []
+    for _ in range(3):
+        said += stepper.step()
+        run.step += 1
+        states.append({name: tensor.clone() for name, tensor in run.objective.state_dict().items()})
+    assert any("running" in name for name in states[0])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not all(torch.equal(states[1][name], states[2][name]) for name in states[1])
+    assert accelerator.scaler.get_scale() == scale / 2
+    assert (run.health.skipped, len(said)) == (counted, counted)
 
 
 def test_weights_that_are_not_finite_are_named_and_not_saved():
     good = {"a": torch.ones(3), "ids": torch.arange(3)}
-    check_finite(OneProcess("no"), [good], "step 5 of stage1")
+    check_finite(OneProcess(), [good], "step 5 of stage1")
     with pytest.raises(DivergedError, match=r"1 tensors hold NaN or infinity after step 5 of stage1: trunk\.weight"):
-        check_finite(OneProcess("no"), [good, {"trunk.weight": torch.tensor([1.0, float("inf")])}], "step 5 of stage1")
+        check_finite(OneProcess(), [good, {"trunk.weight": torch.tensor([1.0, float("inf")])}], "step 5 of stage1")

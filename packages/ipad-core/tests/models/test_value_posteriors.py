@@ -203,6 +203,26 @@ def test_values_are_exported_and_compiled_with_the_network(small, tmp_path):
     torch.testing.assert_close(compiled, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_an_attribute_with_one_value_keeps_the_order_of_the_embedding():
+    embeddings, attributes, labels = entries(8)
+    branches = [0.8 * F.normalize(embeddings[:, :5], dim=1), 0.6 * F.normalize(embeddings[:, 5:], dim=1)]
+    embeddings = torch.cat(branches, dim=1)  # two branches, as a fusion weighs them
+    kept = (attributes == 0) | (labels == 3)  # of attribute 1 one value is left
+    values = ValuePosteriors(2, [5, 3])
+    with pytest.warns(
+        UserWarning, match="attribute 1 has 1 labelled values.*all its entries have the same probabilities"
+    ):
+        values.fit(embeddings[kept], attributes[kept], labels[kept])
+    assert values.facts["width"] == 3  # the values of attribute 0, and not the features
+    mine = embeddings[attributes == 1][:10]
+    joined, chances = values(mine, torch.ones(10, dtype=torch.long))
+    torch.testing.assert_close(chances, torch.tensor([1.0, 0.0, 0.0]).expand(10, 3))
+    torch.testing.assert_close(joined @ joined.T, 0.3 * mine @ mine.T + 0.7)
+    loaded = ValuePosteriors(**values.facts)
+    loaded.load_state_dict(values.state_dict())
+    torch.testing.assert_close(loaded(mine, torch.ones(10, dtype=torch.long))[0], joined)
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_outside_zero_to_one_is_refused(share):
     with pytest.raises(ValueError, match=rf"share must be within \[0, 1\], got {share}"):

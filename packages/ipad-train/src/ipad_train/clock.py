@@ -23,6 +23,7 @@ class RunClock:
         config: The run, with stages in steps.
         validation_images: Images that an evaluation embeds.
         announce: Receives a line for the user.
+        training_images: Images that the end of the run embeds, if it needs them for probabilities of values or re-ranking.
         now: Seconds of a clock.
     """
 
@@ -33,10 +34,14 @@ class RunClock:
         config: RunConfig,
         validation_images: int,
         announce: Callable[[str], None],
+        training_images: int = 0,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.stages = dict(config.stages())
+        self._step_images = {name: images_of_a_step(config, stage) for name, stage in self.stages.items()}
         self.eval_every, self.validation_images = config.loop.eval_every, validation_images
+        embeds = config.values.enabled or (config.rerank.enabled and config.rerank.fit_split == "train")
+        self._at_the_end = training_images if embeds else 0
         self.announce, self.now = announce, now
         self._stage, self._steps, self._started = "", 0, 0.0
         self._last: float | None = None
@@ -71,20 +76,22 @@ class RunClock:
 
     def seconds_left(self, stage: str, step: int, seconds: float) -> float:
         """Seconds from a step of a stage to the end of the run, where a step of it takes ``seconds``."""
-        cost = seconds / (self.stages[stage].batch_size * _RELATIVE_COST[stage])  # of an image at stage 0's rate
+        cost = seconds / (self._step_images[stage] * _RELATIVE_COST[stage])  # of an image at stage 0's rate
         total = 0.0
-        for name, other in self.stages.items():
+        for name in self.stages:
             if name >= stage:
                 done = step if name == stage else 0
-                total += cost * _RELATIVE_COST[name] * self._images(other, done)
-        return total
+                total += cost * _RELATIVE_COST[name] * self._images(name, done)
+        return total + cost * _RELATIVE_COST[max(self.stages)] * _EVALUATION_COST * self._at_the_end
 
-    def _images(self, stage: StageConfig, done: int) -> float:
-        """Images still trained on, and those evaluated by their weight."""
-        evaluations = 1 + (math.ceil(stage.steps / self.eval_every) - 1 if self.eval_every else 0)
-        share = (stage.steps - done) / stage.steps
-        evaluated = share * (evaluations + 1) * self.validation_images  # once more at the end of the run
-        return (stage.steps - done) * stage.batch_size + _EVALUATION_COST * evaluated
+    def _images(self, name: str, done: int) -> float:
+        """Images that a stage still trains on, and those that are evaluated by their weight."""
+        steps = self.stages[name].steps
+        evaluations = 1 + (math.ceil(steps / self.eval_every) - 1 if self.eval_every else 0)
+        evaluated = (
+            (steps - done) / steps * (evaluations + 1) * self.validation_images
+        )  # once more at the end of the run
+        return (steps - done) * self._step_images[name] + _EVALUATION_COST * evaluated
 
 
 def in_words(seconds: float) -> str:

@@ -30,19 +30,24 @@ def step_fails(accelerator: Accelerator, losses: Sequence[Tensor], norm: Tensor 
     """Whether a step has to be left out; the same answer on every process.
 
     The scaler of fp16 tries scales at which gradients overflow, and leaves such steps out by itself. There only the losses
-    count.
+    count; see :func:`looks_for_a_scale`.
 
     Args:
         accelerator: Of the run.
         losses: Of the step's micro-batches.
         norm: Of the gradient over all processes, None where the engine does not say.
     """
-    if norm is not None and accelerator.mixed_precision != "fp16":
+    if norm is not None and accelerator.scaler is None:
         return not bool(torch.isfinite(torch.as_tensor(norm)))
     bad = ~torch.isfinite(torch.stack([loss.detach().float() for loss in losses])).all()
     if accelerator.num_processes > 1:
         bad = accelerator.gather(bad[None]).any()
     return bool(bad)
+
+
+def looks_for_a_scale(scaler: torch.amp.GradScaler) -> bool:
+    """Whether a lower scale may help a gradient that overflows. At 1 it is not finite by itself."""
+    return scaler.get_scale() > 1
 
 
 def tell_skipped(run: StageRun, losses: Sequence[Tensor], most: int) -> list[str]:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from ipad_train.batch_norm import RunningStatistics, freeze_batch_norm
 from ipad_train.config import LoopConfig
 from ipad_train.distributed import average_statistics
-from ipad_train.finite import spoiled, step_fails, tell_skipped
+from ipad_train.finite import looks_for_a_scale, spoiled, step_fails, tell_skipped
 from ipad_train.launch import step_precision
 from ipad_train.optim import set_learning_rate
 from ipad_train.part_times import PartTimes
@@ -46,7 +46,8 @@ class Stepper:
 
         The gradient is the mean of the micro-batches' gradients. The losses that a batch's entries form with each other
         see one micro-batch (of all processes) at a time; batch norm does as well. A step whose loss or gradient is not
-        finite changes nothing: neither weights nor running statistics, momentum encoder or queues.
+        finite changes nothing: neither weights nor running statistics, momentum encoder or queues. One at which the scaler
+        of fp16 looks for a lower scale is left out in the same way, and does not count as failed.
 
         Raises:
             DivergedError: more than ``loop.max_skipped`` steps in a row.
@@ -66,9 +67,12 @@ class Stepper:
             batches.append(batch)
             numbers.append(found)
         objective = self.accelerator.unwrap_model(run.objective)
-        if fails:
+        overflows = self.accelerator.scaler is not None and run.optimizer.step_was_skipped
+        if fails or overflows:
             self._statistics.restore()
             objective.forget_batches()
+            if not fails and looks_for_a_scale(self.accelerator.scaler):
+                return []
             return tell_skipped(run, losses, self.config.max_skipped)
         run.health.good()
         for found in numbers:

@@ -1,6 +1,7 @@
 """What a run writes while it trains: one JSON object a line, and the same in other trackers.
 
-``metrics.jsonl`` holds what training came to; a run that was killed and resumed leaves the same file to the letter.
+``metrics.jsonl`` holds what training came to; a run that was killed and resumed leaves the same file to the letter. (One
+that was asked to stop has a row of the step at which it did.)
 ``timings.jsonl`` beside it holds how long it took.
 """
 

@@ -92,7 +92,8 @@ class Training:
         for line in extended:
             self.announce(line)
             self.best.forget_patience(self.config.stages()[-1][0])
-        self.clock = RunClock(self.config, self.data.splits["validation"].num_rows, self.announce)
+        images = {name: split.num_rows for name, split in self.data.splits.items()}
+        self.clock = RunClock(self.config, images["validation"], self.announce, images["train"])
         boards = start_trackers(self.accelerator, state["step"])
         self.tracker = Tracker(self.dir, state["step"], boards) if self.is_main else None
         self.judge = StageJudge(self.config, self.data, self.accelerator, self.best, self.tracker, self.announce)

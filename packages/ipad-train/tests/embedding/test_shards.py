@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,12 @@ def test_another_start_in_the_same_folder_is_refused_with_what_differs(finished,
     other = run("embed", finished[0], "--photos", photos, "--out", out, "--branch", "spatial")
     assert other.exit_code == 1
     assert "was begun with something else: branch was 'fused' and is 'spatial'" in other.output
+    replaced = tmp_path / "replaced"  # the same names, another photo behind one of them
+    shutil.copytree(photos, replaced)
+    shutil.copyfile(replaced / "a" / "01.png", replaced / "a" / "03.png")
+    other = run("embed", finished[0], "--photos", replaced, "--out", out)
+    assert other.exit_code == 1
+    assert "was begun with something else: photos_digest was" in other.output
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     assert "holds thesis.txt and is no folder of shards" in run(

@@ -24,9 +24,11 @@ class AttributeDiscriminants(nn.Module):
         balanced: Every value weighs the same in :meth:`fit`, however many images have it.
         standardize: Bring every feature to unit variance. Without, all share one scale, and features that vary little keep
             saying little: the shrunk covariance pulls towards equal variances.
+        keep_features: What an attribute answers that could not be fitted: its standardized features, which makes the layer
+            as wide as these; or, if false, the same probabilities for every entry.
 
     Raises:
-        ValueError: unknown form.
+        ValueError: unknown form, or directions that are to be probabilities.
     """
 
     mean: Tensor
@@ -37,11 +39,14 @@ class AttributeDiscriminants(nn.Module):
 
     def __init__(
         self, num_attributes: int, num_features: int, width: int = 0, form: str = "posterior", balanced: bool = False,
-        standardize: bool = True,
+        standardize: bool = True, keep_features: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         if form not in FORMS:
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+        if not keep_features and form != "posterior":
+            raise ValueError(f"keep_features=False needs form='posterior', got {form!r}")
+        self.keep_features = keep_features
         self.num_features, self.form, self.balanced, self.standardize = num_features, form, balanced, standardize
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("std", torch.ones(num_features))
@@ -57,7 +62,7 @@ class AttributeDiscriminants(nn.Module):
     def forward(self, features: Tensor, image_index: Tensor, attribute_ids: Tensor) -> Tensor:
         """``(B, D)`` probabilities, which sum to 1, or discriminants of entries over ``(N, C)`` features.
 
-        An attribute that could not be fitted has its standardized features.
+        An attribute that could not be fitted answers as ``keep_features`` says.
         """
         with torch.autocast(features.device.type, enabled=False):  # the logits need the precision
             standard = (features - self.mean) / self.std
@@ -78,7 +83,7 @@ class AttributeDiscriminants(nn.Module):
 
         Returns:
             Attribute -> what was chosen for it. An attribute with fewer than two values among the entries is not in it;
-            it keeps the standardized features, and a warning says so.
+            it answers as ``keep_features`` says, and a warning tells.
 
         Raises:
             ValueError: shapes that do not fit, ids out of range, no entries, or features that are not finite.
@@ -94,9 +99,11 @@ class AttributeDiscriminants(nn.Module):
         for attribute in range(len(self.bias)):
             mine = attributes == attribute
             if len(values[mine].unique()) < 2:
+                stays = "its embedding stays the standardized features"
+                stays = stays if self.keep_features else "all its entries have the same probabilities"
                 warnings.warn(
                     f"attribute {attribute} has {len(values[mine].unique())} labelled values, and two are needed to tell "
-                    "them apart; its embedding stays the standardized features",
+                    f"them apart; {stays}",
                     stacklevel=2,
                 )
                 continue
@@ -106,14 +113,17 @@ class AttributeDiscriminants(nn.Module):
 
     def _store(self, mean: Tensor, std: Tensor, fits: Mapping[int, Discriminant]) -> None:
         attributes = len(self.bias)
-        width = max(fit.projection.shape[1] for fit in fits.values()) if fits else 0
-        if len(fits) < attributes:
+        width = max((fit.projection.shape[1] for fit in fits.values()), default=1)
+        if self.keep_features and len(fits) < attributes:
             width = max(width, self.num_features)
         projection = torch.zeros(attributes, self.num_features, width, dtype=torch.float64)
         bias = torch.zeros(attributes, width, dtype=torch.float64)
         for attribute in range(attributes):
             if attribute not in fits:
-                projection[attribute].fill_diagonal_(1.0)
+                if self.keep_features:
+                    projection[attribute].fill_diagonal_(1.0)
+                else:
+                    bias[attribute, 1:] = -torch.inf
                 continue
             fit, used = fits[attribute], fits[attribute].projection.shape[1]
             projection[attribute, :, :used], bias[attribute, :used] = fit.projection, fit.bias
@@ -122,7 +132,8 @@ class AttributeDiscriminants(nn.Module):
         like = self.mean
         self.mean, self.std = mean.to(like), std.to(like)
         self.projection, self.bias = projection.to(like), bias.to(like)
-        fitted = [self.form == "posterior" and attribute in fits for attribute in range(attributes)]
+        posterior = self.form == "posterior"
+        fitted = [posterior and (attribute in fits or not self.keep_features) for attribute in range(attributes)]
         self.is_posterior = torch.tensor(fitted, device=like.device)
 
 

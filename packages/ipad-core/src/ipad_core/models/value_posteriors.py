@@ -24,6 +24,8 @@ class ValuePosteriors(nn.Module):
     p the probabilities at unit length and s the share, the embedding is ``[sqrt(s) e, sqrt(1 - s) p]``, of which the
     cosine is ``s cos(e, e') + (1 - s) cos(p, p')``. The part e is what still tells values apart that training never saw.
 
+    An attribute of which training knew fewer than two values has the same probabilities for all, and its order is that of e.
+
     An embedding that is two branches side by side is seen in two parts: each has probabilities of its own, weighed as the
     branch is. (One analysis of both together trusts the branch too much that fits the training images better.)
 
@@ -48,7 +50,8 @@ class ValuePosteriors(nn.Module):
             raise ValueError(f"share must be within [0, 1], got {share}")
         self.share, self.parts = share, list(parts)
         self.discriminants = nn.ModuleList(
-            AttributeDiscriminants(num_attributes, part, width, standardize=False) for part in self.parts
+            AttributeDiscriminants(num_attributes, part, width, standardize=False, keep_features=False)
+            for part in self.parts
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -49,7 +50,7 @@ class Photos(Protocol):
         """What is asked of these photos."""
 
     def digest(self) -> str:
-        """Equal for the same photos in the same order with the same labels."""
+        """Equal for the same photos in the same order with the same labels; files are looked at from outside only."""
 
 
 class FilePhotos:
@@ -86,7 +87,9 @@ class FilePhotos:
         return Entries(np.repeat(np.arange(len(photos)), count), attribute_ids, columns)
 
     def digest(self) -> str:
-        return _digest("\n".join(self.names).encode(errors="surrogateescape"))
+        facts = [os.stat(self.folder / name) for name in self.names]
+        looks = np.array([(fact.st_size, fact.st_mtime_ns) for fact in facts], dtype=np.int64)
+        return _digest("\n".join(self.names).encode(errors="surrogateescape"), looks.tobytes())
 
 
 class SplitPhotos:

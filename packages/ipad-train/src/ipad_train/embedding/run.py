@@ -78,8 +78,10 @@ def embed_to_shards(
     values = values or {f"attribute_{i}": [] for i in range(model.options["num_attributes"])}
     photos, maps, metadata = _asked(run_dir, model, values, config.data, options, accelerator, announce)
     shards = ShardFolder(out, -(-len(photos) // options.shard_photos))
+    vectors = Path(config.data.vectors) if reads_vectors(model) else None
     settings = {
         "photos": len(photos), "photos_digest": photos.digest(), "model": fingerprint(folder), "branch": options.branch,
+        "vectors": None if vectors is None else file_digest(vectors),
         "dtype": options.dtype, "shard_photos": options.shard_photos, "eval_batch_size": config.data.eval_batch_size,
         "detail_size": config.data.detail_size, "precision": run_precision(accelerator),
     }  # fmt: skip
@@ -117,11 +119,13 @@ def chosen_model(run_dir: Path, stage: str | None) -> Path:
 
 def fingerprint(folder: Path) -> str:
     """Equal for equal weights and options of a saved model."""
-    digests = []
-    for name in (CONFIG, WEIGHTS):
-        with (folder / name).open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest()[:16])
-    return "-".join(digests)
+    return "-".join(file_digest(folder / name) for name in (CONFIG, WEIGHTS))
+
+
+def file_digest(path: Path) -> str:
+    """Equal for equal content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _asked(
@@ -136,7 +140,7 @@ def _asked(
         if reads_vectors(model):
             raise ValueError("the model reads vectors, not images: there is nothing that it could make of --photos")
         photos, left_out = find_unlabelled(options.photos, values, options.image_column)
-        for line in left_out:
+        for line in left_out if accelerator.is_main_process else ():
             announce(f"left out: {line}")
         return photos, None, metadata | {"photos": str(options.photos.resolve())}
     split = options.split or "test"
