@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -52,25 +53,19 @@ def results(tmp_path_factory, small_settings):
     folder = tmp_path_factory.mktemp("equal")
     config = folder / "small.yaml"
     config.write_text(yaml.safe_dump({**small_settings, "output_dir": str(folder / "run")}), encoding="utf-8")
-    found = {}
-    for processes in (1, 2, 4):
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        start(([] if processes == 1 else launcher) + [str(SCRIPT), str(config), str(folder), *CASES.values()])
-        for name in CASES:
-            files = [folder / f"{name}-{processes}-{rank}.safetensors" for rank in range(processes)]
-            found[processes, name] = [load_file(file) for file in files]
-        if processes > 1:
-            queued = [load_file(folder / f"queued-{processes}-{rank}.safetensors") for rank in range(processes)]
-            found[processes, "queued"] = queued
-    return found
-
-
-def start(arguments: list[str]) -> None:
+    plan = [[processes, list(CASES.values())] for processes in (0, 2, 4)]
     result = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=500,
+        [sys.executable, str(SCRIPT), str(config), str(folder), json.dumps(plan)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
+    found = {}
+    for processes in (1, 2, 4):
+        for name in [*CASES, *(["queued"] if processes > 1 else [])]:
+            files = [folder / f"{name}-{processes}-{rank}.safetensors" for rank in range(processes)]
+            found[processes, name] = [load_file(file) for file in files]
+    return found
 
 
 def of_kind(tensors: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:

@@ -1,7 +1,9 @@
-"""Ten steps of every stage, as a run does them, on as many processes as start this script; what comes out goes into files.
+"""Steps of every stage, as a run does them, on several processes; what comes out goes into files.
 
-    python steps.py CONFIG OUT CASE...            one process
-    torchrun --nproc-per-node 4 steps.py ...      four
+    python steps.py CONFIG OUT PLAN
+
+The plan is JSON: a list of ``[processes, cases]``, done one after the other. 0 processes are one without the variables of a
+launcher.
 
 A case is ``name;override;override``, with ``env:NAME=VALUE`` among the overrides for a variable of the launcher. With
 ``resume`` among them the stage saves in its middle, and what comes out is of a second start that goes on from there. With
@@ -11,6 +13,8 @@ A case is ``name;override;override``, with ``env:NAME=VALUE`` among the override
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import os
 import sys
 from pathlib import Path
@@ -18,6 +22,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from accelerate.state import AcceleratorState, GradientState
+from forked import fork
 from safetensors.torch import save_file
 
 from ipad_core.clustering import FeatureQueue
@@ -121,13 +126,21 @@ def queue_unequal_batches(out: Path) -> None:
     save_file({"ids": ids, "features": features, "queue": queue.storage}, out / f"queued-{count}-{rank}.safetensors")
 
 
-def main(config_path: str, out: str, cases: list[str]) -> None:
-    for case in cases:
-        name, *overrides = case.split(";")
-        run_case(name, config_path, Path(out), overrides)
-    if is_distributed():
-        queue_unequal_batches(Path(out))
+def main(config_path: str, out: str, plan: str) -> None:
+    plan = json.loads(plan)
+    if any("DEEPSPEED" in case for _, cases in plan for case in cases):
+        import deepspeed  # noqa: F401
+
+    def do(cases: list[str]) -> None:
+        for case in cases:
+            name, *overrides = case.split(";")
+            run_case(name, config_path, Path(out), overrides)
+        if is_distributed():
+            queue_unequal_batches(Path(out))
+
+    for processes, cases in plan:
+        fork(processes, functools.partial(do, cases))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(*sys.argv[1:])
