@@ -16,6 +16,11 @@ PACKAGES = {
     "ipad-train": ["ipad-core", "ipad-data", "ipad-rerank"],
 }
 ALL = list(PACKAGES)
+# The two longest suites run on several cores, one thread each; the tests of a file stay together where they share runs.
+WORKERS = {
+    "ipad-core": ["-n", "auto", "--maxprocesses", "4"],
+    "ipad-train": ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"],
+}
 
 nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["lint", "tests"]
@@ -56,7 +61,8 @@ def declare_torchvision_operators(session: nox.Session) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """One package's tests, in an environment with that package and its declared dependencies only."""
     install(session, [*PACKAGES[package], package], {package: "[test]"})
-    session.run("pytest", f"packages/{package}", *session.posargs)
+    threads = {"OMP_NUM_THREADS": "1"} if package in WORKERS else {}
+    session.run("pytest", f"packages/{package}", *WORKERS.get(package, []), *session.posargs, env=threads)
 
 
 @nox.session
