@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ipad_train.catalogue.catalogue import Catalogue
@@ -53,7 +54,8 @@ def serve_catalogue(
             make_app(state, token, int(max_upload_mb * 1e6)), log_level="warning", access_log=False, server_header=False,
             limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=10, h11_max_incomplete_event_size=64 * 1024,
         )  # fmt: skip
-        uvicorn.Server(config).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # uvicorn has ended in order by then, and raises it again
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listening(host: str, port: int) -> socket.socket:
