@@ -144,12 +144,17 @@ class Engine:
 
     @answering
     def search(
-        self, vector: np.ndarray, limit: int, expression: str = "", fields: Sequence[str] = ()
-    ) -> list[tuple[float, dict[str, Any]]]:
-        """The best ``limit`` photos for a query ``(A * D,)``: inner product and row, best first."""
+        self, vector: np.ndarray, limit: int, expression: str = "", fields: Sequence[str] = (),
+        effort: dict[str, int] | None = None,
+    ) -> list[tuple[float, dict[str, Any]]]:  # fmt: skip
+        """The best ``limit`` photos for a query ``(A * D,)``: inner product and row, best first.
+
+        ``effort`` are parameters of the search; by default those of :func:`search_effort`.
+        """
+        effort = search_effort(self._kind, limit) if effort is None else effort
         answer = self.client.search(
             PHOTOS, data=[np.asarray(vector, np.float32).tolist()], limit=limit, filter=expression, anns_field=VECTOR,
-            output_fields=list(fields), search_params={"metric_type": "IP", "params": search_effort(self._kind, limit)},
+            output_fields=list(fields), search_params={"metric_type": "IP", "params": effort},
             timeout=TIMEOUT,
         )  # fmt: skip
         return [(float(hit["distance"]), {ID: hit[ID], **hit["entity"]}) for hit in answer[0]]

@@ -152,10 +152,10 @@ async function give(file) {
 
 function framed(source, name, reference, box) {
   const frame = element("span", { class: "frame" });
-  if (source) frame.append(element("img", { class: "photo", src: source, alt: name, onerror: (event) => event.target.replaceWith(element("span", { class: "help" }, "no longer there")) }));
+  if (source) frame.append(element("img", { class: "photo", src: source, alt: name, loading: "lazy", onerror: (event) => event.target.replaceWith(element("span", { class: "help" }, "no longer there")) }));
   if (ask.attention && source) {
     const given = new URLSearchParams({ attribute: ask.attention, ...reference });
-    frame.append(element("img", { class: "heat", src: `/api/attention?${given}`, alt: "", onerror: (event) => event.target.remove() }));
+    frame.append(element("img", { class: "heat", src: `/api/attention?${given}`, alt: "", loading: "lazy", onerror: (event) => event.target.remove() }));
     if (box && (box[2] - box[0]) * (box[3] - box[1]) < 0.9) {
       const place = element("span", { class: "box" });
       [place.style.left, place.style.top] = [`${100 * box[0]}%`, `${100 * box[1]}%`];
