@@ -78,9 +78,7 @@ def add_searches(app: FastAPI, state: State, max_upload: int) -> None:
             vectors = state.searcher.vectors_of(asked.photo)
         columns = state.columns
         condition = joined([read_filter(asked.where, columns), facet_condition(asked.facets, columns)])
-        among = int(
-            mask.sum()
-        )  # known here; the embedded engine takes longer to count what a filter leaves than to search
+        among = int(mask.sum())  # counting them in the embedded engine takes longer than the search
         found = state.searcher.search(vectors, asked.weights, condition, asked.limit, reranker, asked.photo, among)
         hits = [
             Hit(
