@@ -229,6 +229,7 @@ function choose(id) {
   ask.photo = id;
   ask.upload = null;
   change();
+  $("controls").scrollTop = 0;
   window.scrollTo({ top: 0 });
 }
 
@@ -255,7 +256,7 @@ function drawFacets(counts) {
   const focused = document.activeElement?.id;
   $("facets").replaceChildren(...Object.entries(counts).filter(([, values]) => Object.keys(values).length).map(([name, values]) =>
     element("fieldset", { class: "facet" }, element("legend", {}, words(name)),
-      ...Object.entries(values).map(([value, count], place) => element("label", {},
+      ...Object.entries(values).map(([value, count], place) => element("label", { class: count ? "" : "none" },
         element("input", {
           type: "checkbox", id: `facet-${name}-${place}`, checked: Boolean(ask.facets[name]?.includes(value)),
           onchange: (event) => toggle(name, value, event.target.checked),
