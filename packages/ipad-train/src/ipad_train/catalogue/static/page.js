@@ -142,6 +142,7 @@ async function give(file) {
     ask.photo = null;
     ask.upload = answer.upload;
     change();
+    showTop();
   } catch (problem) {
     $("error").textContent = problem.message;
     $("status").textContent = "";
@@ -229,6 +230,10 @@ function choose(id) {
   ask.photo = id;
   ask.upload = null;
   change();
+  showTop();
+}
+
+function showTop() {
   $("controls").scrollTop = 0;
   window.scrollTo({ top: 0 });
 }
@@ -250,6 +255,7 @@ function drawControls() {
   $("where").value = ask.where;
   $("before").checked = ask.before;
   $("before-label").hidden = !ask.rerank;
+  $("attention-help").hidden = !ask.attention;
 }
 
 function drawFacets(counts) {
