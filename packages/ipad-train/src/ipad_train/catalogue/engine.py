@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,10 @@ class Engine:
         for name in (PHOTOS, ABOUT):
             if self.client.has_collection(name, timeout=TIMEOUT):
                 self.client.drop_collection(name, timeout=TIMEOUT)
+            if (
+                self.is_embedded
+            ):  # a process that is killed while it makes or drops one leaves a folder without a schema
+                shutil.rmtree(Path(self.where) / "collections" / name, ignore_errors=True)
 
     @answering
     def load(self) -> bool:
