@@ -21,7 +21,7 @@ def serve_catalogue(
     photos: Path | None = None, max_upload_mb: float = 10, max_megapixels: float = 40,
     announce: Callable[[str], None] = print,
 ) -> None:  # fmt: skip
-    """Serve a catalogue until the process is asked to end.
+    """Serve a catalogue until the process is asked to end, by a signal or Ctrl-C.
 
     Raises:
         CatalogueError: no catalogue, another model, no photo folder, limits out of range.
@@ -41,7 +41,7 @@ def serve_catalogue(
         raise CatalogueError("--token must have at least 16 characters")
     if not is_loopback(host):
         token = token or secrets.token_urlsafe(24)
-    with Catalogue(where, "serves") as catalogue, _listening(host, port) as listener:
+    with suppress(KeyboardInterrupt), Catalogue(where, "serves") as catalogue, _listening(host, port) as listener:
         asked = CatalogueModel.open(model or catalogue.manifest.source)
         check_same_model(asked, catalogue.manifest.made_by, where)
         state = State(catalogue, asked, photos, int(max_megapixels * 1e6))
@@ -54,8 +54,7 @@ def serve_catalogue(
             make_app(state, token, int(max_upload_mb * 1e6)), log_level="warning", access_log=False, server_header=False,
             limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=10, h11_max_incomplete_event_size=64 * 1024,
         )  # fmt: skip
-        with suppress(KeyboardInterrupt):  # uvicorn has ended in order by then, and raises it again
-            uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listening(host: str, port: int) -> socket.socket:
