@@ -27,7 +27,6 @@ from ipad_rerank import rank
 from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.engine import Engine
 from ipad_train.catalogue.engine_indexes import INDEXES
-from ipad_train.catalogue.errors import EngineError
 from ipad_train.catalogue.fields import EXTRA, FILE, HASH, ID, MTIME, SIZE, TABLE, VECTOR, pack
 from ipad_train.catalogue.photo_files import photo_id
 
@@ -80,7 +79,9 @@ def recall(where: Path, indexes: list[str], queries: int, photos: int) -> None:
         for first in range(0, len(vectors), 2000):
             engine.write([row(i, flat[i], len(names)) for i in range(first, min(first + 2000, len(vectors)))])
         engine.flush()
-        wait_for_index(engine, flat[0])
+        engine.close()  # waits for the index, which is built in the background; till then searches read everything
+        engine = Engine(path)
+        engine.load()
         built = time.perf_counter() - start
         for effort in EFFORTS[index]:
             cells = [one_recall(engine, vectors, each, asked, places, effort) for each in weights]
@@ -89,18 +90,6 @@ def recall(where: Path, indexes: list[str], queries: int, photos: int) -> None:
             print(f"| {name} | {' | '.join(f'{cell:.3f}' for cell in cells)} | {built:.1f} | {took:.1f} |", flush=True)
         engine.close()
         shutil.rmtree(path)
-
-
-def wait_for_index(engine: Engine, query: np.ndarray, seconds: float = 200) -> None:
-    """Until a search is answered: the embedded engine builds an index in the background, and searches wait for it."""
-    end = time.perf_counter() + seconds
-    while True:
-        try:
-            engine.search(query, 1)
-            return
-        except EngineError:
-            if time.perf_counter() > end:
-                raise
 
 
 def one_recall(
