@@ -91,6 +91,13 @@ def test_a_port_that_is_taken(own_catalogue):
             running_module.serve_catalogue(str(own_catalogue), port=port)
 
 
+def test_control_c_ends_the_service_quietly(serving, photos, own_catalogue):
+    made = serving(own_catalogue, photos)
+    assert made.running.kill(signal.SIGINT) == 0, made.running.text()
+    assert made.running.text().strip().endswith("(Ctrl-C ends it)")
+    Catalogue(str(own_catalogue), "tests").close()  # it is free again
+
+
 def test_an_address_that_does_not_answer():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ipad_core import create_model
 from ipad_train.catalogue.catalogue import Catalogue
+from ipad_train.catalogue.engine import ABOUT, PHOTOS, Engine
 from ipad_train.catalogue.errors import CatalogueError, PhotoError
 from ipad_train.catalogue.fields import VECTOR
 from ipad_train.catalogue.making import IndexOptions, index_photos
@@ -54,6 +55,17 @@ def test_vectors_are_those_of_the_model(own_catalogue, photos, model):
     tensor = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     expected = model.network.encode(tensor, attributes="all").embedding.reshape(5, -1).numpy()
     np.testing.assert_allclose(stored, expected, atol=1e-5)
+
+
+def test_a_folder_that_a_killed_process_left_is_no_hindrance(tmp_path):
+    """The embedded engine makes a collection's folder first and its schema later."""
+    engine = Engine(tmp_path / "vectors.db")
+    for name in (ABOUT, PHOTOS):
+        (tmp_path / "vectors.db" / "collections" / name / "data").mkdir(parents=True)
+    assert not engine.load()
+    engine.create(2, 4)
+    assert engine.load()
+    engine.close()
 
 
 def test_nothing_changed_costs_nothing(index):

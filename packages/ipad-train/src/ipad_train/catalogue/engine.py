@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,10 @@ class Engine:
         for name in (PHOTOS, ABOUT):
             if self.client.has_collection(name, timeout=TIMEOUT):
                 self.client.drop_collection(name, timeout=TIMEOUT)
+            if (
+                self.is_embedded
+            ):  # a process that is killed while it makes or drops one leaves a folder without a schema
+                shutil.rmtree(Path(self.where) / "collections" / name, ignore_errors=True)
 
     @answering
     def load(self) -> bool:
@@ -135,6 +140,8 @@ class Engine:
     @answering
     def count(self, expression: str = "") -> int:
         """Photos, or those that a filter leaves."""
+        if expression and self.is_embedded:  # which reads whole rows, vectors among them, to count some of them
+            return len(self._page(expression, ()))
         answer = self.client.query(
             PHOTOS, filter=expression, output_fields=["count(*)"], timeout=TIMEOUT, consistency_level="Strong"
         )
@@ -142,12 +149,17 @@ class Engine:
 
     @answering
     def search(
-        self, vector: np.ndarray, limit: int, expression: str = "", fields: Sequence[str] = ()
-    ) -> list[tuple[float, dict[str, Any]]]:
-        """The best ``limit`` photos for a query ``(A * D,)``: inner product and row, best first."""
+        self, vector: np.ndarray, limit: int, expression: str = "", fields: Sequence[str] = (),
+        effort: dict[str, int] | None = None,
+    ) -> list[tuple[float, dict[str, Any]]]:  # fmt: skip
+        """The best ``limit`` photos for a query ``(A * D,)``: inner product and row, best first.
+
+        ``effort`` are parameters of the search; by default those of :func:`search_effort`.
+        """
+        effort = search_effort(self._kind, limit) if effort is None else effort
         answer = self.client.search(
             PHOTOS, data=[np.asarray(vector, np.float32).tolist()], limit=limit, filter=expression, anns_field=VECTOR,
-            output_fields=list(fields), search_params={"metric_type": "IP", "params": search_effort(self._kind, limit)},
+            output_fields=list(fields), search_params={"metric_type": "IP", "params": effort},
             timeout=TIMEOUT,
         )  # fmt: skip
         return [(float(hit["distance"]), {ID: hit[ID], **hit["entity"]}) for hit in answer[0]]

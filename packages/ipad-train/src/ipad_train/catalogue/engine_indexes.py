@@ -13,4 +13,4 @@ INDEXES: dict[str, dict[str, Any]] = {
 
 def search_effort(index: str, limit: int) -> dict[str, int]:
     """Parameters of a search for ``limit`` photos; FLAT reads everything and has none."""
-    return {"HNSW": {"ef": max(512, 4 * limit)}, "IVF_FLAT": {"nprobe": 256}}.get(index, {})
+    return {"HNSW": {"ef": max(2048, 4 * limit)}, "IVF_FLAT": {"nprobe": 512}}.get(index, {})

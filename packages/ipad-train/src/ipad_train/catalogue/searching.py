@@ -126,9 +126,10 @@ class Searcher:
             hits = [Hit(row[ID], score, (row, score)) for score, row in answer]
         else:
             hits = self._reranked(vectors, share, expression, max(limit, SHORTLIST) + extra, reranker, among)
-        before = sorted((hit for hit in hits if hit.id != leave_out), key=lambda hit: -hit.payload[1])
+        hits = [hit for hit in hits if hit.id != leave_out]
+        before = sorted(hits, key=lambda hit: -hit.payload[1])
         places = {hit.id: place for place, hit in enumerate(before, start=1)}
-        return [self._found(hit, places[hit.id]) for hit in hits if hit.id != leave_out][:limit]
+        return [self._found(hit, places[hit.id]) for hit in hits[:limit]]
 
     def _reranked(
         self, vectors: np.ndarray, share: np.ndarray, expression: str, depth: int, reranker: CandidateReranker,

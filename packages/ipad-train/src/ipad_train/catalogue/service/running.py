@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ipad_train.catalogue.catalogue import Catalogue
@@ -20,7 +21,7 @@ def serve_catalogue(
     photos: Path | None = None, max_upload_mb: float = 10, max_megapixels: float = 40,
     announce: Callable[[str], None] = print,
 ) -> None:  # fmt: skip
-    """Serve a catalogue until the process is asked to end.
+    """Serve a catalogue until the process is asked to end, by a signal or Ctrl-C.
 
     Raises:
         CatalogueError: no catalogue, another model, no photo folder, limits out of range.
@@ -40,7 +41,7 @@ def serve_catalogue(
         raise CatalogueError("--token must have at least 16 characters")
     if not is_loopback(host):
         token = token or secrets.token_urlsafe(24)
-    with Catalogue(where, "serves") as catalogue, _listening(host, port) as listener:
+    with suppress(KeyboardInterrupt), Catalogue(where, "serves") as catalogue, _listening(host, port) as listener:
         asked = CatalogueModel.open(model or catalogue.manifest.source)
         check_same_model(asked, catalogue.manifest.made_by, where)
         state = State(catalogue, asked, photos, int(max_megapixels * 1e6))

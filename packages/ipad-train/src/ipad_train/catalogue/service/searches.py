@@ -78,7 +78,8 @@ def add_searches(app: FastAPI, state: State, max_upload: int) -> None:
             vectors = state.searcher.vectors_of(asked.photo)
         columns = state.columns
         condition = joined([read_filter(asked.where, columns), facet_condition(asked.facets, columns)])
-        found = state.searcher.search(vectors, asked.weights, condition, asked.limit, reranker, asked.photo)
+        among = int(mask.sum())  # counting them in the embedded engine takes longer than the search
+        found = state.searcher.search(vectors, asked.weights, condition, asked.limit, reranker, asked.photo, among)
         hits = [
             Hit(
                 id=each.id, file=each.file, rank=rank, rank_before=each.rank_before, score=round(each.score, 5),
@@ -87,4 +88,4 @@ def add_searches(app: FastAPI, state: State, max_upload: int) -> None:
             for rank, each in enumerate(found, 1)
         ]  # fmt: skip
         acted = any(abs(hit.score - hit.similarity) > 2e-5 for hit in hits)
-        return SearchAnswer(hits=hits, reranked=acted, among=int(mask.sum()), facets=counts)
+        return SearchAnswer(hits=hits, reranked=acted, among=among, facets=counts)

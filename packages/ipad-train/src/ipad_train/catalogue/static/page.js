@@ -142,6 +142,7 @@ async function give(file) {
     ask.photo = null;
     ask.upload = answer.upload;
     change();
+    showTop();
   } catch (problem) {
     $("error").textContent = problem.message;
     $("status").textContent = "";
@@ -152,10 +153,10 @@ async function give(file) {
 
 function framed(source, name, reference, box) {
   const frame = element("span", { class: "frame" });
-  if (source) frame.append(element("img", { class: "photo", src: source, alt: name, onerror: (event) => event.target.replaceWith(element("span", { class: "help" }, "no longer there")) }));
+  if (source) frame.append(element("img", { class: "photo", src: source, alt: name, loading: "lazy", onerror: (event) => event.target.replaceWith(element("span", { class: "help" }, "no longer there")) }));
   if (ask.attention && source) {
     const given = new URLSearchParams({ attribute: ask.attention, ...reference });
-    frame.append(element("img", { class: "heat", src: `/api/attention?${given}`, alt: "", onerror: (event) => event.target.remove() }));
+    frame.append(element("img", { class: "heat", src: `/api/attention?${given}`, alt: "", loading: "lazy", onerror: (event) => event.target.remove() }));
     if (box && (box[2] - box[0]) * (box[3] - box[1]) < 0.9) {
       const place = element("span", { class: "box" });
       [place.style.left, place.style.top] = [`${100 * box[0]}%`, `${100 * box[1]}%`];
@@ -229,6 +230,11 @@ function choose(id) {
   ask.photo = id;
   ask.upload = null;
   change();
+  showTop();
+}
+
+function showTop() {
+  $("controls").scrollTop = 0;
   window.scrollTo({ top: 0 });
 }
 
@@ -249,13 +255,14 @@ function drawControls() {
   $("where").value = ask.where;
   $("before").checked = ask.before;
   $("before-label").hidden = !ask.rerank;
+  $("attention-help").hidden = !ask.attention;
 }
 
 function drawFacets(counts) {
   const focused = document.activeElement?.id;
   $("facets").replaceChildren(...Object.entries(counts).filter(([, values]) => Object.keys(values).length).map(([name, values]) =>
     element("fieldset", { class: "facet" }, element("legend", {}, words(name)),
-      ...Object.entries(values).map(([value, count], place) => element("label", {},
+      ...Object.entries(values).map(([value, count], place) => element("label", { class: count ? "" : "none" },
         element("input", {
           type: "checkbox", id: `facet-${name}-${place}`, checked: Boolean(ask.facets[name]?.includes(value)),
           onchange: (event) => toggle(name, value, event.target.checked),
