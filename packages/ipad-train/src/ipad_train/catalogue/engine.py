@@ -104,9 +104,7 @@ class Engine:
         for name in (PHOTOS, ABOUT):
             if self.client.has_collection(name, timeout=TIMEOUT):
                 self.client.drop_collection(name, timeout=TIMEOUT)
-            if (
-                self.is_embedded
-            ):  # a process that is killed while it makes or drops one leaves a folder without a schema
+            if self.is_embedded:  # killed while it makes or drops one, a process leaves a folder without a schema
                 shutil.rmtree(Path(self.where) / "collections" / name, ignore_errors=True)
 
     @answering

@@ -107,9 +107,7 @@ class CatalogueModel:
     def attention(self, image: np.ndarray, attribute: str) -> np.ndarray | None:
         """``(h, w)`` in [0, 1]: where the model looks in a ``(S, S, 3)`` photo for an attribute; None without attention."""
         tensor = torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
-        two = (
-            getattr(self.network, "spatial", None) is not None and getattr(self.network, "semantic", None) is not None
-        )
+        two = all(getattr(self.network, branch, None) is not None for branch in ("spatial", "semantic"))
         options = {"branches": "spatial"} if two else {}  # the second branch reads the crop that the first one found
         attention = self.network.encode(tensor, attribute=self.attributes.index(attribute), **options).attention
         if attention is None:
