@@ -18,8 +18,8 @@ PACKAGES = {
 ALL = list(PACKAGES)
 # The two longest suites run on several cores, one thread each; the tests of a file stay together where they share runs.
 WORKERS = {
-    "ipad-core": ["-n", "auto", "--maxprocesses", "4"],
-    "ipad-train": ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"],
+    "ipad-core": ["-n", "logical", "--maxprocesses", "4"],
+    "ipad-train": ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile"],
 }
 
 nox.needs_version = ">=2024.4.15"

@@ -64,7 +64,7 @@ def results(tmp_path_factory, small_settings):
     assert result.returncode == 0, result.stdout + result.stderr
     found = {}
     for processes, names in RUNS.items():
-        for name in [*names, *(["queued"] if processes > 1 else [])]:
+        for name in [*names, "ranked", *(["queued"] if processes > 1 else [])]:
             files = [folder / f"{name}-{processes}-{rank}.safetensors" for rank in range(processes)]
             found[processes, name] = [load_file(file) for file in files]
     return found
@@ -147,3 +147,12 @@ def test_batches_of_unequal_length_are_gathered_in_order_and_queued_alike(result
         float(rank) for rank, length in enumerate(lengths) for _ in range(length)
     ]
     assert all(torch.equal(first[key], other[key]) for other in others for key in first)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_queries_that_are_shared_out_have_the_precision_that_one_process_finds(results, processes):
+    expected = results[1, "ranked"][0]["precisions"]
+    assert len(expected) == 7
+    assert len(set(expected.tolist())) > 4
+    for rank in results[processes, "ranked"]:
+        torch.testing.assert_close(rank["precisions"], expected, rtol=1e-6, atol=0)

@@ -17,6 +17,7 @@ from ipad_rerank import FeatureReasoning, rank
 from ipad_rerank.metrics import average_precision, retrieval_average_precision
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData
+from ipad_train.distributed import gather_entries
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.kept_maps import kept_split
 from ipad_train.localization import localization, random_localization
@@ -77,7 +78,7 @@ def evaluate_split(
     if embedded.plain is not None:
         titles["fused"] = titles[whole] + VALUES
     for name, title in titles.items():
-        rows.append(_row(title, _precisions(query, gallery, name), query, data.schema, keep_precisions))
+        rows.append(_row(title, _precisions(query, gallery, name, accelerator), query, data.schema, keep_precisions))
     return {
         "split": split,
         "queries": len(query.value_ids),
@@ -123,16 +124,19 @@ def mean_precision(embedded: EntryEmbeddings, max_queries: int | None = None) ->
 BETA_STEPS = 20
 
 
-def choose_beta(model: IPAD, embedded: EntryEmbeddings, max_queries: int | None = None) -> float:
+def choose_beta(
+    model: IPAD, embedded: EntryEmbeddings, max_queries: int | None = None, accelerator: Accelerator | None = None
+) -> float:
     """The fusion weight of Eq. 21 with the best MAP on these (validation) entries, over 0, 0.05, ..., 1.
 
-    Both ends are tried, so what is fused is never below the better branch here.
+    Both ends are tried, so what is fused is never below the better branch here. With an accelerator its processes share the
+    queries; all of them have to call then.
     """
     query, gallery = some_queries(embedded, max_queries), embedded.with_role("gallery")
     scores = {}
     for beta in (step / BETA_STEPS for step in range(BETA_STEPS + 1)):
         fused = [with_beta(model, entries, beta) for entries in (query, gallery)]
-        scores[beta] = float(_precisions(*fused, "fused").mean())
+        scores[beta] = float(_precisions(*fused, "fused", accelerator).mean())
     return max(scores, key=scores.get)
 
 
@@ -181,13 +185,22 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _precisions(query: EntryEmbeddings, gallery: EntryEmbeddings, name: str) -> np.ndarray:
-    return np.asarray(
-        retrieval_average_precision(
-            getattr(query, name), getattr(gallery, name), query.value_ids, gallery.value_ids, query.attribute_ids,
+def _precisions(
+    query: EntryEmbeddings, gallery: EntryEmbeddings, name: str, accelerator: Accelerator | None = None
+) -> np.ndarray:
+    """AP of every query by one kind of embedding; each process ranks its share of them, where an accelerator is given."""
+    count, rank = (1, 0) if accelerator is None else (accelerator.num_processes, accelerator.process_index)
+    mine = query.select(np.array_split(np.arange(len(query.value_ids)), count)[rank]) if count > 1 else query
+    precisions = np.zeros(0)
+    if len(mine.value_ids):
+        precisions = retrieval_average_precision(
+            getattr(mine, name), getattr(gallery, name), mine.value_ids, gallery.value_ids, mine.attribute_ids,
             gallery.attribute_ids, progress=False,
-        )
-    )  # fmt: skip
+        )  # fmt: skip
+    if count == 1:
+        return np.asarray(precisions)
+    (gathered,) = gather_entries(torch.as_tensor(np.asarray(precisions), device=accelerator.device))
+    return gathered.cpu().numpy()
 
 
 def _row(

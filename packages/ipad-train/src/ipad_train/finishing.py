@@ -120,7 +120,7 @@ def embed_validation(
     embedded = embed_split(model, split, config.data, accelerator, description="embedding validation", **kept)
     if embedded.semantic is None:
         return embedded
-    model.beta = choose_beta(model, embedded, max_queries)
+    model.beta = choose_beta(model, embedded, max_queries, accelerator)
     return with_beta(model, embedded, model.beta)
 
 

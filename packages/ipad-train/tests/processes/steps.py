@@ -19,17 +19,22 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from forked import fork
 from safetensors.torch import save_file
 
 from ipad_core.clustering import FeatureQueue
+from ipad_data.roles import ROLES
 from ipad_train.checkpoint import checkpoint_path, read_state
 from ipad_train.config_files import load_config
 from ipad_train.data import load_data
 from ipad_train.distributed import gather_entries, is_distributed
+from ipad_train.embed import EntryEmbeddings
+from ipad_train.evaluate import _precisions
 from ipad_train.launch import make_accelerator, with_launcher_settings
 from ipad_train.loop import BetweenSteps, StageLoop
 from ipad_train.position import Position
@@ -126,6 +131,21 @@ def queue_unequal_batches(out: Path) -> None:
     save_file({"ids": ids, "features": features, "queue": queue.storage}, out / f"queued-{count}-{rank}.safetensors")
 
 
+def rank_queries(out: Path) -> None:
+    """AP of seven queries of two attributes, which the processes share."""
+    random, entries = np.random.default_rng(0), 60
+    vectors = random.standard_normal((entries, 4)).astype(np.float32)
+    ids, roles = np.arange(entries), np.where(np.arange(entries) < 7, *map(ROLES.index, ("query", "gallery")))
+    embedded = EntryEmbeddings(vectors, None, None, None, ids, ids % 2, random.integers(0, 3, entries), roles)
+    query, gallery = embedded.with_role("query"), embedded.with_role("gallery")
+    found = _precisions(query, gallery, "fused", Accelerator(cpu=True))
+    save_file({"precisions": torch.from_numpy(found)}, out / f"ranked-{count_and_rank()}.safetensors")
+
+
+def count_and_rank() -> str:
+    return f"{dist.get_world_size()}-{dist.get_rank()}" if is_distributed() else "1-0"
+
+
 def main(config_path: str, out: str, plan: str) -> None:
     plan = json.loads(plan)
     if any("DEEPSPEED" in case for _, cases in plan for case in cases):
@@ -137,6 +157,7 @@ def main(config_path: str, out: str, plan: str) -> None:
             run_case(name, config_path, Path(out), overrides)
         if is_distributed():
             queue_unequal_batches(Path(out))
+        rank_queries(Path(out))
 
     for processes, cases in plan:
         fork(processes, functools.partial(do, cases))
