@@ -6,8 +6,9 @@ import torch
 
 from ipad_data import AttributeSchema
 from ipad_train.embed import EntryEmbeddings, attention_peak
-from ipad_train.evaluate import evaluate_split, map_table
+from ipad_train.evaluate import evaluate_split
 from ipad_train.localization import localization, random_localization
+from ipad_train.result_tables import map_table
 
 
 def test_attention_peak_by_hand():

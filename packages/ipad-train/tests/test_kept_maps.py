@@ -13,8 +13,9 @@ from ipad_data import BatchDataset, BatchPlan
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
 from ipad_train.kept_crops import can_keep_crops, kept_inputs
-from ipad_train.kept_maps import KeptMaps, can_keep_maps, forget_maps, keep_maps, kept_split
+from ipad_train.kept_maps import can_keep_maps, forget_maps, keep_maps, kept_split
 from ipad_train.launch import make_accelerator
+from ipad_train.map_files import KeptMaps
 from ipad_train.step_inputs import MapsOfImages, StepSeed
 from ipad_train.tracking import read_metrics
 from ipad_train.training import Training

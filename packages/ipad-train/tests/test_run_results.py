@@ -6,7 +6,8 @@ import torch
 
 from ipad_core import create_model
 from ipad_train.embed import EntryEmbeddings
-from ipad_train.evaluate import _precisions, choose_beta, some_queries, with_beta
+from ipad_train.evaluate import query_precisions, some_queries
+from ipad_train.fusion_weight import choose_beta, with_beta
 from ipad_train.run_results import final_row, join_stages
 
 
@@ -77,7 +78,7 @@ def test_a_branch_that_knows_nothing_gets_no_weight_that_hurts(branches):
 
     def quality(value):
         fused = with_beta(model, branches, value)
-        return _precisions(fused.with_role("query"), fused.with_role("gallery"), "fused").mean()
+        return query_precisions(fused.with_role("query"), fused.with_role("gallery"), "fused").mean()
 
     scores = [quality(step / 20) for step in range(21)]
     assert quality(beta) == max(scores) >= max(quality(0.0), quality(1.0))

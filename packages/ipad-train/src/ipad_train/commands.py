@@ -19,11 +19,12 @@ from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
 from ipad_train.embedding.run import chosen_model
-from ipad_train.evaluate import map_table, random_row
+from ipad_train.evaluate import random_row
 from ipad_train.frozen import frozen_rows, pooled_features
 from ipad_train.launch import make_accelerator
 from ipad_train.networks import network_options
 from ipad_train.reranking import load_reasoner
+from ipad_train.result_tables import map_table
 from ipad_train.run_folder import RunFolder, model_folder
 from ipad_train.run_results import check_split, evaluate_stages
 from ipad_train.trained_runs import check_settings

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ipad_train.checkpoint import write_json
-from ipad_train.evaluate import table_notes
+from ipad_train.result_tables import table_notes
 
 NAME = "comparison"
 

@@ -19,8 +19,8 @@ from ipad_train.config import DataConfig
 from ipad_train.data import evaluation_batches
 from ipad_train.distributed import gather_entries
 from ipad_train.kept_crops import KeptCrops
-from ipad_train.kept_maps import KeptMaps
 from ipad_train.launch import step_precision
+from ipad_train.map_files import KeptMaps
 from ipad_train.vectors import SplitVectors, vectors_of
 
 

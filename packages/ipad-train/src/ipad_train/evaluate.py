@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import datasets
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from ipad_core import IPAD, AttributeEmbedder
+from ipad_core import AttributeEmbedder
 from ipad_data import AttributeSchema
 from ipad_data.random_ranking import expected_random_map
 from ipad_rerank import FeatureReasoning, rank
@@ -78,7 +77,9 @@ def evaluate_split(
     if embedded.plain is not None:
         titles["fused"] = titles[whole] + VALUES
     for name, title in titles.items():
-        rows.append(_row(title, _precisions(query, gallery, name, accelerator), query, data.schema, keep_precisions))
+        rows.append(
+            _row(title, query_precisions(query, gallery, name, accelerator), query, data.schema, keep_precisions)
+        )
     return {
         "split": split,
         "queries": len(query.value_ids),
@@ -118,74 +119,10 @@ def reasoned_row(
 
 def mean_precision(embedded: EntryEmbeddings, max_queries: int | None = None) -> float:
     """Mean AP of a split's fused embeddings, in [0, 1]."""
-    return float(_precisions(some_queries(embedded, max_queries), embedded.with_role("gallery"), "fused").mean())
+    return float(query_precisions(some_queries(embedded, max_queries), embedded.with_role("gallery"), "fused").mean())
 
 
-BETA_STEPS = 20
-
-
-def choose_beta(
-    model: IPAD, embedded: EntryEmbeddings, max_queries: int | None = None, accelerator: Accelerator | None = None
-) -> float:
-    """The fusion weight of Eq. 21 with the best MAP on these (validation) entries, over 0, 0.05, ..., 1.
-
-    Both ends are tried, so what is fused is never below the better branch here. With an accelerator its processes share the
-    queries; all of them have to call then.
-    """
-    query, gallery = some_queries(embedded, max_queries), embedded.with_role("gallery")
-    scores = {}
-    for beta in (step / BETA_STEPS for step in range(BETA_STEPS + 1)):
-        fused = [with_beta(model, entries, beta) for entries in (query, gallery)]
-        scores[beta] = float(_precisions(*fused, "fused", accelerator).mean())
-    return max(scores, key=scores.get)
-
-
-def with_beta(model: IPAD, embedded: EntryEmbeddings, beta: float) -> EntryEmbeddings:
-    """The same entries fused with another weight."""
-    spatial, semantic = torch.from_numpy(embedded.spatial), torch.from_numpy(embedded.semantic)
-    return replace(embedded, fused=model.fuse(spatial, semantic, beta).numpy())
-
-
-def map_table(results: dict[str, Any], title: str = "MAP, %") -> str:
-    """Results as a plain-text (and Markdown) table, with :func:`table_notes` below."""
-    attributes = list(results["rows"][0]["attributes"])
-    lines = [[title, *attributes, "overall"]] + [
-        [row["name"], *(_number(row["attributes"].get(name)) for name in attributes), _number(row["overall"])]
-        for row in results["rows"]
-    ]
-    if any("seeds" in row for row in results["rows"]):
-        lines[0].append("seeds")
-        for line, row in zip(lines[1:], results["rows"], strict=True):
-            line.append(" / ".join(_number(value, 1) for value in row["seeds"]))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
-    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join([*text, *table_notes(results)])
-
-
-def table_notes(results: dict[str, Any]) -> list[str]:
-    """Lines for below a table: where the attention peaks, and the differences that matter."""
-    text: list[str] = []
-    if located := results.get("localization"):
-        text += ["", f"attention peak in the true box: {located['overall']:.1f} % of entries that have one"]
-    if located and (chance := results.get("random_localization")):
-        shares = ", ".join(f"{name} {located[name]:.0f} / {chance[name]:.0f}" for name in located)
-        text += ["", f"the same / a random point of the person, %: {shares}"]
-    if found := results.get("differences"):
-        text += ["", "differences in MAP, with 95 % intervals (paired bootstrap over queries):", ""]
-        text += [
-            f"- {d['first']} - {d['second']}: {d['mean']:+.2f} ({d['low']:+.2f} to {d['high']:+.2f})" for d in found
-        ]
-    return text
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _precisions(
+def query_precisions(
     query: EntryEmbeddings, gallery: EntryEmbeddings, name: str, accelerator: Accelerator | None = None
 ) -> np.ndarray:
     """AP of every query by one kind of embedding; each process ranks its share of them, where an accelerator is given."""

@@ -17,11 +17,13 @@ from ipad_train.checkpoint import replace_folder, write_json
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings, embed_split
-from ipad_train.evaluate import choose_beta, evaluate_split, map_table, reasoned_row, with_beta
+from ipad_train.evaluate import evaluate_split, reasoned_row
+from ipad_train.fusion_weight import choose_beta, with_beta
 from ipad_train.kept_crops import kept_inputs
 from ipad_train.kept_maps import forget_maps
 from ipad_train.model_facts import describe_delivered, model_facts
 from ipad_train.reranking import fit_reasoner
+from ipad_train.result_tables import map_table
 from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import final_row, join_stages
 from ipad_train.value_centers import embed_for_centers, fit_centers

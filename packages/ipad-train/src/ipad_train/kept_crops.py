@@ -22,16 +22,8 @@ from ipad_data.samplers.plan import plan_from_rows
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData, evaluation_batches
 from ipad_train.folded_trunk import folded
-from ipad_train.kept_maps import (
-    KeptMaps,
-    can_keep_maps,
-    digest_of,
-    fast_precision,
-    keep_maps,
-    maps_dir,
-    share_of,
-    write_maps,
-)
+from ipad_train.kept_maps import can_keep_maps, keep_maps, maps_dir
+from ipad_train.map_files import KeptMaps, digest_of, fast_precision, share_of, write_maps
 from ipad_train.run_folder import RunFolder
 
 _BATCH = 32  # images

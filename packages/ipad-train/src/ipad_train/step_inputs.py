@@ -11,7 +11,7 @@ import torch
 from ipad_core import FeatureMaps
 from ipad_data import AnchorViews, BatchAugmentation
 from ipad_train.kept_crops import KeptCrops
-from ipad_train.kept_maps import KeptMaps
+from ipad_train.map_files import KeptMaps
 
 Batch = dict[str, Any]
 

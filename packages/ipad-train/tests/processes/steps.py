@@ -34,7 +34,7 @@ from ipad_train.config_files import load_config
 from ipad_train.data import load_data
 from ipad_train.distributed import gather_entries, is_distributed
 from ipad_train.embed import EntryEmbeddings
-from ipad_train.evaluate import _precisions
+from ipad_train.evaluate import query_precisions
 from ipad_train.launch import make_accelerator, with_launcher_settings
 from ipad_train.loop import BetweenSteps, StageLoop
 from ipad_train.position import Position
@@ -138,7 +138,7 @@ def rank_queries(out: Path) -> None:
     ids, roles = np.arange(entries), np.where(np.arange(entries) < 7, *map(ROLES.index, ("query", "gallery")))
     embedded = EntryEmbeddings(vectors, None, None, None, ids, ids % 2, random.integers(0, 3, entries), roles)
     query, gallery = embedded.with_role("query"), embedded.with_role("gallery")
-    found = _precisions(query, gallery, "fused", Accelerator(cpu=True))
+    found = query_precisions(query, gallery, "fused", Accelerator(cpu=True))
     save_file({"precisions": torch.from_numpy(found)}, out / f"ranked-{count_and_rank()}.safetensors")
 
 

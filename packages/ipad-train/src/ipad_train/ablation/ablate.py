@@ -18,7 +18,8 @@ from ipad_train.checkpoint import write_json
 from ipad_train.config import RerankConfig, RunConfig, StageConfig, ValuesConfig
 from ipad_train.data import load_data
 from ipad_train.embed import embed_split
-from ipad_train.evaluate import evaluate_split, with_beta
+from ipad_train.evaluate import evaluate_split
+from ipad_train.fusion_weight import with_beta
 from ipad_train.kept_maps import kept_split
 from ipad_train.launch import make_accelerator
 from ipad_train.networks import network_shape
