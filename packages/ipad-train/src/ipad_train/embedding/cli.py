@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ipad_train.cli_parts import user_errors
 from ipad_train.config_files import ConfigError
 
 
@@ -39,11 +40,10 @@ def embed(
     accelerate launch -m ipad_train embed runs/ours --out test
     accelerate launch -m ipad_train embed runs/ours --photos shop/ --out shop-embeddings data.on_error=skip
     """
-    from ipad_train.cli import _user_errors
     from ipad_train.commands import embed_run
     from ipad_train.embedding.run import ShardOptions, embed_to_shards
 
-    with _user_errors(ConfigError):
+    with user_errors(ConfigError):
         options = ShardOptions(split, photos, image_column, stage, branch, dtype, shard_photos)
         if out.suffix == ".safetensors" and photos is None:
             embed_run(run_dir, split or "test", out, branch, overrides, click.echo, stage)
