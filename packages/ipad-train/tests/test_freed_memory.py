@@ -6,6 +6,27 @@ import pytest
 
 from ipad_train.freed_memory import keep_freed_memory
 
+HOLES = """
+import torch
+from ipad_train.freed_memory import give_back_freed_memory, keep_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+assert keep_freed_memory()
+kept = []
+for _ in range(16):
+    block = torch.ones(16, 2**20)  # 64 MiB
+    kept.append(torch.ones(2**18))  # 1 MiB behind it, which stays
+    kept.append(block)
+del block
+kept = kept[::2]
+before = resident()
+give_back_freed_memory()
+print(before - resident())
+"""
+
 SCRIPT = """
 import resource, sys, torch
 from ipad_train.freed_memory import keep_freed_memory
@@ -36,3 +57,10 @@ def test_memory_that_was_freed_is_there_without_page_faults(run_process, tmp_pat
 @pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_"])
 def test_what_the_user_chose_stays(name):
     assert not keep_freed_memory({name: "x"})
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_memory_between_what_stays_is_given_back(run_process, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(HOLES)
+    assert int(run_process([str(script)]).stdout) > 15 * 2**26
