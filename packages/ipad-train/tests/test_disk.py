@@ -27,7 +27,7 @@ def disk(tmp_path):
 
 
 def train(small_config, folder, *more):
-    settings = ("stage0.steps=0", "stage2.steps=0", "stage1.steps=4", "loop.save_every=1")
+    settings = ("stage0.steps=0", "stage2.steps=0", "stage1.steps=4", "loop.save_every=1", "loop.log_with=[]")
     arguments = ["--config", str(small_config.path), f"output_dir={folder}", *settings, *more]
     result = CliRunner().invoke(main, arguments)
     assert "Traceback" not in result.output
@@ -40,7 +40,7 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_with_room_it_goes_on(small_con
     def save_and_fill(*arguments):
         original(*arguments)
         if not filler.exists():
-            filler.write_bytes(bytes(shutil.disk_usage(disk).free - 65_536))
+            filler.write_bytes(bytes(shutil.disk_usage(disk).free - 16_384))
 
     monkeypatch.setattr(training, "save_progress", save_and_fill)
     result = train(small_config, disk / "run")
