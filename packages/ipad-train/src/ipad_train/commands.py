@@ -17,7 +17,6 @@ from ipad_train.checkpoint import write_json
 from ipad_train.config import RunConfig
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
-from ipad_train.distributed import on_main_process
 from ipad_train.embed import embed_split
 from ipad_train.embedding.run import chosen_model
 from ipad_train.evaluate import random_row
@@ -173,7 +172,9 @@ def fit_lens(config: RunConfig, split: str, announce: Callable[[str], None]) -> 
         data = load_data(config.data)
     check_split(data, split)
     out = Path(config.output_dir)
-    on_main_process(accelerator, lambda: check_settings(out, config, command="lens"))
+    if accelerator.is_main_process:
+        check_settings(out, config, command="lens")
+    accelerator.wait_for_everyone()
     rows = frozen_rows(out, data, split, config, accelerator)
     if not rows:
         raise ValueError(

@@ -20,7 +20,6 @@ from ipad_train.config import RunConfig
 from ipad_train.config_files import load_run_config
 from ipad_train.costs import branch_costs
 from ipad_train.data import load_data
-from ipad_train.distributed import on_main_process
 from ipad_train.evaluate import evaluate_split
 from ipad_train.frozen import frozen_rows
 from ipad_train.launch import make_accelerator
@@ -120,7 +119,9 @@ class _Comparison:
         self.options, self.architecture = shape.options, shape.architecture
         self.models = check_peers(models, self.architecture)
         self.against = row_name(against, self.models, self.architecture)
-        on_main_process(self.accelerator, lambda: check_settings(self.out, config, budget=str(self.budget)))
+        if self.accelerator.is_main_process:
+            check_settings(self.out, config, budget=str(self.budget))
+        self.accelerator.wait_for_everyone()
 
     def is_result(self, saved: dict[str, Any]) -> bool:
         """Whether results are those of these networks on this split."""
