@@ -130,3 +130,10 @@ def test_the_momentum_encoder_moves_beside_a_network_in_bf16(results, name):
     assert len(weights) > 10
     assert all(copy[key].dtype == torch.float32 for key in weights)
     assert sum(not torch.equal(copy[key], before[key]) for key in weights) > 0.9 * len(weights)
+
+
+@pytest.mark.parametrize(("name", "processes"), [("plain skipped", 1), ("zero2 skipped", 1), ("zero2 skipped", 2)])
+def test_a_step_that_is_not_finite_reaches_neither_momentum_encoder_nor_queues(results, name, processes):
+    memory = of_kind(results[processes, name], "memory")
+    assert any(key.startswith("queues") for key in memory)
+    assert all(tensor.isfinite().all() for tensor in memory.values())

@@ -67,6 +67,9 @@ def results(tmp_path_factory, small_settings):
         for name in [*names, "ranked", *(["queued"] if processes > 1 else [])]:
             files = [folder / f"{name}-{processes}-{rank}.safetensors" for rank in range(processes)]
             found[processes, name] = [load_file(file) for file in files]
+        if processes > 1:
+            files = [folder / f"refused-{processes}-{rank}.json" for rank in range(processes)]
+            found[processes, "refused"] = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     return found
 
 
@@ -147,6 +150,14 @@ def test_batches_of_unequal_length_are_gathered_in_order_and_queued_alike(result
         float(rank) for rank, length in enumerate(lengths) for _ in range(length)
     ]
     assert all(torch.equal(first[key], other[key]) for other in others for key in first)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_where_the_main_process_is_refused_all_end_with_its_sentence(results, processes):
+    first, *others = results[processes, "refused"]
+    assert (first["done"], first["kind"]) == ("done", "FileExistsError")
+    assert first["said"].startswith("Größe: the folder of process ")
+    assert all(other == {"done": None, "kind": "ChildProcessError", "said": first["said"]} for other in others)
 
 
 @pytest.mark.parametrize("processes", [2, 4])

@@ -66,7 +66,7 @@ def output_of_a_survivor(small_config, run) -> str:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_a_run_that_resumes(small_config, interrupt, tmp_path, number):
     run = tmp_path / "run"
-    longer = ["loop.save_every=5", "stage0.steps=2000", "stage1.steps=0", "stage2.steps=0"]
+    longer = ["loop.save_every=5", "loop.log_every=500", "stage0.steps=2000", "stage1.steps=0", "stage2.steps=0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "ipad_train", "--config", str(small_config.path), f"output_dir={run}", *longer],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

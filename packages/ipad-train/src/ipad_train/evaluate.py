@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from ipad_core import AttributeEmbedder
 from ipad_data import AttributeSchema
 from ipad_data.random_ranking import expected_random_map
-from ipad_rerank import FeatureReasoning, rank
+from ipad_rerank import FeatureReasoning
 from ipad_rerank.metrics import average_precision, retrieval_average_precision
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData
@@ -20,6 +20,7 @@ from ipad_train.distributed import gather_entries
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.kept_maps import kept_split
 from ipad_train.localization import localization, random_localization
+from ipad_train.reranking import rank_and_reason
 
 VALUES = " + values"  # behind a row's name: with probabilities of values in the embedding
 BRANCH_NAMES = {"spatial": "IP-SP", "semantic": "IP-SE", "fused": "fused"}
@@ -109,10 +110,7 @@ def reasoned_row(
     precisions = np.zeros(len(query.value_ids))
     for attribute in np.unique(query.attribute_ids):
         mine, theirs = query.attribute_ids == attribute, gallery.attribute_ids == attribute
-        ranking = reasoner.rerank(
-            query.fused[mine], gallery.fused[theirs], rank(query.fused[mine], gallery.fused[theirs]), progress=False,
-            on_unfamiliar="fallback",
-        )  # fmt: skip
+        _, ranking = rank_and_reason(reasoner, query.fused[mine], gallery.fused[theirs])
         precisions[mine] = average_precision(ranking, query.value_ids[mine], gallery.value_ids[theirs])
     return _row(name, precisions, query, schema, keep_precisions)
 

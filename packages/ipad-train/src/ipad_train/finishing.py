@@ -21,6 +21,7 @@ from ipad_train.evaluate import evaluate_split, reasoned_row
 from ipad_train.fusion_weight import choose_beta, with_beta
 from ipad_train.kept_crops import kept_inputs
 from ipad_train.kept_maps import forget_maps
+from ipad_train.launch import made_with
 from ipad_train.model_facts import describe_delivered, model_facts
 from ipad_train.reranking import fit_reasoner
 from ipad_train.result_tables import map_table
@@ -43,7 +44,8 @@ def finish_run(
 
     Returns:
         As :func:`ipad_train.run_results.evaluate_stages`; and ``stages`` (score and step of each), ``values`` and ``rerank``
-        (``used``, MAP ``before`` and ``after``; None where switched off), ``warnings``, and the ``stuck`` attributes.
+        (``used``, MAP ``before`` and ``after``; None where switched off), ``warnings``, the ``stuck`` attributes, and
+        ``made_with`` (the ``machine`` and ``versions``).
     """
     evaluated: dict[str, dict[str, Any]] = {}
     highest = -1.0
@@ -85,6 +87,7 @@ def finish_run(
     final, random = final_row(results)["attributes"], results["rows"][0]["attributes"]
     stuck = describe_stuck(final, random)
     results["stuck"] = stuck_attributes(final, random)
+    results["made_with"] = made_with(accelerator, config)
     results["warnings"] = [*(line.removeprefix("WARNING: ") for line in notes), *setbacks]
     if accelerator.is_main_process:
         describe_delivered(run_dir, model_facts(run_dir, config, data, results))

@@ -14,6 +14,7 @@ from ipad_train.clock import RunClock
 from ipad_train.config import RunConfig, StageConfig
 from ipad_train.config_files import save_config, with_absolute_paths
 from ipad_train.data import RunData, load_data
+from ipad_train.distributed import on_main_process
 from ipad_train.finishing import finish_run
 from ipad_train.folder_lock import FolderBusyError, FolderLock
 from ipad_train.judging import StageJudge
@@ -57,18 +58,19 @@ class Training:
         self.accelerator = make_accelerator(config, self.dir)
         self.is_main = self.accelerator.is_main_process
         self.announce = announce if self.is_main else lambda line: None
-        self.lock = None
-        if self.is_main:
-            self.dir.mkdir(parents=True, exist_ok=True)
-            try:
-                self.lock = FolderLock(self.dir, "trains in")
-            except FolderBusyError as error:
-                raise FileExistsError(f"{error}; wait for it, stop it, or take another output_dir") from None
+        self.lock = on_main_process(self.accelerator, self._locked)
         try:
             self._prepare(with_launcher_settings(with_absolute_paths(config), self.accelerator), resume)
         except BaseException:
             self._release()
             raise
+
+    def _locked(self) -> FolderLock:
+        self.dir.mkdir(parents=True, exist_ok=True)
+        try:
+            return FolderLock(self.dir, "trains in")
+        except FolderBusyError as error:
+            raise FileExistsError(f"{error}; wait for it, stop it, or take another output_dir") from None
 
     def _prepare(self, config: RunConfig, resume: str | None) -> None:
         """Everything that may be wrong with a run, before its first step."""
@@ -165,11 +167,14 @@ class Training:
 
     def _position(self, resume: str | None) -> Position:
         if resume is None:
-            if self.is_main and (read_metrics(self.dir) or find_checkpoint(self.dir) is not None):
-                raise FileExistsError(f"{self.dir} already holds a run; use --resume auto, or another output_dir")
+            on_main_process(self.accelerator, self._check_that_it_is_empty)
             return Position.beginning()
         found = find_checkpoint(self.dir) if resume == "auto" else Path(resume)
         if found is None:
             self.announce(f"no checkpoint in {self.dir}: starting from the beginning")
             return Position.beginning()
         return Position(found, read_state(found))
+
+    def _check_that_it_is_empty(self) -> None:
+        if read_metrics(self.dir) or find_checkpoint(self.dir) is not None:
+            raise FileExistsError(f"{self.dir} already holds a run; use --resume auto, or another output_dir")

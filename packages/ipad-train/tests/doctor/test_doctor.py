@@ -154,13 +154,18 @@ def test_a_taken_port_and_a_bad_configuration_end_with_code_1(taken_port, tmp_pa
         ("[1", "cannot be read"),
         ("- 1", "no keys"),
         (yaml.safe_dump({"distributed_type": "DEEPSPEED", "deepspeed_config": {"zero_stage": 3}}), "ZeRO-3"),
+        (
+            yaml.safe_dump({"distributed_type": "DEEPSPEED", "deepspeed_config": {"deepspeed_config_file": "FILE"}}),
+            "ZeRO-3",
+        ),
         (yaml.safe_dump({"mixed_precision": "fp8"}), "mixed_precision must be one of"),
     ],
 )
 def test_accelerates_configuration_is_read_as_the_run_would(tmp_path, config, content, message):
     path = tmp_path / "default_config.yaml"
     assert check_launcher_config(path, config).state == OK
-    path.write_text(content)
+    (tmp_path / "zero3.json").write_text('{"zero_optimization": {"stage": 3}}')
+    path.write_text(content.replace("FILE", str(tmp_path / "zero3.json")))
     found = check_launcher_config(path, config)
     assert found.state == BROKEN
     assert message in found.found
@@ -176,7 +181,10 @@ def test_shipped_launch_configurations_are_fine(tmp_path, config):
 
 def test_environment_variables_that_a_run_refuses(config):
     assert check_environment(config, {}).state == OK
-    assert check_environment(config, {"ACCELERATE_USE_FSDP": "true"}).state == BROKEN
+    found = check_environment(config, {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": "no"})
+    assert (found.state, found.mend) == (BROKEN, "unset ACCELERATE_USE_FSDP")
+    found = check_environment(config, {"WORLD_SIZE": "2", "ACCELERATE_MIXED_PRECISION": "no"})
+    assert (found.state, found.mend) == (BROKEN, "unset WORLD_SIZE")
     clash = dataclasses.replace(config, loop=dataclasses.replace(config.loop, mixed_precision="bf16"))
     found = check_environment(clash, {"ACCELERATE_MIXED_PRECISION": "fp16"})
     assert (found.state, found.mend) == (BROKEN, "unset ACCELERATE_MIXED_PRECISION")

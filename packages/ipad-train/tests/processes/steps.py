@@ -32,7 +32,7 @@ from ipad_data.roles import ROLES
 from ipad_train.checkpoint import checkpoint_path, read_state
 from ipad_train.config_files import load_config
 from ipad_train.data import load_data
-from ipad_train.distributed import gather_entries, is_distributed
+from ipad_train.distributed import gather_entries, is_distributed, on_main_process
 from ipad_train.embed import EntryEmbeddings
 from ipad_train.evaluate import query_precisions
 from ipad_train.launch import make_accelerator, with_launcher_settings
@@ -142,6 +142,21 @@ def rank_queries(out: Path) -> None:
     save_file({"precisions": torch.from_numpy(found)}, out / f"ranked-{count_and_rank()}.safetensors")
 
 
+def refuse(out: Path) -> None:
+    """What only the main process does succeeds, and then fails; the sentences go into a file of each process."""
+    accelerator = Accelerator(cpu=True)
+    done = on_main_process(accelerator, lambda: "done")
+
+    def fail() -> None:
+        raise FileExistsError(f"Größe: the folder of process {os.getpid()} is taken")
+
+    try:
+        on_main_process(accelerator, fail)
+    except OSError as error:
+        said = {"done": done, "kind": type(error).__name__, "said": str(error)}
+        (out / f"refused-{count_and_rank()}.json").write_text(json.dumps(said), encoding="utf-8")
+
+
 def count_and_rank() -> str:
     return f"{dist.get_world_size()}-{dist.get_rank()}" if is_distributed() else "1-0"
 
@@ -157,6 +172,7 @@ def main(config_path: str, out: str, plan: str) -> None:
             run_case(name, config_path, Path(out), overrides)
         if is_distributed():
             queue_unequal_batches(Path(out))
+            refuse(Path(out))
         rank_queries(Path(out))
 
     for processes, cases in plan:

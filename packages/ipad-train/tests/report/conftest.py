@@ -84,7 +84,8 @@ def make_run(
     base: str = "tiny",
 ):
     """A finished run of a network with random weights; returns its folder and what was measured."""
-    config = load_config(base, [f"output_dir={folder}", f"model.name={name}", *overrides])
+    lengths = [f"stage{number}.{key}" for number in range(3) for key in ("steps=3", "epochs=null")]
+    config = load_config(base, [f"output_dir={folder}", f"model.name={name}", *lengths, *overrides])
     folder.mkdir(parents=True)
     save_config(config, folder / "config.yaml")
     data = load_data(config.data)

@@ -55,7 +55,7 @@ def index_photos(
         raise CatalogueError(f"--engine-index must be one of {', '.join(INDEXES)}, got {options.index!r}")
     files, left_out = find_photos(photos)
     model = CatalogueModel.open(source)
-    with Catalogue(where, "indexes", make=True) as catalogue, _lease(catalogue, model) as lease:
+    with Catalogue(where, "indexes", make=True, anew=options.rebuild) as catalogue, _lease(catalogue, model) as lease:
         if catalogue.stored is not None and not options.rebuild:
             check_same_model(model, catalogue.stored.made_by, where)
             _check_folder(catalogue.stored, photos, where, options.moved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def check_launcher_config(path: Path, config: RunConfig) -> Finding:
     if not content:
         return Finding(name, "no default; `accelerate launch` takes every GPU it sees, or one process on the CPU")
     engine = str(content.get("distributed_type", "NO")).upper().replace("FALSE", "NO")
-    stage = (content.get("deepspeed_config") or {}).get("zero_stage")
+    stage = _zero_stage(content)
     if engine not in _ENGINES or stage == 3:
         asked = f"{engine} ZeRO-3" if stage == 3 else engine
         return Finding(name, f"{path} asks for {asked}, which a run cannot use", BROKEN, aside)
@@ -62,6 +63,19 @@ def check_launcher_config(path: Path, config: RunConfig) -> Finding:
     )
 
 
+def _zero_stage(content: Mapping[str, Any]) -> int | None:
+    """The stage of ZeRO that a configuration, or the JSON file that it names, asks for; None where it does not say."""
+    settings = content.get("deepspeed_config")
+    if not isinstance(settings, dict):
+        return None
+    if (file := settings.get("deepspeed_config_file")) is None:
+        return settings.get("zero_stage")
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))["zero_optimization"]["stage"]
+    except (OSError, ValueError, KeyError, TypeError):  # the launcher's own words on it are clear
+        return None
+
+
 def check_environment(config: RunConfig, environment: Mapping[str, str] = os.environ) -> Finding:
     """Whether ``ACCELERATE_*`` variables ask for something that a run can do."""
     name = "environment"
@@ -70,7 +84,8 @@ def check_environment(config: RunConfig, environment: Mapping[str, str] = os.env
         check_launcher(environment)
         resolve_precision(config.loop.mixed_precision, environment)
     except ValueError as error:
-        return Finding(name, str(error), BROKEN, f"unset {' '.join(present)}")
+        named = [key for key in environment if key in ("WORLD_SIZE", *present) and key in str(error)]
+        return Finding(name, str(error), BROKEN, f"unset {' '.join(named or present)}")
     steps = environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "auto")
     if steps != "auto" and (not steps.isdigit() or int(steps) < 1):
         return Finding(

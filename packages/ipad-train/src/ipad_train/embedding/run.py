@@ -18,6 +18,7 @@ from ipad_core.models.saved_model import CONFIG, WEIGHTS
 from ipad_train.config import DataConfig
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
+from ipad_train.distributed import on_main_process
 from ipad_train.embedding.photos import Photos, SplitPhotos, find_unlabelled
 from ipad_train.embedding.shard_folder import ShardFolder
 from ipad_train.embedding.streaming import BRANCHES, DTYPES, ShardEmbedder
@@ -86,13 +87,12 @@ def embed_to_shards(
         "detail_size": config.data.detail_size, "precision": run_precision(accelerator),
     }  # fmt: skip
     with _alone_in(out, accelerator):
+        goes_on = on_main_process(accelerator, lambda: shards.begin(settings))
         if accelerator.is_main_process:
-            goes_on = shards.begin(settings)
             announce(
                 f"{len(photos)} photos in {shards.count} shards by {accelerator.num_processes} "
                 f"process{'es' if accelerator.num_processes > 1 else ''}{', going on' if goes_on else ''}"
             )
-        accelerator.wait_for_everyone()
         if config.loop.channels_last and accelerator.device.type == "cuda":
             model.to(memory_format=torch.channels_last)
         compile_network(model, config)
@@ -153,16 +153,18 @@ def _asked(
 
 @contextmanager
 def _alone_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Hold the folder as long as this lasts, on the main process."""
-    if not accelerator.is_main_process:
-        yield
-        return
-    folder.mkdir(exist_ok=True)
-    try:
-        lock = FolderLock(folder, "embeds into")
-    except FolderBusyError as error:
-        raise FileExistsError(f"{error}; wait for it, stop it, or give another --out") from None
+    """Hold the folder as long as this lasts; where another process has it, all of this run's processes end."""
+
+    def lock() -> FolderLock:
+        folder.mkdir(exist_ok=True)
+        try:
+            return FolderLock(folder, "embeds into")
+        except FolderBusyError as error:
+            raise FileExistsError(f"{error}; wait for it, stop it, or give another --out") from None
+
+    held = on_main_process(accelerator, lock)
     try:
         yield
     finally:
-        lock.release()
+        if held is not None:
+            held.release()
