@@ -75,9 +75,9 @@ def main() -> None:
     folder, where = arguments.work / arguments.split, arguments.work / f"{arguments.split}-catalogue"
     write_photos(dataset, folder)
     print(index_photos(folder, arguments.run, str(where), IndexOptions(), print).text(), flush=True)
-    evaluated = evaluate_split(
-        model.network, data, arguments.split, model.run, Accelerator(), keep_precisions=True
-    )["rows"][-1]  # fmt: skip
+    evaluated = evaluate_split(model.network, data, arguments.split, model.run, Accelerator(), keep_precisions=True)[
+        "rows"
+    ][-1]
     entries = EntryTable.from_dataset(dataset)
     with Catalogue(str(where), "measures") as catalogue:
         found = [engine_precisions(Searcher(catalogue), entries, i) for i in range(len(model.attributes))]

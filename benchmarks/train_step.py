@@ -239,8 +239,11 @@ def measure(options: argparse.Namespace, stage: int) -> None:
             measured = step.ask(turn, options.steps, options.device, options.clock)
             if number or options.turns == 0:  # the first turn warms up
                 found[name].append(measured)
-                print(f"turn {number}, {name}: {measured[1]:.2f} s at a peak of {measured[0] / 1e9:.0f} GFLOP/s",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                print(
+                    f"turn {number}, {name}: {measured[1]:.2f} s at a peak of {measured[0] / 1e9:.0f} GFLOP/s",
+                    file=sys.stderr,
+                    flush=True,
+                )
     print(
         f"\nStage {stage}, {options.triplets} triplets, {options.attributes} attributes with {options.values} values\n\n"
         "| | s a step | images/s | times published | TFLOP | peak, GFLOP/s | utilisation | kept, GiB | in all, GiB |\n"

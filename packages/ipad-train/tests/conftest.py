@@ -19,7 +19,8 @@ SMALL_MODEL = {
 SMALL = {
     "base": "tiny",
     "data": {
-        "options": {"num_train": 48, "num_validation": 30, "num_test": 30, "size": 64}, "detail_size": 48,
+        "options": {"num_train": 48, "num_validation": 30, "num_test": 30, "size": 64},
+        "detail_size": 48,
         "num_workers": 0,
     },
     "model": {"options": SMALL_MODEL},
@@ -30,7 +31,7 @@ SMALL = {
     "values": {"enabled": False},
     "rerank": {"enabled": False},
     "loop": {"log_every": 1, "save_every": 2},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -113,9 +114,13 @@ def run_process(tmp_path):
     def run(arguments: list[str], timeout: float = 300, check: bool = True, **environment: str | None):
         settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         result = subprocess.run(
-            [sys.executable, *arguments], env={key: value for key, value in settings.items() if value is not None},
-            cwd=tmp_path, capture_output=True, text=True, timeout=timeout,
-        )  # fmt: skip
+            [sys.executable, *arguments],
+            env={key: value for key, value in settings.items() if value is not None},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
         if check:
             assert result.returncode == 0, result.stdout + result.stderr
         return result

@@ -115,9 +115,13 @@ def frozen_overrides(tmp_path):
     trunk = f"{{stage: 3, freeze: all, weights: {file}, options: {options}}}"
     tokens = "{name: hybrid, stage: last, options: {embed_dim: 16, depth: 0, num_heads: 2}}"
     return (
-        f"model.options.trunk={trunk}", f"model.options.semantic_trunk={tokens}", "model.options.semantic_heads=2",
-        "stage2.spatial_learning_rate=0.0", *FEW, "stage0.steps=0",
-    )  # fmt: skip
+        f"model.options.trunk={trunk}",
+        f"model.options.semantic_trunk={tokens}",
+        "model.options.semantic_heads=2",
+        "stage2.spatial_learning_rate=0.0",
+        *FEW,
+        "stage0.steps=0",
+    )
 
 
 @pytest.mark.slow

@@ -29,9 +29,17 @@ def test_a_worker_that_dies_is_named_with_what_to_do(small_config, monkeypatch):
 
     monkeypatch.setattr(StageStarter, "start", start)
     result = CliRunner().invoke(
-        main, ["--config", str(small_config.path), f"output_dir={small_config().output_dir}", "data.num_workers=1",
-               "stage0.steps=50", "stage1.steps=0", "stage2.steps=0"],
-    )  # fmt: skip
+        main,
+        [
+            "--config",
+            str(small_config.path),
+            f"output_dir={small_config().output_dir}",
+            "data.num_workers=1",
+            "stage0.steps=50",
+            "stage1.steps=0",
+            "stage2.steps=0",
+        ],
+    )
     assert result.exit_code == 1
     assert "a worker that decodes images died" in result.output
     assert "set data.num_workers lower" in result.output

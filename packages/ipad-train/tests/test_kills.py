@@ -18,9 +18,15 @@ from ipad_train.config_files import load_config
 pytestmark = pytest.mark.multiprocess
 
 SHORT = [
-    "stage0.steps=1", "stage1.steps=2", "stage2.steps=6", "clusters.refresh_every=2", "clusters.queue_length=1",
-    "clusters.start=0.1", "loop.save_every=2", "loop.threads=1",
-]  # fmt: skip
+    "stage0.steps=1",
+    "stage1.steps=2",
+    "stage2.steps=6",
+    "clusters.refresh_every=2",
+    "clusters.queue_length=1",
+    "clusters.start=0.1",
+    "loop.save_every=2",
+    "loop.threads=1",
+]
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,17 @@ def test_two_processes_train_and_hold_equal_queues(small_config, run_process, tm
     state = json.loads((find_checkpoint(tmp_path / "run") / "state.json").read_text())
     assert state["world_size"] == 2
     assert sorted(state["files"]) == sorted(
-        ["model/README.md", "model/config.json", "model/model.safetensors", "objective.safetensors",
-         "optimizer-0.safetensors", "optimizer-1.safetensors", "random-0.safetensors", "random-1.safetensors"]
-    )  # fmt: skip
+        [
+            "model/README.md",
+            "model/config.json",
+            "model/model.safetensors",
+            "objective.safetensors",
+            "optimizer-0.safetensors",
+            "optimizer-1.safetensors",
+            "random-0.safetensors",
+            "random-1.safetensors",
+        ]
+    )
 
 
 def test_when_one_process_dies_the_others_end_with_the_reason_within_a_minute(small_config, tmp_path):
@@ -45,9 +53,13 @@ def test_when_one_process_dies_the_others_end_with_the_reason_within_a_minute(sm
 def output_of_a_survivor(small_config, run) -> str:
     arguments = ["--config", str(small_config.path), f"output_dir={run}", "stage0.steps=5000", "loop.save_every=5"]
     launcher = subprocess.Popen(
-        [sys.executable, *TORCHRUN, *arguments, "loop.log_every=1000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}, text=True, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, *TORCHRUN, *arguments, "loop.log_every=1000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        text=True,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 400
     while find_checkpoint(run) is None and launcher.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -69,8 +81,11 @@ def test_a_signal_leaves_a_run_that_resumes(small_config, interrupt, tmp_path, n
     longer = ["loop.save_every=5", "stage0.steps=2000", "stage1.steps=0", "stage2.steps=0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "ipad_train", "--config", str(small_config.path), f"output_dir={run}", *longer],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     deadline = time.monotonic() + 400
     while find_checkpoint(run) is None and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -26,10 +26,15 @@ def entries(noise, seed, roles):
     vectors[np.arange(96), attribute] += value - 1
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return EntryEmbeddings(
-        fused=vectors, spatial=None, semantic=None, peak=None, image_ids=np.repeat(np.arange(48), 2),
-        attribute_ids=attribute, value_ids=value + 3 * attribute, roles=np.full(96, 0) if roles == "train" else
-        np.tile([1, 1, 2, 2, 2, 2], 16),
-    )  # fmt: skip
+        fused=vectors,
+        spatial=None,
+        semantic=None,
+        peak=None,
+        image_ids=np.repeat(np.arange(48), 2),
+        attribute_ids=attribute,
+        value_ids=value + 3 * attribute,
+        roles=np.full(96, 0) if roles == "train" else np.tile([1, 1, 2, 2, 2, 2], 16),
+    )
 
 
 @pytest.fixture

@@ -60,9 +60,15 @@ def test_a_head_trains_on_vectors_and_its_run_is_evaluated_and_embedded(config_o
 
 def test_a_lens_on_vectors_in_one_command(config_of, small_config, file, tmp_path):
     arguments = [
-        "lens", "--config", str(small_config.path), f"output_dir={tmp_path / 'lens'}", "model.name=csn",
-        "model.options={embed_dim: 8}", TRUNK, f"data.vectors={file}",
-    ]  # fmt: skip
+        "lens",
+        "--config",
+        str(small_config.path),
+        f"output_dir={tmp_path / 'lens'}",
+        "model.name=csn",
+        "model.options={embed_dim: 8}",
+        TRUNK,
+        f"data.vectors={file}",
+    ]
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output
     rows = {row["name"]: row for row in json.loads((tmp_path / "lens" / "lens-test.json").read_text())["rows"]}
@@ -83,9 +89,18 @@ def test_features_of_a_trunk_once_for_every_head(small_config, tmp_path):
     out = tmp_path / "features.npy"
     options = "{channels: [8, 8, 16, 16], stem_width: 8}"
     run = CliRunner().invoke(
-        main, ["features", "--config", str(small_config.path), "--trunk", f"{{name: resnet10t, options: {options}}}",
-               "--out", str(out), f"output_dir={tmp_path / 'x'}"],
-    )  # fmt: skip
+        main,
+        [
+            "features",
+            "--config",
+            str(small_config.path),
+            "--trunk",
+            f"{{name: resnet10t, options: {options}}}",
+            "--out",
+            str(out),
+            f"output_dir={tmp_path / 'x'}",
+        ],
+    )
     assert run.exit_code == 0, run.output
     assert "108 vectors of 16 numbers" in run.output
     array, places = read_vectors(out)

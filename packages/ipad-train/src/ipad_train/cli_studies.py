@@ -53,9 +53,12 @@ def compare(
 @click.command()
 @click.option("--config", "source", default="tiny", show_default=True, metavar="FILE|PRESET")
 @click.option(
-    "--figures", default="2,3,4,5,6", show_default=True, metavar="N,N,...",
+    "--figures",
+    default="2,3,4,5,6",
+    show_default=True,
+    metavar="N,N,...",
     help="Of the paper's section 4.3; and the tables `readings` (of Eq. 1 to 5) and `fusion` (of Eq. 15 and 21).",
-)  # fmt: skip
+)
 @click.option("--seeds", default="0", show_default=True, metavar="N,N,...", help="Error bars are over these.")
 @click.option("--split", default="test", show_default=True, help="validation or test")
 @overrides_argument

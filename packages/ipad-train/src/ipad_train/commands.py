@@ -54,9 +54,14 @@ def evaluate_run(
 
 
 def embed_run(
-    run_dir: Path, split: str, out: Path, branch: str, overrides: Iterable[str], announce: Callable[[str], None],
+    run_dir: Path,
+    split: str,
+    out: Path,
+    branch: str,
+    overrides: Iterable[str],
+    announce: Callable[[str], None],
     stage: str | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write the embeddings of a split as a file that ``ipad-rerank`` reads.
 
     Labels are flat value ids, group ids are attribute ids; roles are 0 train, 1 query, 2 gallery.

@@ -36,9 +36,15 @@ _RESULTS, _PRECISIONS, _SECONDS = COMPARISON, "precisions.npz", "step-seconds.js
 
 
 def compare_seeds(
-    config: RunConfig, seeds: Sequence[int], models: Sequence[str], split: str = "test",
-    announce: Callable[[str], None] = print, *, against: str | None = None, budget: Budget | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    config: RunConfig,
+    seeds: Sequence[int],
+    models: Sequence[str],
+    split: str = "test",
+    announce: Callable[[str], None] = print,
+    *,
+    against: str | None = None,
+    budget: Budget | None = None,
+) -> dict[str, Any]:
     """:func:`compare` once a seed, in ``seed-N`` below ``config.output_dir``, and a table of the means.
 
     Seeds that are complete are not trained again; a network more is trained beside what is there.
@@ -72,9 +78,14 @@ def compare_seeds(
 
 
 def compare(
-    config: RunConfig, models: Sequence[str], split: str = "test", announce: Callable[[str], None] = print, *,
-    against: str | None = None, budget: Budget | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    config: RunConfig,
+    models: Sequence[str],
+    split: str = "test",
+    announce: Callable[[str], None] = print,
+    *,
+    against: str | None = None,
+    budget: Budget | None = None,
+) -> dict[str, Any]:
     """Train the configured network and each of its peers beside it, evaluate all on a split, and write one table.
 
     All networks start from the same trunk, a pretrained one or that of the one stage 0, and train on the same batches for
@@ -105,9 +116,14 @@ class _Comparison:
     """What all seeds share: data, networks, budget, and the rows that need no training."""
 
     def __init__(
-        self, config: RunConfig, models: Sequence[str], split: str, announce: Callable[[str], None],
-        against: str | None, budget: Budget | None,
-    ) -> None:  # fmt: skip
+        self,
+        config: RunConfig,
+        models: Sequence[str],
+        split: str,
+        announce: Callable[[str], None],
+        against: str | None,
+        budget: Budget | None,
+    ) -> None:
         self.out, self.split, self.announce = Path(config.output_dir), split, announce
         self.config, self.budget = sharing_maps(config), budget or Budget()
         self.accelerator = make_accelerator(config)

@@ -53,10 +53,15 @@ def as_latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     body = [" & ".join(map(_escaped, row)) + r" \\" for row in rows]
     return "\n".join(
         [
-            f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule",
-            " & ".join(map(_escaped, header)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}",
+            f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            r"\toprule",
+            " & ".join(map(_escaped, header)) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
         ]
-    )  # fmt: skip
+    )
 
 
 def as_csv(results: Mapping[str, Any]) -> str:
@@ -70,11 +75,16 @@ def as_csv(results: Mapping[str, Any]) -> str:
         cost, difference = row.get("costs", {}), row.get("difference")
         writer.writerow(
             [
-                row["name"], *(row["attributes"].get(name) for name in attributes), row["overall"], row["macro"],
-                *(cost.get(name) for name in costs), *(difference[key] if difference else None for key in _INTERVAL),
-                results.get("against") if difference else None, row["paper"]["overall"] if "paper" in row else None,
+                row["name"],
+                *(row["attributes"].get(name) for name in attributes),
+                row["overall"],
+                row["macro"],
+                *(cost.get(name) for name in costs),
+                *(difference[key] if difference else None for key in _INTERVAL),
+                results.get("against") if difference else None,
+                row["paper"]["overall"] if "paper" in row else None,
             ]
-        )  # fmt: skip
+        )
     return file.getvalue()
 
 
@@ -85,11 +95,16 @@ def _cells(results: Mapping[str, Any], attributes: Sequence[str]) -> Iterator[li
     for row in results["rows"]:
         cost = row.get("costs", {})
         yield [
-            row["name"], *(_number(row["attributes"].get(name)) for name in attributes), _number(row["overall"]),
-            _scaled(cost.get("parameters"), 1e6), _scaled(cost.get("multiply_adds"), 1e9),
-            _number(cost.get("milliseconds"), 1, ""), _number(cost.get("images_per_second"), 0, ""),
-            _interval(row.get("difference")), " / ".join(_number(value, 1) for value in row.get("seeds", [])),
-        ]  # fmt: skip
+            row["name"],
+            *(_number(row["attributes"].get(name)) for name in attributes),
+            _number(row["overall"]),
+            _scaled(cost.get("parameters"), 1e6),
+            _scaled(cost.get("multiply_adds"), 1e9),
+            _number(cost.get("milliseconds"), 1, ""),
+            _number(cost.get("images_per_second"), 0, ""),
+            _interval(row.get("difference")),
+            " / ".join(_number(value, 1) for value in row.get("seeds", [])),
+        ]
         if paper := row.get("paper"):
             maps = [_number(paper["attributes"].get(name)) for name in attributes]
             yield [paper["name"], *maps, _number(paper["overall"]), "", "", "", "", "", ""]

@@ -89,9 +89,16 @@ def make_sampler(data: RunData, stage: StageConfig, seed: int) -> BalancedSample
 
 
 def stage_batches(
-    data: RunData, config: RunConfig, stage: StageConfig, seed: int, start_step: int, rank: int, world_size: int,
-    pin_memory: bool, with_images: bool = True,
-) -> Iterator[dict[str, torch.Tensor]]:  # fmt: skip
+    data: RunData,
+    config: RunConfig,
+    stage: StageConfig,
+    seed: int,
+    start_step: int,
+    rank: int,
+    world_size: int,
+    pin_memory: bool,
+    with_images: bool = True,
+) -> Iterator[dict[str, torch.Tensor]]:
     """Micro-batches of a stage from a step on, without end; which ones is a pure function of the arguments."""
     images = BatchDataset(
         data.splits["train"], config.data.detail_size, on_error=config.data.on_error, with_images=with_images
@@ -136,6 +143,10 @@ def evaluation_batches(
 def _loader(images: BatchDataset, order, num_workers: int, pin_memory: bool) -> DataLoader:
     # A worker makes whole batches: no collation in the training process, which only moves them to the device.
     return DataLoader(
-        images, sampler=order, batch_size=None, num_workers=num_workers, pin_memory=pin_memory,
+        images,
+        sampler=order,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
         prefetch_factor=2 if num_workers else None,
-    )  # fmt: skip
+    )

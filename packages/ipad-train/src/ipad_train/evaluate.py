@@ -98,9 +98,12 @@ def some_queries(embedded: EntryEmbeddings, most: int | None) -> EntryEmbeddings
 
 
 def reasoned_row(
-    reasoner: FeatureReasoning, embedded: EntryEmbeddings, schema: AttributeSchema, name: str,
+    reasoner: FeatureReasoning,
+    embedded: EntryEmbeddings,
+    schema: AttributeSchema,
+    name: str,
     keep_precisions: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The row of a split's fused embeddings after re-ranking, attribute by attribute, over the full ranking.
 
     Galleries unlike any that the reasoner was fitted on keep their ranking, with a warning.
@@ -110,9 +113,12 @@ def reasoned_row(
     for attribute in np.unique(query.attribute_ids):
         mine, theirs = query.attribute_ids == attribute, gallery.attribute_ids == attribute
         ranking = reasoner.rerank(
-            query.fused[mine], gallery.fused[theirs], rank(query.fused[mine], gallery.fused[theirs]), progress=False,
+            query.fused[mine],
+            gallery.fused[theirs],
+            rank(query.fused[mine], gallery.fused[theirs]),
+            progress=False,
             on_unfamiliar="fallback",
-        )  # fmt: skip
+        )
         precisions[mine] = average_precision(ranking, query.value_ids[mine], gallery.value_ids[theirs])
     return _row(name, precisions, query, schema, keep_precisions)
 
@@ -131,9 +137,14 @@ def query_precisions(
     precisions = np.zeros(0)
     if len(mine.value_ids):
         precisions = retrieval_average_precision(
-            getattr(mine, name), getattr(gallery, name), mine.value_ids, gallery.value_ids, mine.attribute_ids,
-            gallery.attribute_ids, progress=False,
-        )  # fmt: skip
+            getattr(mine, name),
+            getattr(gallery, name),
+            mine.value_ids,
+            gallery.value_ids,
+            mine.attribute_ids,
+            gallery.attribute_ids,
+            progress=False,
+        )
     if count == 1:
         return np.asarray(precisions)
     (gathered,) = gather_entries(torch.as_tensor(np.asarray(precisions), device=accelerator.device))

@@ -31,9 +31,14 @@ from ipad_train.values import fit_values, with_values
 
 
 def finish_run(
-    run_dir: Path, config: RunConfig, data: RunData, best: BestModels, accelerator: Accelerator,
-    announce: Callable[[str], None], notes: Iterable[str] = (),
-) -> dict[str, Any]:  # fmt: skip
+    run_dir: Path,
+    config: RunConfig,
+    data: RunData,
+    best: BestModels,
+    accelerator: Accelerator,
+    announce: Callable[[str], None],
+    notes: Iterable[str] = (),
+) -> dict[str, Any]:
     """Judge every stage on all of validation, deliver the best, fit its re-ranking, write ``validation.json``.
 
     Beside the delivered model lie the centers of its values, by which a catalogue names what a photo shows.
@@ -148,9 +153,14 @@ def _add_values(
 
 
 def _fit_reasoner(
-    run_dir: Path, config: RunConfig, data: RunData, accelerator: Accelerator, embedded: EntryEmbeddings,
-    validation: EntryEmbeddings, before: float,
-) -> tuple[FeatureReasoning | None, dict[str, Any]]:  # fmt: skip
+    run_dir: Path,
+    config: RunConfig,
+    data: RunData,
+    accelerator: Accelerator,
+    embedded: EntryEmbeddings,
+    validation: EntryEmbeddings,
+    before: float,
+) -> tuple[FeatureReasoning | None, dict[str, Any]]:
     """The reasoner where it raises validation MAP, which is then kept in ``reasoner``; and what it came to."""
     reasoner = fit_reasoner(embedded, config, accelerator)
     after = reasoned_row(reasoner, validation, data.schema, "FR")["overall"]

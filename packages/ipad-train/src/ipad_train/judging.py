@@ -64,9 +64,10 @@ class StageJudge:
         if ended:
             best = self.best.scores[run.name]
             self._tell(
-                run, f"{run.name} ends early at step {run.step} of {run.stage.steps}: no better validation MAP in "
+                run,
+                f"{run.name} ends early at step {run.step} of {run.stage.steps}: no better validation MAP in "
                 f"{patience} evaluations; its best is {best['map']:.2f} % at step {best['step'] - run.offset}",
-            )  # fmt: skip
+            )
         if (ended or run.step == run.stage.steps) and (setback := self.best.setback(run.name)):
             self._tell(run, f"WARNING: {setback}")
         return ended

@@ -128,9 +128,12 @@ def _make(
     def batches() -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
         images = BatchDataset(dataset, config.detail_size)
         for batch in DataLoader(
-            images, sampler=plans, batch_size=None, num_workers=config.num_workers,
+            images,
+            sampler=plans,
+            batch_size=None,
+            num_workers=config.num_workers,
             prefetch_factor=2 if config.num_workers else None,
-        ):  # fmt: skip
+        ):
             yield batch["rows"].numpy(), batch
 
     was_training = model.training

@@ -40,11 +40,16 @@ def save_progress(
     objective: Objective = accelerator.unwrap_model(run.objective)
     rank = accelerator.process_index
     state = {
-        "stage": run.name, "stage_step": run.step, "config": config.to_dict(),
-        "config_hash": config_hash(config), "world_size": accelerator.num_processes,
-        "threads": torch.get_num_threads(), "scaler": scaler_state(accelerator.scaler),
-        "health": run.health.to_dict(), **further,
-    }  # fmt: skip
+        "stage": run.name,
+        "stage_step": run.step,
+        "config": config.to_dict(),
+        "config_hash": config_hash(config),
+        "world_size": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "scaler": scaler_state(accelerator.scaler),
+        "health": run.health.to_dict(),
+        **further,
+    }
     optimizer, beside = optimizer_tensors(run.optimizer), tensors_beside(objective)
     everything = (objective.model.state_dict(), beside, optimizer)
     check_finite(accelerator, everything, f"step {run.step} of {run.name}")
@@ -58,9 +63,15 @@ def save_progress(
         save_file(random_state(), folder / f"random-{rank}.safetensors")
 
     write_checkpoint(
-        run_dir, run.offset + run.step, state, write_shared, write_own, keep=config.loop.keep_checkpoints,
-        is_main=accelerator.is_main_process, barrier=accelerator.wait_for_everyone,
-    )  # fmt: skip
+        run_dir,
+        run.offset + run.step,
+        state,
+        write_shared,
+        write_own,
+        keep=config.loop.keep_checkpoints,
+        is_main=accelerator.is_main_process,
+        barrier=accelerator.wait_for_everyone,
+    )
 
 
 def load_progress(

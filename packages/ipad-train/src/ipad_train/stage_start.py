@@ -85,9 +85,7 @@ class StageStarter:
 
         def batches() -> Iterator[dict[str, torch.Tensor]]:
             pinned = self.accelerator.device.type == "cuda"
-            return stage_batches(
-                self.data, self.config, stage, seed, step, rank, world_size, pinned, with_images
-            )  # fmt: skip
+            return stage_batches(self.data, self.config, stage, seed, step, rank, world_size, pinned, with_images)
 
         run = StageRun(name, stage, prepared, optimizer, batches(), inputs, offset, step, augmentation_seed=seed)
         if position is not None:

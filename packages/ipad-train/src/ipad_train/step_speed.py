@@ -31,9 +31,10 @@ class StepTimer:
     """
 
     def __init__(
-        self, follow: Callable[[str, int], None] = lambda stage, step: None,
+        self,
+        follow: Callable[[str, int], None] = lambda stage, step: None,
         now: Callable[[], float] = time.perf_counter,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.follow, self.now = follow, now
         self._ends: dict[str, list[float]] = {}
 

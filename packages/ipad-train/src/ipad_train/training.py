@@ -116,9 +116,7 @@ class Training:
 
     def _finish(self) -> dict:
         started = time.perf_counter()
-        results = finish_run(
-            self.dir, self.config, self.data, self.best, self.accelerator, self.announce, self.notes
-        )  # fmt: skip
+        results = finish_run(self.dir, self.config, self.data, self.best, self.accelerator, self.announce, self.notes)
         if self.is_main:
             skipped, seconds = skipped_steps(read_metrics(self.dir)), time.perf_counter() - started
             for line in run_summary(results, read_timings(self.dir), skipped, seconds):

@@ -31,9 +31,12 @@ class Commands:
         self.folder, self.number = folder, 0
         settings = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._parent = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("forking.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env=settings,
-        )  # fmt: skip
+            [sys.executable, str(Path(__file__).with_name("forking.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=settings,
+        )
         assert self._parent.stdout.readline() == "ready\n"
 
     def _ask(self, **asked):

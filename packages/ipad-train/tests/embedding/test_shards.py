@@ -124,9 +124,11 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(finished, photos, run
     arguments = ["-m", "ipad_train", "embed", str(finished[0]), "--photos", str(photos), "--shard-photos", "1"]
     run_process([*arguments, "--out", str(whole)])
     process = subprocess.Popen(
-        [sys.executable, *arguments, "--out", str(killed)], env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, *arguments, "--out", str(killed)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 200
     while not list(killed.glob("shard-*.json")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -11,10 +11,13 @@ from ipad_train.config import ClusterConfig, LossConfig
 from ipad_train.objectives import AttributeDiverging, BranchClusters, TwoBranches
 
 SIZES = {
-    "image_size": 32, "embed_dim": 16, "latent_dim": 16, "crop_size": 32,
+    "image_size": 32,
+    "embed_dim": 16,
+    "latent_dim": 16,
+    "crop_size": 32,
     "trunk": {"options": {"channels": [8, 8, 16, 16], "stem_width": 8, "output_stride": 8}},
     "semantic_trunk": {"options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}},
-}  # fmt: skip
+}
 OWNERS = torch.tensor([0, 0, 0, 1, 1])
 LOSSES = LossConfig(semantic_weight=0.5, contrast_weight=0.25, semantic_center_weight=2.0, spatial_center_weight=3.0)
 
@@ -35,9 +38,12 @@ def make_batch(triplets=4, views=0, seed=1):
     count = len(value_ids)
     image_ids = torch.cat([torch.arange(3 * triplets), torch.arange(triplets).repeat(views)])
     return {
-        "images": torch.rand(count, 3, 48, 48, generator=generator), "image_index": torch.arange(count),
-        "attribute_ids": OWNERS[value_ids], "value_ids": value_ids, "image_ids": image_ids,
-    }  # fmt: skip
+        "images": torch.rand(count, 3, 48, 48, generator=generator),
+        "image_index": torch.arange(count),
+        "attribute_ids": OWNERS[value_ids],
+        "value_ids": value_ids,
+        "image_ids": image_ids,
+    }
 
 
 def started(objective):
@@ -52,9 +58,12 @@ def started(objective):
 def test_the_loss_is_the_weighted_sum_of_its_parts():
     losses = started(make())(make_batch())
     expected = (
-        losses["triplet_spatial"] + 0.5 * losses["triplet_semantic"] + 0.25 * losses["contrast"]
-        + 2.0 * losses["centers_semantic"] + 3.0 * losses["centers_spatial"]
-    )  # fmt: skip
+        losses["triplet_spatial"]
+        + 0.5 * losses["triplet_semantic"]
+        + 0.25 * losses["contrast"]
+        + 2.0 * losses["centers_semantic"]
+        + 3.0 * losses["centers_spatial"]
+    )
     torch.testing.assert_close(losses["loss"].detach(), expected)
     assert all(not value.requires_grad for name, value in losses.items() if name != "loss")
 

@@ -32,9 +32,10 @@ def test_share_of_active_triplets_of_a_dense_batch():
     apart = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     embeddings = torch.cat([apart, torch.ones(3, 2), torch.ones(1, 2)])
     batch = {
-        "attribute_ids": torch.tensor([0, 0, 0, 1, 1, 1, 2]), "value_ids": torch.tensor([0, 0, 1, 2, 2, 3, 4]),
+        "attribute_ids": torch.tensor([0, 0, 0, 1, 1, 1, 2]),
+        "value_ids": torch.tensor([0, 0, 1, 2, 2, 3, 4]),
         "image_ids": torch.tensor([0, 1, 2, 0, 1, 2, 0]),
-    }  # fmt: skip
+    }
     loss, active = EntryTriplets("dense", 0.2, 0, "attributes", 3)(embeddings, batch)
     assert loss.item() == pytest.approx(0.2)
     assert active["active/0"] == 0

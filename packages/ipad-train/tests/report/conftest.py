@@ -31,9 +31,10 @@ TINY_IPAD = TINY | {
     "semantic_trunk": {"options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}},
 }
 RENDERED = [
-    "data.options={num_train: 10, num_validation: 10, num_test: 60, size: 64}", "data.detail_size=64",
+    "data.options={num_train: 10, num_validation: 10, num_test: 60, size: 64}",
+    "data.detail_size=64",
     "data.num_workers=0",
-]  # fmt: skip
+]
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 

@@ -35,9 +35,12 @@ _Rows = dict[str, dict[str, float]]
 
 
 def ablate(
-    config: RunConfig, names: Sequence[str] = FIGURES, seeds: Sequence[int] = (0,), split: str = "test",
+    config: RunConfig,
+    names: Sequence[str] = FIGURES,
+    seeds: Sequence[int] = (0,),
+    split: str = "test",
     announce: Callable[[str], None] = print,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The ablations of section 4.3, each variant a run; see :func:`ipad_train.ablation.variants.figures`.
 
     All variants of a seed start from one trunk and see the same batches. What two figures need is trained once, and what is

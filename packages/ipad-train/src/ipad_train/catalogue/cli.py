@@ -10,9 +10,13 @@ from typing import Any
 import click
 
 _catalogue = click.option(
-    "--catalogue", "where", default="catalogue", show_default=True, metavar="DIR|URL",
+    "--catalogue",
+    "where",
+    default="catalogue",
+    show_default=True,
+    metavar="DIR|URL",
     help="A folder, or the address of a Milvus server: http://host:19530[/database].",
-)  # fmt: skip
+)
 
 
 @click.command()
@@ -26,8 +30,13 @@ _catalogue = click.option(
 )
 @click.option("--no-table", is_flag=True, help="Take no table, also where there is one in PHOTOS.")
 @click.option("--image-column", help="The table's column with the photos' names, relative to PHOTOS.")
-@click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
-              help="An unreadable photo: stop, or leave it out and list it.")  # fmt: skip
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="An unreadable photo: stop, or leave it out and list it.",
+)
 @click.option("--verify", is_flag=True, help="Read every photo, also where size and time are those of the last run.")
 @click.option("--rebuild", is_flag=True, help="Throw away what the catalogue holds, and embed all photos anew.")
 @click.option("--moved", is_flag=True, help="The photo folder is another one than last time, with the same photos.")

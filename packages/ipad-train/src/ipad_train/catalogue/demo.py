@@ -16,8 +16,14 @@ from ipad_train.catalogue.making import IndexOptions, index_photos
 COUNT, SIDE, SEED = 600, 192, 2026
 BRANDS = ("Alder", "Birch", "Cedar", "Rowan")
 RUNS = ("quickstart/ipad_tiny", "quickstart/methods/ipad_tiny", "runs/tiny")  # where a model may be at hand
-_TRAINING = ("data.options={num_train: 1500, num_validation: 900, num_test: 300}", "stage0.steps=150", "stage1.steps=200",
-             "stage2.steps=0", "rerank.steps=80", "rerank.n_r=200")  # fmt: skip
+_TRAINING = (
+    "data.options={num_train: 1500, num_validation: 900, num_test: 300}",
+    "stage0.steps=150",
+    "stage1.steps=200",
+    "stage2.steps=0",
+    "rerank.steps=80",
+    "rerank.n_r=200",
+)
 
 
 def make_demo(folder: Path, source: str | None, announce: Callable[[str], None], count: int = COUNT) -> str:

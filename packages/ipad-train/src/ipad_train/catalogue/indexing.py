@@ -57,10 +57,19 @@ class Indexer:
     """
 
     def __init__(
-        self, catalogue: Catalogue, model: CatalogueModel, centers: ValueCenters, folder: Path, table: PhotoTable,
-        *, batch_size: int = 32, skip: bool = False, verify: bool = False, progress: bool = True,
+        self,
+        catalogue: Catalogue,
+        model: CatalogueModel,
+        centers: ValueCenters,
+        folder: Path,
+        table: PhotoTable,
+        *,
+        batch_size: int = 32,
+        skip: bool = False,
+        verify: bool = False,
+        progress: bool = True,
         lease: Lease | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if batch_size < 1:
             raise CatalogueError(f"--batch-size must be at least 1, got {batch_size}")
         self.catalogue, self.model, self.centers = catalogue, model, centers
@@ -165,10 +174,15 @@ class Indexer:
         fields = self.catalogue.manifest.fields
         cells = {fields[column]: cell for column, cell in self.table.cells(photo.name).items()}
         return {
-            ID: photo.id, FILE: photo.name, HASH: found, SIZE: photo.size, MTIME: photo.mtime,
-            TABLE: self.table.digest(photo.name), VECTOR: np.asarray(vector, dtype=np.float32),
+            ID: photo.id,
+            FILE: photo.name,
+            HASH: found,
+            SIZE: photo.size,
+            MTIME: photo.mtime,
+            TABLE: self.table.digest(photo.name),
+            VECTOR: np.asarray(vector, dtype=np.float32),
             **pack(payload | cells, len(self.model.attributes)),
-        }  # fmt: skip
+        }
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         self.catalogue.engine.write(rows)

@@ -74,9 +74,17 @@ def index_photos(
             f"catalogue {where}"
         )
         indexer = Indexer(
-            catalogue, model, centers, photos, table, batch_size=options.batch_size, skip=options.skip,
-            verify=options.verify, progress=options.progress, lease=lease,
-        )  # fmt: skip
+            catalogue,
+            model,
+            centers,
+            photos,
+            table,
+            batch_size=options.batch_size,
+            skip=options.skip,
+            verify=options.verify,
+            progress=options.progress,
+            lease=lease,
+        )
         outcome = indexer.run(files)
     outcome.unreadable[:0] = left_out
     return outcome
@@ -118,10 +126,16 @@ def _start(
     temperatures = [float(each) for each in centers.temperatures]
     catalogue.save(
         Manifest(
-            model.source, model.fingerprint, values, dim, model.detail_size, str(photos.resolve()),
-            temperatures=temperatures, index=index,
+            model.source,
+            model.fingerprint,
+            values,
+            dim,
+            model.detail_size,
+            str(photos.resolve()),
+            temperatures=temperatures,
+            index=index,
         )
-    )  # fmt: skip
+    )
     catalogue.engine.flush()
     return centers
 

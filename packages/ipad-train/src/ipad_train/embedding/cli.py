@@ -27,9 +27,17 @@ from ipad_train.config_files import ConfigError
 @click.option("--shard-photos", default=2048, show_default=True, help="Photos of a shard.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def embed(
-    run_dir: Path, out: Path, split: str | None, photos: Path | None, image_column: str | None, branch: str,
-    stage: str | None, dtype: str, shard_photos: int, overrides: tuple[str, ...],
-) -> None:  # fmt: skip
+    run_dir: Path,
+    out: Path,
+    split: str | None,
+    photos: Path | None,
+    image_column: str | None,
+    branch: str,
+    stage: str | None,
+    dtype: str,
+    shard_photos: int,
+    overrides: tuple[str, ...],
+) -> None:
     """Write a run's embeddings of a split, or of photos without labels, for `ipad-rerank` and any search engine.
 
     A folder is filled shard by shard by all processes, at the memory of one shard; started again after an interruption, it
@@ -67,6 +75,7 @@ def _lost_processes() -> Iterator[None]:
             raise
         click.echo(
             "Error: another process is gone; what ended it stands in its own output. Finished shards stay, and the same "
-            "command goes on with the rest", err=True,
-        )  # fmt: skip
+            "command goes on with the rest",
+            err=True,
+        )
         os._exit(1)

@@ -80,11 +80,17 @@ def embed_to_shards(
     shards = ShardFolder(out, -(-len(photos) // options.shard_photos))
     vectors = Path(config.data.vectors) if reads_vectors(model) else None
     settings = {
-        "photos": len(photos), "photos_digest": photos.digest(), "model": fingerprint(folder), "branch": options.branch,
+        "photos": len(photos),
+        "photos_digest": photos.digest(),
+        "model": fingerprint(folder),
+        "branch": options.branch,
         "vectors": None if vectors is None else file_digest(vectors),
-        "dtype": options.dtype, "shard_photos": options.shard_photos, "eval_batch_size": config.data.eval_batch_size,
-        "detail_size": config.data.detail_size, "precision": run_precision(accelerator),
-    }  # fmt: skip
+        "dtype": options.dtype,
+        "shard_photos": options.shard_photos,
+        "eval_batch_size": config.data.eval_batch_size,
+        "detail_size": config.data.detail_size,
+        "precision": run_precision(accelerator),
+    }
     with _alone_in(out, accelerator):
         if accelerator.is_main_process:
             goes_on = shards.begin(settings)
@@ -129,9 +135,14 @@ def file_digest(path: Path) -> str:
 
 
 def _asked(
-    run_dir: Path, model: AttributeEmbedder, values: dict[str, list[str]], config: DataConfig, options: ShardOptions,
-    accelerator: Accelerator, announce: Callable[[str], None],
-) -> tuple[Photos, Any, dict[str, Any]]:  # fmt: skip
+    run_dir: Path,
+    model: AttributeEmbedder,
+    values: dict[str, list[str]],
+    config: DataConfig,
+    options: ShardOptions,
+    accelerator: Accelerator,
+    announce: Callable[[str], None],
+) -> tuple[Photos, Any, dict[str, Any]]:
     """What is embedded, what the model reads in place of images, and what the index says of it."""
     metadata: dict[str, Any] = {"run": run_dir.resolve().name, "branch": options.branch}
     names = [f"{attribute}/{value}" for attribute, words in values.items() for value in words]

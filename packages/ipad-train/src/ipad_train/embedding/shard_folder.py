@@ -64,9 +64,13 @@ class ShardFolder:
             return False
 
     def write(
-        self, number: int, embeddings: np.ndarray | None, columns: Mapping[str, np.ndarray], files: list[tuple[int, str]],
+        self,
+        number: int,
+        embeddings: np.ndarray | None,
+        columns: Mapping[str, np.ndarray],
+        files: list[tuple[int, str]],
         problems: list[tuple[int, str, str]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Write a shard.
 
         Args:

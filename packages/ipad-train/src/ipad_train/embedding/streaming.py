@@ -75,8 +75,13 @@ class ShardEmbedder:
         side, pinned = self.config.detail_size, self.accelerator.device.type == "cuda"
         batches = PhotoBatches(self.photos, side, with_images=self.maps is None)
         decoded = iter(photo_loader(batches, order, self.config.num_workers, pinned))
-        with tqdm(total=sum(map(len, order)), desc="embedding", unit="photo", leave=False,
-                  disable=not self.accelerator.is_main_process) as bar:  # fmt: skip
+        with tqdm(
+            total=sum(map(len, order)),
+            desc="embedding",
+            unit="photo",
+            leave=False,
+            disable=not self.accelerator.is_main_process,
+        ) as bar:
             for number in mine:
                 self._write(number, decoded, bar)
         barrier()

@@ -31,9 +31,15 @@ class AttributeDiverging(TwoBranches):
     """
 
     def __init__(
-        self, model: IPAD, sampler: str, losses: LossConfig, clusters: BranchClusters | None, train_spatial: bool,
-        anchor_views: int = 0, naming: Mapping[str, ValueNaming] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: IPAD,
+        sampler: str,
+        losses: LossConfig,
+        clusters: BranchClusters | None,
+        train_spatial: bool,
+        anchor_views: int = 0,
+        naming: Mapping[str, ValueNaming] | None = None,
+    ) -> None:
         super().__init__(model, sampler, losses, train_spatial, anchor_views, naming)
         self.stacked = sampler == "triplet"
         self._crops: list[Any] = []  # of the micro-batches of the step in progress
@@ -49,9 +55,14 @@ class AttributeDiverging(TwoBranches):
         clusters = None
         if config.clusters.enabled:
             clusters = BranchClusters(
-                model, config.clusters, setup.data.value_counts, setup.data.value_attribute_ids,
-                config.losses.margin, setup.stage.steps, train_spatial,
-            )  # fmt: skip
+                model,
+                config.clusters,
+                setup.data.value_counts,
+                setup.data.value_attribute_ids,
+                config.losses.margin,
+                setup.stage.steps,
+                train_spatial,
+            )
         views, naming = setup.anchor_views, branch_naming(setup, model)
         return cls(model, setup.stage.sampler, config.losses, clusters, train_spatial, views, naming)
 

@@ -29,9 +29,15 @@ class MetricLearning(Objective):
     network = "first branch"
 
     def __init__(
-        self, model: nn.Module, sampler: str, margin: float, anchor_views: int = 0, average: str = "triplets",
-        naming: ValueNaming | None = None, naming_weight: float = 0.0,
-    ) -> None:  # fmt: skip
+        self,
+        model: nn.Module,
+        sampler: str,
+        margin: float,
+        anchor_views: int = 0,
+        average: str = "triplets",
+        naming: ValueNaming | None = None,
+        naming_weight: float = 0.0,
+    ) -> None:
         super().__init__(model, 3 + anchor_views if sampler == "triplet" else 1)
         self.two_branches = getattr(model, "spatial", None) is not None
         self.triplets = EntryTriplets(sampler, margin, anchor_views, average, model.options["num_attributes"])
@@ -43,9 +49,7 @@ class MetricLearning(Objective):
         branch = "spatial" if getattr(model, "spatial", None) is not None else "embedding"
         naming = naming_of(setup, model, [branch]).get(branch)
         views = setup.anchor_views
-        return cls(
-            model, setup.stage.sampler, losses.margin, views, losses.average, naming, losses.naming_weight
-        )  # fmt: skip
+        return cls(model, setup.stage.sampler, losses.margin, views, losses.average, naming, losses.naming_weight)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Loss of a batch."""

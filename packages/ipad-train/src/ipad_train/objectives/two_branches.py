@@ -31,9 +31,14 @@ class TwoBranches(Objective):
     network = "both branches"
 
     def __init__(
-        self, model: IPAD, sampler: str, losses: LossConfig, train_spatial: bool, anchor_views: int = 0,
+        self,
+        model: IPAD,
+        sampler: str,
+        losses: LossConfig,
+        train_spatial: bool,
+        anchor_views: int = 0,
         naming: Mapping[str, ValueNaming] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(model, 3 + anchor_views if sampler == "triplet" else 1)
         self.naming = nn.ModuleDict(naming or {})
         self.weights = losses

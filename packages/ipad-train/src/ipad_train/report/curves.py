@@ -19,8 +19,15 @@ _TEXT = "#010203"  # stands for the page's text colour while matplotlib draws
 _COLORS = ("#1f83cf", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#888888", "#b8860b")
 _DASHES = ("-", "--", ":")
 _NOT_A_LOSS = (
-    "step", "stage", "event", "accuracy", "skipped_images", "skipped_steps", "gradient_norm", "loss_scale",
-)  # fmt: skip
+    "step",
+    "stage",
+    "event",
+    "accuracy",
+    "skipped_images",
+    "skipped_steps",
+    "gradient_norm",
+    "loss_scale",
+)
 _MAP, _STUCK = "validation/MAP", "validation/stuck"
 _KINDS = ("validation/", "random/", "learning_rate", "queues_filled/", *BY_ATTRIBUTE)
 

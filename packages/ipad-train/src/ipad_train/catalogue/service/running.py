@@ -17,10 +17,17 @@ MAX_CONNECTIONS = 200
 
 
 def serve_catalogue(
-    where: str, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None, model: str | None = None,
-    photos: Path | None = None, max_upload_mb: float = 10, max_megapixels: float = 40,
+    where: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    model: str | None = None,
+    photos: Path | None = None,
+    max_upload_mb: float = 10,
+    max_megapixels: float = 40,
     announce: Callable[[str], None] = print,
-) -> None:  # fmt: skip
+) -> None:
     """Serve a catalogue until the process is asked to end, by a signal or Ctrl-C.
 
     Raises:
@@ -51,9 +58,14 @@ def serve_catalogue(
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         announce(f"{len(state.snapshot)} photos at {address}{f'?token={token}' if token else ''}   (Ctrl-C ends it)")
         config = uvicorn.Config(
-            make_app(state, token, int(max_upload_mb * 1e6)), log_level="warning", access_log=False, server_header=False,
-            limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=10, h11_max_incomplete_event_size=64 * 1024,
-        )  # fmt: skip
+            make_app(state, token, int(max_upload_mb * 1e6)),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=10,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 
