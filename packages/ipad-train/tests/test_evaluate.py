@@ -9,6 +9,7 @@ from ipad_train.embed import EntryEmbeddings, attention_peak
 from ipad_train.evaluate import evaluate_split
 from ipad_train.localization import localization, random_localization
 from ipad_train.result_tables import map_table
+from ipad_train.run_context import RunContext
 
 
 def test_attention_peak_by_hand():
@@ -55,7 +56,7 @@ def test_overall_map_agrees_with_loops_on_a_real_split(finished):
     data = load_data(config.data)
     model = AttributeEmbedder.from_pretrained(finished[0] / "best")
     accelerator = Accelerator()
-    results = evaluate_split(model, data, "test", config, accelerator)
+    results = evaluate_split(model, RunContext(config, data, accelerator), "test")
     embedded = embed_split(model, data.splits["test"], config.data, accelerator, batch_size=7)
     expected = loop_map(embedded.with_role("query"), embedded.with_role("gallery"))
     assert results["rows"][-1]["overall"] == pytest.approx(expected, abs=1e-6)
@@ -92,7 +93,7 @@ def test_an_unknown_split_lists_the_choices(finished):
 
     config = load_run_config(finished[0])
     with pytest.raises(ValueError, match="train, validation, test"):
-        evaluate_split(None, load_data(config.data), "tests", config, None)
+        evaluate_split(None, RunContext(config, load_data(config.data), None), "tests")
 
 
 class Boxes:

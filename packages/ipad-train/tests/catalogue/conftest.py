@@ -123,7 +123,8 @@ def model(run_dir):
 @pytest.fixture(scope="session")
 def indexed(photos, run_dir, tmp_path_factory) -> Path:
     """The folder of a finished catalogue; nothing changes it."""
-    from ipad_train.catalogue.making import IndexOptions, index_photos
+    from ipad_train.catalogue.index_options import IndexOptions
+    from ipad_train.catalogue.making import index_photos
 
     folder = tmp_path_factory.mktemp("indexed") / "catalogue"
     index_photos(photos, str(run_dir), str(folder), IndexOptions(progress=False), lambda line: None)

@@ -15,7 +15,8 @@ from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.conditions import facet_condition, read_filter
 from ipad_train.catalogue.errors import CatalogueError
 from ipad_train.catalogue.fields import VECTOR
-from ipad_train.catalogue.making import IndexOptions, index_photos
+from ipad_train.catalogue.index_options import IndexOptions
+from ipad_train.catalogue.making import index_photos
 from ipad_train.catalogue.photo_files import photo_id
 from ipad_train.catalogue.searching import Searcher
 from ipad_train.catalogue.snapshot import Snapshot

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ipad_core import create_model
 from ipad_train.config import ClusterConfig, LossConfig
-from ipad_train.objectives import AttributeDiverging, BranchClusters, TwoBranches
+from ipad_train.objectives import AttributeDiverging, BatchLayout, BranchClusters, TwoBranches
 
 SIZES = {
     "image_size": 32,
@@ -27,7 +27,7 @@ def make(sampler="triplet", train_spatial=True, views=0, losses=LOSSES, length=2
     model = create_model("ipad_tiny", num_attributes=2, **SIZES)
     config = ClusterConfig(queue_length=length, refresh_every=1, start=0.0, **clusters)
     branches = BranchClusters(model, config, torch.full((5,), 4), OWNERS, 0.2, 100, train_spatial)
-    return AttributeDiverging(model, sampler, losses, branches, train_spatial, views).train()
+    return AttributeDiverging(model, BatchLayout(sampler, views), losses, branches, train_spatial).train()
 
 
 def make_batch(triplets=4, views=0, seed=1):
@@ -159,7 +159,7 @@ def test_half_the_memory_for_queues_moves_the_centers_by_rounding_only():
 def test_two_branches_is_equation_18_and_remembers_nothing():
     torch.manual_seed(0)
     model = create_model("rpf_tiny", num_attributes=2, **{k: v for k, v in SIZES.items() if k != "latent_dim"})
-    objective = TwoBranches(model, "triplet", LOSSES, train_spatial=True)
+    objective = TwoBranches(model, BatchLayout("triplet"), LOSSES, train_spatial=True)
     losses = objective(make_batch())
     expected = losses["triplet_spatial"] + 0.5 * losses["triplet_semantic"] + 0.25 * losses["contrast"]
     torch.testing.assert_close(losses["loss"].detach(), expected)
@@ -172,6 +172,8 @@ def test_a_network_without_a_background_trains_without_the_contrast_only():
     options = {key: SIZES[key] for key in ("image_size", "embed_dim", "latent_dim", "crop_size", "trunk")}
     model = create_model("asen_pp_tiny", num_attributes=2, **options)
     with pytest.raises(ValueError, match=r"losses\.contrast_weight must be 0 for asen_pp, .* got 0\.25"):
-        TwoBranches(model, "triplet", LOSSES, train_spatial=True)(make_batch())
-    losses = TwoBranches(model, "triplet", LossConfig(contrast_weight=0.0), train_spatial=True)(make_batch())
+        TwoBranches(model, BatchLayout("triplet"), LOSSES, train_spatial=True)(make_batch())
+    losses = TwoBranches(model, BatchLayout("triplet"), LossConfig(contrast_weight=0.0), train_spatial=True)(
+        make_batch()
+    )
     assert losses["loss"] > 0

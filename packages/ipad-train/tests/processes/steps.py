@@ -39,8 +39,9 @@ from ipad_train.launch import make_accelerator, with_launcher_settings
 from ipad_train.loop import BetweenSteps, StageLoop
 from ipad_train.position import Position
 from ipad_train.progress import save_progress
+from ipad_train.run_context import RunContext
 from ipad_train.stage_lengths import resolve_stages
-from ipad_train.stage_start import StageStarter
+from ipad_train.stage_start import start_stage
 
 
 class Record:
@@ -72,18 +73,17 @@ def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> No
     data = load_data(config.data)
     config, _ = resolve_stages(with_launcher_settings(config, accelerator), data, accelerator.num_processes)
     ((stage_name, stage),) = config.stages()
-    folder = Path(config.output_dir)
-    starter = StageStarter(config, data, accelerator, folder, lambda line: None)
+    context = RunContext(config, data, accelerator, lambda line: None)
     position = None
     if resume:
-        first = starter.start(stage_name, stage, 0, None)
+        first = start_stage(context, stage_name, stage, 0, None)
         middle = dataclasses.replace(config.loop, save_every=stage.steps // 2)
-        saving = BetweenSteps(save=lambda run: save_progress(run, accelerator, folder, config, {}))
+        saving = BetweenSteps(save=lambda run: save_progress(run, context, {}))
         StageLoop(first, accelerator, middle, saving).train()
         accelerator.free_memory()
-        checkpoint = checkpoint_path(folder, stage.steps // 2)
+        checkpoint = checkpoint_path(context.folder, stage.steps // 2)
         position = Position(checkpoint, read_state(checkpoint))
-    run = starter.start(stage_name, stage, 0, position)
+    run = start_stage(context, stage_name, stage, 0, position)
     objective = accelerator.unwrap_model(run.objective)
     before = {key: tensor.float().clone() for key, tensor in objective.model.state_dict().items()}
     batches, gradients = [], {}

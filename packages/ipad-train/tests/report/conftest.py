@@ -17,6 +17,7 @@ from ipad_train.checkpoint import write_json
 from ipad_train.config_files import load_config, save_config
 from ipad_train.data import load_data
 from ipad_train.launch import make_accelerator
+from ipad_train.run_context import RunContext
 from ipad_train.run_results import evaluate_stages
 from ipad_train.tracking import Tracker
 
@@ -95,7 +96,7 @@ def make_run(
     fitted = random_reasoner() if reasoner else None
     if fitted is not None:
         fitted.save_pretrained(folder / "reasoner")
-    results = evaluate_stages(folder, data, split, config, make_accelerator(config), fitted)
+    results = evaluate_stages(folder, RunContext(config, data, make_accelerator(config)), split, fitted)
     write_json(folder / ("validation.json" if split == "validation" else f"evaluation-{split}.json"), results)
     tracker = Tracker(folder)
     for stage, first in (("stage0", 0), ("stage1", 3), ("stage2", 6)):

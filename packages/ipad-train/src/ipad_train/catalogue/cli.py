@@ -49,7 +49,8 @@ def index(photos: Path, model: str, where: str, on_error: str, engine_index: str
 
     Only photos that are new, changed or gone since the last time cost anything. An interrupted run continues where it was.
     """
-    from ipad_train.catalogue.making import IndexOptions, index_photos
+    from ipad_train.catalogue.index_options import IndexOptions
+    from ipad_train.catalogue.making import index_photos
 
     with _user_errors():
         settings = IndexOptions(index=engine_index, skip=on_error == "skip", **options)

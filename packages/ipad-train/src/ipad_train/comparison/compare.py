@@ -19,14 +19,13 @@ from ipad_train.comparison_files import write_comparison
 from ipad_train.config import RunConfig
 from ipad_train.config_files import load_run_config
 from ipad_train.costs import branch_costs
-from ipad_train.data import load_data
 from ipad_train.evaluate import evaluate_split
 from ipad_train.frozen import frozen_rows
-from ipad_train.launch import make_accelerator
 from ipad_train.networks import network_options, network_shape
 from ipad_train.paper import paper_row
 from ipad_train.peers import FIRST_BRANCHES, PEERS, check_peers, name_rows, peer_config, row_name
 from ipad_train.reranking import load_reasoner
+from ipad_train.run_context import RunContext
 from ipad_train.run_folder import COMPARISON, RunFolder
 from ipad_train.run_results import evaluate_stages
 from ipad_train.step_speed import measured_once
@@ -126,11 +125,9 @@ class _Comparison:
     ) -> None:
         self.out, self.split, self.announce = Path(config.output_dir), split, announce
         self.config, self.budget = sharing_maps(config), budget or Budget()
-        self.accelerator = make_accelerator(config)
-        with self.accelerator.main_process_first():
-            self.data = load_data(config.data)
-        if split not in self.data.splits:
-            raise ValueError(f"split must be one of {', '.join(self.data.splits)}, got {split!r}")
+        self.context = RunContext.open(config, announce)
+        self.accelerator, self.data = self.context.accelerator, self.context.data
+        self.data.split(split)
         shape = network_shape(config, self.data)
         self.options, self.architecture = shape.options, shape.architecture
         self.models = check_peers(models, self.architecture)
@@ -165,14 +162,13 @@ class _Comparison:
             else:
                 peer = self.budget.apply(peer, both)
             runs[name] = train_once(peer, PEERS[name], self.announce)
-        results = evaluate_stages(
-            main, self.data, self.split, config, self.accelerator, load_reasoner(main), keep_precisions=True
-        )
+        context = dataclasses.replace(self.context, config=config)
+        results = evaluate_stages(main, context, self.split, load_reasoner(main), keep_precisions=True)
         self._add_costs(results["rows"][1:], main, self._last_model(main))
         rows = results["rows"]
         first = 1 + sum(row["name"] == "stage 0 alone" for row in rows)
-        frozen = frozen_rows(self.out, self.data, self.split, config, self.accelerator)
-        peers = [row for name, run in runs.items() for row in self._peer_rows(name, run, config)]
+        frozen = frozen_rows(self.out, context, self.split)
+        peers = [row for name, run in runs.items() for row in self._peer_rows(name, run, context)]
         results["rows"] = rows = [rows[0], *frozen, *rows[1:first], *peers, *rows[first:]]
         precisions = {row["name"]: row.pop("precisions") for row in rows[1:]}
         for row in rows:
@@ -204,9 +200,9 @@ class _Comparison:
                 self.announce(table)
         self.accelerator.wait_for_everyone()
 
-    def _peer_rows(self, name: str, run: Path, config: RunConfig) -> list[dict[str, Any]]:
+    def _peer_rows(self, name: str, run: Path, context: RunContext) -> list[dict[str, Any]]:
         model = AttributeEmbedder.from_pretrained(RunFolder(run).best).to(self.accelerator.device)
-        rows = evaluate_split(model, self.data, self.split, config, self.accelerator, keep_precisions=True)["rows"]
+        rows = evaluate_split(model, context, self.split, keep_precisions=True)["rows"]
         rows = name_rows(name, rows[1:])
         self._add_costs(rows, run, model)
         return rows
