@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -48,6 +51,17 @@ def _private_cache(tmp_path_factory):
     datasets.config.HF_DATASETS_CACHE = saved
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _imports_are_frozen():
+    """Every stage of a run ends with a garbage collection, which need not look through all that was imported."""
+    import ipad_train.training  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def small_settings():
     """The configuration of a small run, as a YAML file would hold it."""
@@ -82,6 +96,21 @@ def finished(tmp_path_factory):
     return folder / "run", said
 
 
+@pytest.fixture
+def opened(monkeypatch):
+    """The names of the datasets that were opened since the test began, one for every time."""
+    import ipad_data
+
+    names, load = [], ipad_data.load
+
+    def counted(name, *arguments, **options):
+        names.append(name)
+        return load(name, *arguments, **options)
+
+    monkeypatch.setattr(ipad_data, "load", counted)
+    return names
+
+
 class InterruptedRunError(Exception):
     """Stands for a kill at a step."""
 
@@ -106,9 +135,28 @@ def interrupt(monkeypatch):
     return stop_after
 
 
+@pytest.fixture(scope="session")
+def processes():
+    """``processes(name)``: a module of the folder ``processes``, which other processes import by the same name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).with_name("processes"))
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory, processes, _private_cache):
+    """Commands of ipad-train as real processes, forked from one that has imported everything."""
+    made = processes("commands").Commands(tmp_path_factory.mktemp("commands"))
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def run_process(tmp_path):
-    """``run_process(arguments, **environment)``: a real process of this interpreter; a variable of None is not set."""
+    """``run_process(arguments, **environment)``: a fresh process of this interpreter; a variable of None is not set.
+
+    It imports everything anew, which takes seconds: where that is not what is tested, take ``commands``.
+    """
     import subprocess
 
     def run(arguments: list[str], timeout: float = 300, check: bool = True, **environment: str | None):

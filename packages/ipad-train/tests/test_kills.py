@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import random
 import signal
@@ -30,14 +29,9 @@ SHORT = [
 
 
 @pytest.fixture(scope="module")
-def start():
-    """``start(config, resume=None, die=None) -> exit code`` of a process that has torch loaded already.
-
-    The other process imports what it runs by name, which a test module has only where the root is on its path.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).with_name("processes"))
-        yield starter(importlib.import_module("killed").train)
+def start(processes):
+    """``start(config, resume=None, die=None) -> exit code`` of a process that has torch loaded already."""
+    return starter(processes("killed").train)
 
 
 def starter(train):

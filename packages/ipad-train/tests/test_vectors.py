@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from ipad_core import AttributeEmbedder, create_model
 from ipad_train.cli import main
-from ipad_train.compare import compare
+from ipad_train.comparison import ComparisonPlan, compare
 from ipad_train.data import load_data
 from ipad_train.training import Training
 from ipad_train.vectors import photo_keys, read_vectors, vectors_of, write_vectors
@@ -81,7 +81,7 @@ def test_a_lens_on_vectors_in_one_command(config_of, small_config, file, tmp_pat
 
 def test_heads_are_compared_on_vectors(config_of):
     config = config_of("csn", "stage1.steps=4")
-    rows = [row["name"] for row in compare(config, ["triplet"], announce=lambda line: None)["rows"]]
+    rows = [row["name"] for row in compare(config, ComparisonPlan(["triplet"]), lambda line: None)["rows"]]
     assert rows == ["random", "frozen trunk", "lens", "triplet", "CSN mask"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import datasets
 import numpy as np
@@ -38,9 +39,9 @@ class RunData:
             raise ValueError(f"split must be one of {', '.join(self.splits)}, got {name!r}")
         return self.splits[name]
 
-    @property
+    @cached_property
     def train_entries(self) -> EntryTable:
-        """Labelled entries of the training split."""
+        """Labelled entries of the training split, read once."""
         return EntryTable.from_dataset(self.splits["train"], role="train")
 
     @property

@@ -119,7 +119,7 @@ class StageLoop:
             means["skipped_steps"] = skipped
             self._skipped = run.health.skipped
         if self.tracker is not None and means:
-            means |= self.accelerator.unwrap_model(run.objective).state_numbers()
+            means |= self.stepper.objective.state_numbers()
             means |= learning_rates(run.stage, run.step - 1)
             if self.accelerator.scaler is not None:
                 means["loss_scale"] = self.accelerator.scaler.get_scale()

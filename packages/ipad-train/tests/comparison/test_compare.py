@@ -7,14 +7,15 @@ import json
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ipad_train.budget import Budget
-from ipad_train.compare import compare, compare_seeds
+from ipad_train.comparison import ComparisonPlan, compare, compare_seeds
+from ipad_train.comparison.peers import PEERS, check_peers, name_rows, peer_config, row_name
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.networks import make_model, network_options
-from ipad_train.peers import PEERS, check_peers, name_rows, peer_config, row_name
+from ipad_train.training import Training
 
 FEW = ("stage0.steps=1", "stage1.steps=5", "stage2.steps=4")
 
@@ -75,15 +76,27 @@ def test_mistakes_are_found_before_anything_is_trained(small_config, tmp_path):
         ({"split": "tset"}, "split must be one of train, validation, test, got 'tset'"),
     ):
         with pytest.raises(ValueError, match=message):
-            compare(config, ["csn"], announce=nothing, **options)
+            compare(config, ComparisonPlan(["csn"], **options), nothing)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_dataset_is_opened_once_and_each_run_is_the_one_that_it_is_by_itself(small_config, tmp_path, opened):
+    config = small_config("stage0.steps=0", "stage1.steps=2", "stage2.steps=0")
+    compare(config, ComparisonPlan(["csn"]), nothing)
+    assert opened == ["rendered"]
+    alone = load_run_config(tmp_path / "run" / "csn", [f"output_dir={tmp_path / 'alone'}"])
+    Training(alone, None, nothing).run()
+    assert len(opened) == 2
+    one, other = (load_file(tmp_path / name / "best" / "model.safetensors") for name in ("run/csn", "alone"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.slow
 def test_all_peers_within_equal_steps_and_a_network_more_later(small_config, tmp_path):
     config = small_config(*FEW)
     budget = Budget.parse("steps")
-    results = compare(config, ["csn", "rpf"], announce=nothing, budget=budget, against="csn")
+    results = compare(config, ComparisonPlan(["csn", "rpf"], against="csn", budget=budget), nothing)
     folder = tmp_path / "run"
     assert load_run_config(folder / "csn").stage1.steps == 9
     assert load_run_config(folder / "rpf").stage2.steps == 4
@@ -93,15 +106,15 @@ def test_all_peers_within_equal_steps_and_a_network_more_later(small_config, tmp
     assert "difference" in rows["fused"]
     assert "difference" not in rows["CSN mask"]
     said: list[str] = []
-    again = compare(config, ["csn", "rpf", "haen", "asen_pp"], announce=said.append, budget=budget)
+    again = compare(config, ComparisonPlan(["csn", "rpf", "haen", "asen_pp"], budget=budget), said.append)
     assert sum("trained already" in line for line in said) == 3
     more = [row["name"] for row in again["rows"]]
     assert {"HAEN", "ASEN++"} <= set(more)
     assert {row["name"]: row["overall"] for row in again["rows"]}["RPF"] == pytest.approx(rows["RPF"]["overall"])
     with pytest.raises(ValueError, match="holds runs of other settings: budget differ"):
-        compare(config, ["csn"], announce=nothing)
+        compare(config, ComparisonPlan(["csn"]), nothing)
     with pytest.raises(ValueError, match=r"holds runs of other settings: stage1\.learning_rate differ"):
-        compare(small_config(*FEW, "stage1.learning_rate=1e-4"), ["csn"], announce=nothing, budget=budget)
+        compare(small_config(*FEW, "stage1.learning_rate=1e-4"), ComparisonPlan(["csn"], budget=budget), nothing)
 
 
 @pytest.fixture
@@ -129,7 +142,7 @@ def test_every_peer_trains_on_the_kept_maps_of_a_frozen_trunk_and_all_seeds_shar
     small_config, frozen_overrides, tmp_path
 ):
     config, said = small_config(*frozen_overrides), []
-    means = compare_seeds(config, [0, 1], ["all"], announce=said.append, against="lens")
+    means = compare_seeds(config, [0, 1], ComparisonPlan(["all"], against="lens"), said.append)
     names = [row["name"] for row in means["rows"]]
     assert {"frozen trunk", "lens", *PEERS.values()} <= set(names)
     for name in ("frozen trunk", "lens"):
@@ -148,7 +161,7 @@ def test_every_peer_trains_on_the_kept_maps_of_a_frozen_trunk_and_all_seeds_shar
 def test_equal_minutes_are_timed_once(small_config, tmp_path):
     config, said = small_config(*FEW), []
     budget = Budget("minutes", 0.005)
-    compare_seeds(config, [0, 1], ["csn"], announce=said.append, budget=budget)
+    compare_seeds(config, [0, 1], ComparisonPlan(["csn"], budget=budget), said.append)
     assert sum("timing a few steps" in line for line in said) == 2
     kept = json.loads((tmp_path / "run" / "step-seconds.json").read_text())
     expected = max(1, round(0.3 / kept["csn"]["seconds"]["stage1"]))

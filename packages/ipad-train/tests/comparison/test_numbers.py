@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ipad_train.comparison import add_differences, differences, mean_results
+from ipad_train.comparison.numbers import add_differences, differences, mean_results
 
 
 def row(name, overall, stuck=()):

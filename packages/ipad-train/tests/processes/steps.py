@@ -31,7 +31,7 @@ from ipad_core.clustering import FeatureQueue
 from ipad_data.roles import ROLES
 from ipad_train.checkpoint import checkpoint_path, read_state
 from ipad_train.config_files import load_config
-from ipad_train.data import load_data
+from ipad_train.data import RunData, load_data
 from ipad_train.distributed import gather_entries, is_distributed
 from ipad_train.embed import EntryEmbeddings
 from ipad_train.evaluate import query_precisions
@@ -60,7 +60,7 @@ class Record:
         pass
 
 
-def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> None:
+def run_case(name: str, config_path: str, data: RunData, out: Path, overrides: list[str]) -> None:
     resume = "resume" in overrides
     settings = dict(text.removeprefix("env:").split("=", 1) for text in overrides if text.startswith("env:"))
     AcceleratorState._reset_state()
@@ -70,7 +70,6 @@ def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> No
     config = load_config(config_path, [*keys, f"output_dir={out / name}-{os.environ.get('WORLD_SIZE', 1)}"])
     accelerator = make_accelerator(config)
     assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", 1))
-    data = load_data(config.data)
     config, _ = resolve_stages(with_launcher_settings(config, accelerator), data, accelerator.num_processes)
     ((stage_name, stage),) = config.stages()
     context = RunContext(config, data, accelerator, lambda line: None)
@@ -148,13 +147,14 @@ def count_and_rank() -> str:
 
 def main(config_path: str, out: str, plan: str) -> None:
     plan = json.loads(plan)
+    data = load_data(load_config(config_path).data)  # for all cases of all processes, which no case changes
     if any("DEEPSPEED" in case for _, cases in plan for case in cases):
         import deepspeed  # noqa: F401
 
     def do(cases: list[str]) -> None:
         for case in cases:
             name, *overrides = case.split(";")
-            run_case(name, config_path, Path(out), overrides)
+            run_case(name, config_path, data, Path(out), overrides)
         if is_distributed():
             queue_unequal_batches(Path(out))
         rank_queries(Path(out))

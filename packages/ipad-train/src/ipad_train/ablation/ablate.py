@@ -85,7 +85,7 @@ def ablate(
 
 
 class _Ablation:
-    """The data, the runs and their evaluations of one output folder."""
+    """The data, opened once, the runs and their evaluations of one output folder."""
 
     def __init__(self, config: RunConfig, split: str, announce: Callable[[str], None]) -> None:
         self.out, self.split, self.announce = Path(config.output_dir), split, announce
@@ -143,9 +143,8 @@ class _Ablation:
         slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
         found = sorted(seed_dir.glob(f"*-{digest}"))
         folder = found[0] if found else seed_dir / f"{slug}-{digest}"
-        return train_once(
-            dataclasses.replace(config, output_dir=str(folder)), f"{label}, seed {base.seed}", self.announce
-        )
+        config = dataclasses.replace(config, output_dir=str(folder))
+        return train_once(config, f"{label}, seed {base.seed}", self.announce, self.data)
 
     def _evaluated(self, run: Path) -> dict[str, Any]:
         """What the last stage of a run answers, and two branches by beta; kept in the run."""

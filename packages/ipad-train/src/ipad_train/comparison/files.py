@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ipad_train.checkpoint import write_json
-from ipad_train.result_tables import table_notes
+from ipad_train.result_tables import as_markdown, table_notes
 
 NAME = "comparison"
 
@@ -35,17 +35,6 @@ def comparison_cells(results: Mapping[str, Any]) -> tuple[list[str], list[list[s
     header += ["params, M", "GMAC", "ms", "images/s", f"- {results.get('against')} (95 %)", "seeds"]
     filled = [i for i in range(len(header)) if i <= len(attributes) + 1 or any(row[i] != "" for row in rows)]
     return [header[i] for i in filled], [[row[i] for i in filled] for row in rows]
-
-
-def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are aligned, so that a terminal shows it well."""
-    lines = [list(header), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
-    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(text)
 
 
 def as_latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
