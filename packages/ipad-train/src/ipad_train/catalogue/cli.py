@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +101,20 @@ def search(**options: Any) -> None:
 @click.option("--photos", type=click.Path(path_type=Path), help="Where the photo folder lies now, if it was moved.")
 @click.option("--max-upload-mb", default=10.0, show_default=True, help="Largest upload, in millions of bytes.")
 @click.option("--max-megapixels", default=40.0, show_default=True, help="Largest upload, in millions of pixels.")
-def serve(where: str | None, demo: bool, model: str | None, **options: Any) -> None:
+def serve(where: str | None, demo: bool, **options: Any) -> None:
     """Serve a catalogue as a page and a JSON API."""
     from ipad_train.catalogue.demo import make_demo
+    from ipad_train.catalogue.service.options import ServeOptions
     from ipad_train.catalogue.service.running import serve_catalogue
 
     with _user_errors():
+        settings = ServeOptions(**options)
         if demo:
-            where = make_demo(Path(where or "demo"), model, click.echo)
+            where = make_demo(Path(where or "demo"), settings.model, click.echo)
+            settings = replace(settings, model=None)
         elif where is None:
             raise click.UsageError("give a catalogue, a folder or an address, or --demo")
-        serve_catalogue(where, model=None if demo else model, announce=click.echo, **options)
+        serve_catalogue(where, settings, click.echo)
 
 
 @contextmanager
