@@ -36,14 +36,20 @@ CASES = {
         ("triplets", "stage1", "stage1.sampler=triplet", "stage1.optimizer=adam", FROZEN),
         ("frozen spatial", "stage2", "clusters.start=0", "clusters.refresh_every=2", "clusters.queue_length=2"),
         (
-            "both branches", "stage2", "stage2.sampler=triplet", "stage2.spatial_learning_rate=1e-3", FROZEN,
-            "clusters.start=0", "clusters.refresh_every=2", "clusters.queue_length=2",
+            "both branches",
+            "stage2",
+            "stage2.sampler=triplet",
+            "stage2.spatial_learning_rate=1e-3",
+            FROZEN,
+            "clusters.start=0",
+            "clusters.refresh_every=2",
+            "clusters.queue_length=2",
         ),
         ("accumulated", "stage1", "stage1.accumulation=2"),
         ("resumed", "stage1", "resume"),
         ("skipped", "stage1", "spoil"),
     )
-}  # fmt: skip
+}
 PARTS = {"triplets": 3, "both branches": 3}
 # On four processes every stage; what two show of the rest is not shown again.
 RUNS = {1: [*CASES], 2: [*CASES], 4: ["classification", "dense", "frozen spatial", "both branches"]}
@@ -59,8 +65,10 @@ def results(tmp_path_factory, small_settings):
     result = subprocess.run(
         [sys.executable, str(SCRIPT), str(config), str(folder), json.dumps(plan)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     found = {}
     for processes, names in RUNS.items():

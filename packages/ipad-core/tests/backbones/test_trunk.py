@@ -76,10 +76,16 @@ def test_statistics_are_those_of_the_weights_and_are_not_saved():
 @pytest.mark.parametrize(
     "name",
     [
-        "vit_tiny_patch16_224", "vit_base_patch16_siglip_224", "vit_base_patch16_clip_224", "vit_small_patch16_dinov3",
-        "vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224", "deit3_small_patch16_224", "beit_base_patch16_224",
+        "vit_tiny_patch16_224",
+        "vit_base_patch16_siglip_224",
+        "vit_base_patch16_clip_224",
+        "vit_small_patch16_dinov3",
+        "vit_small_patch14_reg4_dinov2",
+        "eva02_tiny_patch14_224",
+        "deit3_small_patch16_224",
+        "beit_base_patch16_224",
     ],
-)  # fmt: skip
+)
 def test_every_parameter_of_a_vision_transformer_gets_a_gradient(name):
     size = 64 if "patch16" in name else 56
     trunk = Trunk(name, options=SMALL_VIT, image_size=size)

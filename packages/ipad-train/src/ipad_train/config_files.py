@@ -76,9 +76,10 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     data = dataclasses.replace(config.data, **paths)
     init = config.model.init
     model = dataclasses.replace(
-        config.model, trunk_weights=absolute(config.model.trunk_weights),
+        config.model,
+        trunk_weights=absolute(config.model.trunk_weights),
         init=absolute(init) if init and Path(init).expanduser().exists() else init,  # else a repository of the hub
-    )  # fmt: skip
+    )
     return dataclasses.replace(config, data=data, model=model)
 
 

@@ -117,9 +117,13 @@ def embed_split(
 
 
 def embed_batch(
-    model: AttributeEmbedder, batch: dict[str, torch.Tensor], accelerator: Accelerator,
-    maps: KeptMaps | SplitVectors | None = None, crops: KeptCrops | None = None, **options: Any,
-) -> EmbeddingOutput:  # fmt: skip
+    model: AttributeEmbedder,
+    batch: dict[str, torch.Tensor],
+    accelerator: Accelerator,
+    maps: KeptMaps | SplitVectors | None = None,
+    crops: KeptCrops | None = None,
+    **options: Any,
+) -> EmbeddingOutput:
     """The model's answer to a batch on its device, in the run's precision.
 
     Args:

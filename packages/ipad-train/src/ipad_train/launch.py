@@ -61,9 +61,14 @@ def make_accelerator(config: RunConfig, tracking_dir: Path | None = None) -> Acc
             handlers.append(InitProcessGroupKwargs(backend="gloo"))  # DeepSpeed would take NCCL
     names = config.loop.log_with if tracking_dir is not None else []
     accelerator = Accelerator(
-        mixed_precision=precision, kwargs_handlers=handlers, dynamo_backend="no", log_with=names or None,
-        project_config=ProjectConfiguration(tracking_dir, logging_dir=tracking_dir and RunFolder(tracking_dir).tensorboard),
-    )  # fmt: skip
+        mixed_precision=precision,
+        kwargs_handlers=handlers,
+        dynamo_backend="no",
+        log_with=names or None,
+        project_config=ProjectConfiguration(
+            tracking_dir, logging_dir=tracking_dir and RunFolder(tracking_dir).tensorboard
+        ),
+    )
     if accelerator.num_processes != expected:
         raise RuntimeError(
             f"the launcher announced {expected} processes (WORLD_SIZE), Accelerate runs {accelerator.num_processes}; "

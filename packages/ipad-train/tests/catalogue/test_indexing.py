@@ -18,7 +18,8 @@ from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.engine import ABOUT, PHOTOS, Engine
 from ipad_train.catalogue.errors import CatalogueError, PhotoError
 from ipad_train.catalogue.fields import ID, VECTOR
-from ipad_train.catalogue.making import IndexOptions, index_photos
+from ipad_train.catalogue.index_options import IndexOptions
+from ipad_train.catalogue.making import index_photos
 from ipad_train.catalogue.model import CatalogueModel
 from ipad_train.catalogue.naming import find_centers
 from ipad_train.catalogue.photo_files import photo_id

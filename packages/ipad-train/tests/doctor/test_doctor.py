@@ -82,9 +82,11 @@ def test_a_torchvision_built_for_another_torch_is_named_with_the_pair(run_proces
     )
     path = os.pathsep.join(filter(None, [str(tmp_path / "broken"), os.environ.get("PYTHONPATH")]))
     result = run_process(
-        ["-m", "ipad_train", "doctor", f"output_dir={tmp_path / 'run'}"], check=False, PYTHONPATH=path,
+        ["-m", "ipad_train", "doctor", f"output_dir={tmp_path / 'run'}"],
+        check=False,
+        PYTHONPATH=path,
         HF_HOME=str(tmp_path),
-    )  # fmt: skip
+    )
     assert result.returncode == 1, result.stdout + result.stderr
     assert "does not import beside torch" in result.stdout
     assert "operator torchvision::nms does not exist" in result.stdout
@@ -266,6 +268,9 @@ def test_a_wrong_key_is_one_line():
 def test_the_report_counts_what_stops_a_run():
     text = as_text([Finding("a", "fine"), Finding("longer", "gone", BROKEN, "do this")])
     assert text.splitlines() == [
-        "ok    a       fine", "MEND  longer  gone", "              -> do this", "",
+        "ok    a       fine",
+        "MEND  longer  gone",
+        "              -> do this",
+        "",
         "1 to be mended before training can start",
-    ]  # fmt: skip
+    ]

@@ -134,9 +134,13 @@ def test_stuck_attributes_and_active_triplets_over_time():
         }
 
     metrics = [
-        *rows("stage1", 1, [0.5, 0.4]), *rows("stage1", 1, [0.9, None], "active/neck_collar"),
-        evaluation(2, 21.0, 22.0), evaluation(4, 21.0, 50.0), evaluation(6, 22.0, 60.0), evaluation(8, 50.0, 60.0),
-    ]  # fmt: skip
+        *rows("stage1", 1, [0.5, 0.4]),
+        *rows("stage1", 1, [0.9, None], "active/neck_collar"),
+        evaluation(2, 21.0, 22.0),
+        evaluation(4, 21.0, 50.0),
+        evaluation(6, 22.0, 60.0),
+        evaluation(8, 50.0, 60.0),
+    ]
     curves = {curve.title: curve for curve in run_curves(metrics)}
     assert list(curves) == ["Losses of stage1", "Active triplets of stage1", "Validation MAP", "Attributes at chance"]
     assert "last: neck collar 90" in curves["Active triplets of stage1"].svg

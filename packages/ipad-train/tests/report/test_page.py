@@ -24,8 +24,13 @@ def test_page_is_whole_and_balanced(page):
     assert page.open == []  # every element was closed, in order
     assert page.source.startswith("<!DOCTYPE html>")
     assert [found["id"] for found in page.find("section")] == [
-        "map", "curves", "attention", "rankings", "failures", "configuration",
-    ]  # fmt: skip
+        "map",
+        "curves",
+        "attention",
+        "rankings",
+        "failures",
+        "configuration",
+    ]
     links = [found["href"].lstrip("#") for found in page.find("a")]
     assert set(links) == {found["id"] for found in page.find("section")}
 

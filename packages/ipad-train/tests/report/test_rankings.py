@@ -22,10 +22,15 @@ def entries(vectors, attribute_ids, value_ids):
     """Entries of images 0, 1, ... with two-dimensional embeddings."""
     count = len(vectors)
     return EntryEmbeddings(
-        fused=np.asarray(vectors, dtype=np.float32), spatial=None, semantic=None, peak=None,
-        image_ids=np.arange(count), attribute_ids=np.asarray(attribute_ids), value_ids=np.asarray(value_ids),
+        fused=np.asarray(vectors, dtype=np.float32),
+        spatial=None,
+        semantic=None,
+        peak=None,
+        image_ids=np.arange(count),
+        attribute_ids=np.asarray(attribute_ids),
+        value_ids=np.asarray(value_ids),
         roles=np.zeros(count, dtype=np.int64),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +113,7 @@ def test_confusions_count_wrong_first_answers():
     found = confusions(retrieve(query, gallery, None), SCHEMA)
     assert [(c.attribute, c.value, c.found, c.count, c.queries) for c in found] == [
         ("collar", "none", "shirt", 2, 2),
-    ]  # fmt: skip
+    ]
 
 
 def test_worst_queries_come_worst_first():

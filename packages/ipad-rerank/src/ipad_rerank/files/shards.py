@@ -61,9 +61,7 @@ def write_index(
             raise ValueError(f"{path} holds {_named(mine)}, and {shards[0].name} {_named(first)}; they must be alike")
         rows.append(mine[_VECTORS][0][0])
     entries = [{"file": path.name, "rows": count} for path, count in zip(shards, rows, strict=True)]
-    content = {
-        "shards": entries, "rows": sum(rows), "dim": first[_VECTORS][0][1], "metadata": metadata or {}, **facts
-    }  # fmt: skip
+    content = {"shards": entries, "rows": sum(rows), "dim": first[_VECTORS][0][1], "metadata": metadata or {}, **facts}
     part = Path(folder) / (INDEX + ".part")
     part.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
     part.replace(Path(folder) / INDEX)

@@ -11,7 +11,8 @@ import numpy as np
 
 from ipad_data.builders.rendered import encode_jpeg
 from ipad_data.render.image import render_image
-from ipad_train.catalogue.making import IndexOptions, index_photos
+from ipad_train.catalogue.index_options import IndexOptions
+from ipad_train.catalogue.making import index_photos
 
 COUNT, SIDE, SEED = 600, 192, 2026
 BRANDS = ("Alder", "Birch", "Cedar", "Rowan")

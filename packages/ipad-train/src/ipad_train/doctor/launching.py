@@ -89,9 +89,11 @@ def check_environment(config: RunConfig, environment: Mapping[str, str] = os.env
     steps = environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "auto")
     if steps != "auto" and (not steps.isdigit() or int(steps) < 1):
         return Finding(
-            name, f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={steps!r} is no positive number", BROKEN,
+            name,
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={steps!r} is no positive number",
+            BROKEN,
             "unset ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
-        )  # fmt: skip
+        )
     found = ", ".join(f"{key}={environment[key]}" for key in present) or "no ACCELERATE_* variables are set"
     return Finding(name, found)
 
@@ -114,9 +116,11 @@ def check_port(processes: int, content: Mapping[str, Any], environment: Mapping[
     free = next((other for other in range(port + 1, min(port + 200, 65536)) if is_free(other)), 0)
     owner = _owner(port)
     return Finding(
-        name, f"{port} is in use{owner}{'' if processes > 1 else '; several processes could not meet there'}", state,
+        name,
+        f"{port} is in use{owner}{'' if processes > 1 else '; several processes could not meet there'}",
+        state,
         f"accelerate launch --main_process_port {free} -m ipad_train ... (torchrun --standalone finds one itself)",
-    )  # fmt: skip
+    )
 
 
 def check_host_name(host: str | None = None) -> Finding:
@@ -126,9 +130,11 @@ def check_host_name(host: str | None = None) -> Finding:
         address = socket.getaddrinfo(host, None)[0][4][0]
     except OSError as error:
         return Finding(
-            "host name", f"{host} has no address ({error}); several processes may not find each other", CARE,
+            "host name",
+            f"{host} has no address ({error}); several processes may not find each other",
+            CARE,
             "export GLOO_SOCKET_IFNAME=lo NCCL_SOCKET_IFNAME=lo, or add the name to /etc/hosts",
-        )  # fmt: skip
+        )
     return Finding("host name", f"{host} is {address}")
 
 

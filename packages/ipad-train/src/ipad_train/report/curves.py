@@ -12,8 +12,15 @@ from ipad_train.report.plots import Series, is_flattened, plot
 from ipad_train.step_numbers import ACTIVE, BY_ATTRIBUTE, COSINE
 
 _NOT_A_LOSS = (
-    "step", "stage", "event", "accuracy", "skipped_images", "skipped_steps", "gradient_norm", "loss_scale",
-)  # fmt: skip
+    "step",
+    "stage",
+    "event",
+    "accuracy",
+    "skipped_images",
+    "skipped_steps",
+    "gradient_norm",
+    "loss_scale",
+)
 _MAP, _STUCK = "validation/MAP", "validation/stuck"
 _RATE = "learning_rate"
 _KINDS = ("validation/", "random/", _RATE, "queues_filled/", *BY_ATTRIBUTE)

@@ -13,9 +13,7 @@ from ipad_data import AttributeSchema
 from ipad_data.roles import SPLITS
 from ipad_train.bootstrap import mean_interval
 from ipad_train.chance import STUCK_MEANS, stuck_attributes
-from ipad_train.data import load_data
 from ipad_train.embed import embed_split
-from ipad_train.launch import make_accelerator
 from ipad_train.report.attention import attention_examples
 from ipad_train.report.curves import method_curves, run_curves
 from ipad_train.report.extras import require
@@ -26,6 +24,7 @@ from ipad_train.report.reported_run import ReportedRun, read_run_folder
 from ipad_train.report.results_table import results_table, row_meanings
 from ipad_train.report.times import time_table
 from ipad_train.reranking import load_reasoner, was_refused
+from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import final_row
 from ipad_train.tracking import read_metrics, read_timings
@@ -77,10 +76,8 @@ def write_report(
     if split not in SPLITS[1:]:
         raise ValueError(f"split must be one of {', '.join(SPLITS[1:])}, got {split!r}")
     run = read_run_folder(Path(run_dir), split, overrides)
-    if accelerator is None:
-        accelerator = make_accelerator(run.config)
-    with accelerator.main_process_first():
-        data = load_data(run.config.data)
+    context = RunContext.open(run.config, announce, accelerator)
+    data, accelerator = context.data, context.accelerator
     if split not in data.splits:
         raise ValueError(f"the dataset has no split {split!r}, only {', '.join(data.splits)}")
     model = AttributeEmbedder.from_pretrained(RunFolder(run.main).best).to(accelerator.device)

@@ -22,16 +22,18 @@ def time_table(timings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     rows = []
     for time in times:
         whole = sum(time.seconds.values()) or 1.0
-        rows.append({
-            "name": time.name,
-            "steps": time.steps,
-            "total": _seconds(time.elapsed),
-            "speed": f"{time.images_per_second:.3g}" if time.images_per_second else "-",
-            "cells": [
-                {"share": 100 * time.seconds.get(part, 0.0) / whole, "text": _seconds(time.seconds.get(part, 0.0))}
-                for part in parts
-            ],
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": time.name,
+                "steps": time.steps,
+                "total": _seconds(time.elapsed),
+                "speed": f"{time.images_per_second:.3g}" if time.images_per_second else "-",
+                "cells": [
+                    {"share": 100 * time.seconds.get(part, 0.0) / whole, "text": _seconds(time.seconds.get(part, 0.0))}
+                    for part in parts
+                ],
+            }
+        )
     return {"parts": parts, "rows": rows}
 
 
