@@ -135,9 +135,8 @@ class _Ablation:
     def _trained(self, base: RunConfig, label: str, config: RunConfig) -> Path:
         """The folder of a variant's run; equal configurations share one."""
         # Without paths: a folder that is called from elsewhere, or moved, holds the same runs.
-        anywhere = dataclasses.replace(config, output_dir="", data=dataclasses.replace(config.data, maps_dir=None))
-        anywhere = dataclasses.replace(anywhere, model=dataclasses.replace(config.model, trunk_weights=None))
-        facts = {**anywhere.to_dict(), "loop": None}
+        facts = config.to_dict() | {"output_dir": "", "loop": None}
+        facts["data"]["maps_dir"] = facts["model"]["trunk_weights"] = None
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
         seed_dir = self.out / f"seed-{base.seed}"
         slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
