@@ -58,8 +58,6 @@ def _imports_are_frozen():
 
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

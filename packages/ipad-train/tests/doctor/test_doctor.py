@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from ipad_train.cli import main
 from ipad_train.config_files import load_config
+from ipad_train.doctor import installed
 from ipad_train.doctor.finding import BROKEN, CARE, OK, Finding, as_text
 from ipad_train.doctor.installed import check_deepspeed, check_requirements, check_torch_pair
 from ipad_train.doctor.launching import (
@@ -25,6 +27,14 @@ from ipad_train.doctor.launching import (
 )
 from ipad_train.doctor.machine import check_devices, check_disk, check_shared_memory, check_threads, checkpoint_bytes
 from ipad_train.threads import available_cores
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _deepspeed_is_tried_once():
+    """Whether DeepSpeed imports is tried in a process that imports it, with the same answer for every test here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(installed, "_import_deepspeed", functools.cache(installed._import_deepspeed))
+        yield
 
 
 @pytest.fixture

@@ -54,3 +54,5 @@ for line in sys.stdin:
         print(child, flush=True)
     else:
         run(asked)
+sys.stdout.flush()
+os._exit(0)  # without taking down what was imported
