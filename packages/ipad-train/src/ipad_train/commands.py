@@ -16,6 +16,7 @@ from ipad_train.analyze import analysis_table, analyze, explain
 from ipad_train.checkpoint import write_json
 from ipad_train.config import RunConfig
 from ipad_train.config_files import load_run_config
+from ipad_train.distributed import on_main_process
 from ipad_train.embed import embed_split
 from ipad_train.embedding.options import EmbedOptions
 from ipad_train.embedding.run import chosen_model
@@ -160,9 +161,7 @@ def fit_lens(config: RunConfig, split: str, announce: Callable[[str], None]) -> 
     """
     context = RunContext.open(config, announce)
     dataset, accelerator, out = context.data.split(split), context.accelerator, context.folder
-    if accelerator.is_main_process:
-        check_settings(out, config, command="lens")
-    accelerator.wait_for_everyone()
+    on_main_process(accelerator, lambda: check_settings(out, config, command="lens"))
     rows = frozen_rows(out, context, split)
     if not rows:
         raise ValueError(

@@ -16,6 +16,7 @@ from ipad_train.ablation.results import IN_BOX, figure_results, write_ablation
 from ipad_train.ablation.variants import FIGURES, TABLES, Figure, figures
 from ipad_train.checkpoint import write_json
 from ipad_train.config import RerankConfig, RunConfig, StageConfig, ValuesConfig
+from ipad_train.distributed import on_main_process
 from ipad_train.embed import embed_split
 from ipad_train.evaluate import evaluate_split
 from ipad_train.fusion_weight import with_beta
@@ -106,9 +107,7 @@ class _Ablation:
             sharing_maps(config), rerank=RerankConfig(enabled=False), values=ValuesConfig()
         )
         self.figures: dict[str, Figure] = figures(self.config, shape.options)
-        if self.accelerator.is_main_process:
-            check_settings(self.out, settings, command="ablate")
-        self.accelerator.wait_for_everyone()
+        on_main_process(self.accelerator, lambda: check_settings(self.out, settings, command="ablate"))
 
     def measure(self, seed: int, name: str) -> _Rows:
         """MAP by attribute and overall of every point of a figure, and where its attention peaks, percent."""

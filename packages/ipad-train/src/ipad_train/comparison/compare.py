@@ -17,6 +17,7 @@ from ipad_train.comparison.plan import ComparisonPlan
 from ipad_train.comparison.rows import evaluate_networks
 from ipad_train.comparison.training import train_networks
 from ipad_train.config import RunConfig
+from ipad_train.distributed import on_main_process
 from ipad_train.networks import network_shape
 from ipad_train.run_context import RunContext
 from ipad_train.run_folder import COMPARISON
@@ -92,9 +93,7 @@ class _Comparison:
         self.plan = plan.beside(network_shape(config, context.data).architecture)
         self.context, self.folder = dataclasses.replace(context, config=sharing_maps(config)), context.folder
         self.accelerator = context.accelerator
-        if self.accelerator.is_main_process:
-            check_settings(self.folder, config, budget=str(plan.budget))
-        self.accelerator.wait_for_everyone()
+        on_main_process(self.accelerator, lambda: check_settings(self.folder, config, budget=str(plan.budget)))
 
     def saved(self, folder: Path) -> dict[str, Any] | None:
         """Results in a folder; None where there are none, or those of other networks or another split."""
