@@ -79,6 +79,10 @@ def load_published(path: str | Path) -> AttributeEmbedder:
     unpickled. Tensors that the release saves and never reads (the ResNet's fourth stage and classifier) are named in a
     warning.
 
+    A checkpoint of RPF does not hold the weight of its fusion. It is 0.4 here, as in the release's defaults and its
+    configuration of DeepFashion; those of FashionAI and DARN say 0.3: set ``model.beta = 0.3``. The release rounds a crop
+    to whole pixels of the 224 px map, and we do not; for equal crops the answers are equal.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or holds Python objects; it is none of the four; tensors are missing, have another

@@ -45,6 +45,12 @@ def test_an_unknown_key_of_the_trunk_names_the_nearest(small_trunk):
         create_model("triplet", num_attributes=2, **small_trunk)
 
 
+@pytest.mark.parametrize("count", [0, -1, 2.5, True, "3", None])
+def test_a_number_of_attributes_is_a_positive_whole_number(small_trunk, count):
+    with pytest.raises(ValueError, match=f"num_attributes must be positive, a whole number, got {count!r}"):
+        create_model("triplet", num_attributes=count, **small_trunk)
+
+
 def test_options_must_fit_into_json(small_trunk):
     small_trunk["trunk"]["options"]["act_layer"] = torch.nn.ReLU
     with pytest.raises(TypeError, match="the options of TripletNetwork must fit into JSON"):

@@ -56,6 +56,16 @@ def test_all_attributes_cost_the_trunk_once_per_image(model):
     assert output.embedding.shape == (15, 6)
 
 
+def test_names_and_numbers_of_other_libraries(model):
+    expected = model.encode(IMAGES, attributes=["hem", 0]).embedding
+    for asked in (
+        np.array(["hem", "collar"]), [np.int64(2), "collar"], np.array([2, 0]), [torch.tensor(2), np.str_("collar")],
+        (name for name in ("hem", "collar")),
+    ):  # fmt: skip
+        assert torch.equal(model.encode(IMAGES, attributes=asked).embedding, expected)
+    assert torch.equal(model.encode(IMAGES, attribute=np.int64(2)).embedding, expected[::2])
+
+
 def test_entries_by_name_with_an_index(model):
     output = model.encode(IMAGES, ["hem", "collar"], [4, 4])
     torch.testing.assert_close(output.embedding, model.encode(IMAGES[[4, 4]], torch.tensor([2, 0])).embedding)
@@ -71,6 +81,12 @@ def test_entries_by_name_with_an_index(model):
         ({"attribute": ["hem", "collar"]}, "attribute must be one number or name"),
         ({"attributes": []}, "attributes is empty"),
         ({"attributes": [0.5]}, "attributes must be numbers or names of attributes, got 0.5"),
+        ({"attributes": 0.5}, "attributes must be numbers or names of attributes, got 0.5"),
+        ({"attribute": True}, "attribute must be numbers or names of attributes, got True"),
+        ({"attributes": np.array(["colar"])}, "unknown attribute 'colar'; did you mean one of: collar"),
+        ({"attribute_ids": torch.ones(5) > 0}, r"attribute_ids must be \(B,\), whole numbers, got torch.bool"),
+        ({"attribute_ids": [0], "image_index": [0.0]}, "image_index must be whole numbers, got torch.float32"),
+        ({"attribute": 0, "batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"attributes": torch.rand(2)}, r"attributes must be \(B,\), whole numbers, got torch.float32"),
         ({"attribute": 0, "image_index": [0]}, "image_index goes with attribute_ids"),
         ({"attribute_ids": [0, 1], "image_index": [0]}, r"image_index must be \(2,\), got \(1,\)"),
@@ -90,8 +106,9 @@ def test_a_model_without_words_says_so(model):
 def test_a_schema_must_fit(model):
     with pytest.raises(ValueError, match="schema must name 3 attributes, got 1: collar"):
         model.schema = {"collar": ["none"]}
-    with pytest.raises(TypeError, match="schema must map names of attributes to lists"):
-        model.schema = {"a": [1], "b": [], "c": []}
+    for words in ({"a": [1], "b": [], "c": []}, ["collar", "sleeve_length", "hem"]):
+        with pytest.raises(TypeError, match="schema must map names of attributes to lists"):
+            model.schema = words
 
 
 # -- images --------------------------------------------------------------------------------------------------------
@@ -166,14 +183,37 @@ def test_grey_transparent_and_turned_files(model, tmp_path):
     torch.testing.assert_close(model.encode(tmp_path / "turned.png", attribute=0).embedding, expected)
 
 
+def test_grey_of_sixteen_bits_is_that_of_eight(model, tmp_path):
+    grey = IMAGES[0, 0].numpy()
+    expected = model.encode(Image.fromarray(grey), attribute=0).embedding
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    deep.save(tmp_path / "deep.png")
+    white = model.encode(Image.new("RGB", (32, 32), "white"), attribute=0).embedding
+    assert not torch.allclose(expected, white, atol=1e-3)
+    for form in (deep, tmp_path / "deep.png", Image.fromarray(grey.astype(np.int32) * 257)):
+        torch.testing.assert_close(model.encode(form, attribute=0).embedding, expected)
+    for floats in (grey.astype(np.float32), grey / np.float32(255)):
+        found = model.encode(Image.fromarray(floats), attribute=0).embedding
+        torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)  # the last rounds down
+
+
 @pytest.mark.parametrize(
     ("images", "error", "message"),
     [
         ([], ValueError, "images is empty"),
         (torch.zeros(0, 3, 8, 8), ValueError, "images is empty"),
-        (torch.zeros(2, 1, 8, 8), ValueError, r"images must be \(N, 3, H, W\), got \(2, 1, 8, 8\)"),
+        (torch.zeros(2, 1, 8, 8), ValueError, r"images must be \(N, 3, H, W\), with pixels, got \(2, 1, 8, 8\)"),
+        (torch.zeros(2, 3, 0, 8), ValueError, r"images must be \(N, 3, H, W\), with pixels, got \(2, 3, 0, 8\)"),
+        ([np.zeros((8, 0, 3))], ValueError, r"images\[0\] must be RGB, \(3, H, W\), with pixels, got \(3, 8, 0\)"),
+        (torch.zeros(1, 3, 8, 8) > 0, ValueError, "images must be uint8 or float, got bool"),
+        (b"jpeg", TypeError, "images must be a tensor .* got bytes"),
+        ({"a": torch.zeros(3, 8, 8)}, TypeError, "images must be a tensor .* got dict"),
         (np.zeros((8, 8)), ValueError, r"arrays of images must be RGB, .* got \(8, 8\)"),
-        ([torch.zeros(3, 8, 8), torch.zeros(1, 8, 8)], ValueError, r"images\[1\] must be RGB, \(3, H, W\), got"),
+        (
+            [torch.zeros(3, 8, 8), torch.zeros(1, 8, 8)],
+            ValueError,
+            r"images\[1\] must be RGB, \(3, H, W\), with pixels, got",
+        ),
         (3, TypeError, "images must be a tensor .* got int"),
         ([3], TypeError, r"images\[0\] must be a tensor, array, PIL image or path, got int"),
         ("nothing.jpg", FileNotFoundError, "there is no image nothing.jpg"),
@@ -182,12 +222,37 @@ def test_grey_transparent_and_turned_files(model, tmp_path):
             ValueError,
             r"float images must be within \[0, 1\], got 255 to 255; give uint8",
         ),
+        (
+            np.full((1, 8, 8, 3), 65_535, np.uint16),
+            ValueError,
+            r"whole-number images must be within \[0, 255\], got 65535",
+        ),
+        (-torch.ones(1, 3, 8, 8).long(), ValueError, r"whole-number images must be within \[0, 255\], got -1 to -1"),
         (torch.full((1, 3, 8, 8), torch.nan), ValueError, r"float images must be within \[0, 1\], got nan"),
     ],
 )
 def test_bad_images(model, images, error, message):
     with pytest.raises(error, match=message):
         model.encode(images, attribute=0)
+
+
+def test_a_forward_pass_on_a_cpu_looks_at_the_pixels_as_well(model):
+    ids = torch.zeros(5, dtype=torch.long)
+    for images in (IMAGES.float(), (IMAGES / 255 - 0.45) / 0.22):  # 0 to 255; normalized already
+        with pytest.raises(ValueError, match=r"float images must be within \[0, 1\]"):
+            model(images, ids)
+    torch.testing.assert_close(
+        model(IMAGES / 255 + 1e-5, ids).embedding, model(IMAGES, ids).embedding, atol=1e-3, rtol=0
+    )
+
+
+def test_a_file_that_may_be_a_bomb_is_named(model, tmp_path, monkeypatch):
+    Image.new("L", (64, 64)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(
+        OSError, match=r"bomb\.png cannot be read as an image: Image size \(4096 pixels\) exceeds limit"
+    ):
+        model.encode(tmp_path / "bomb.png", attribute=0)
 
 
 def test_a_file_that_is_no_image(model, tmp_path):
@@ -209,6 +274,46 @@ def test_kept_images_are_asked_again_without_the_trunk(which, request):
     assert not seen
     assert len(kept) == 5
     torch.testing.assert_close(again.embedding, expected.embedding, atol=1e-5, rtol=1e-4)
+
+
+def test_nothing_is_kept_of_empty_batches(model):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        model.keep(IMAGES, batch_size=0)
+
+
+# -- device and type -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.float16])
+def test_it_computes_in_the_type_asked_for(two_branches, dtype):
+    seen = []
+    two_branches.semantic.register_forward_hook(
+        lambda module, inputs, output: seen.append(torch.is_autocast_enabled("cpu"))
+    )
+    whole = two_branches.encode(IMAGES, attribute=0)
+    half = two_branches.encode(IMAGES, attribute=0, dtype=dtype, device="cpu")
+    assert seen == [False, True]
+    assert half.embedding.dtype == torch.float32
+    assert {parameter.dtype for parameter in two_branches.parameters()} == {torch.float32}
+    assert not torch.equal(half.embedding, whole.embedding)
+    assert (F.cosine_similarity(half.spatial, whole.spatial) > 0.99).all()
+    assert torch.equal(two_branches.encode(IMAGES, attribute=0, dtype="float32").embedding, whole.embedding)
+
+
+def test_the_network_moves_to_the_device_asked_for(model):
+    assert model.encode(IMAGES, attribute=0, device="meta").embedding.is_meta
+    assert model.trunk.mean.is_meta
+
+
+def test_types_that_are_not_to_be_had(model):
+    with pytest.raises(
+        ValueError, match=r"dtype must be bfloat16, float16, or that of the weights, torch\.float32, got"
+    ):
+        model.encode(IMAGES, attribute=0, dtype="float64")
+    with pytest.raises(
+        ValueError, match=r"dtype must be a floating type such as 'bfloat16' or torch\.float16, got 'int8'"
+    ):
+        model.encode(IMAGES, attribute=0, dtype="int8")
 
 
 # -- saving --------------------------------------------------------------------------------------------------------
@@ -237,6 +342,12 @@ def test_words_and_facts_are_saved(model, tmp_path):
         assert line in card
     with pytest.raises(ValueError, match=r"about must hold only license, dataset, .* got 'licence'"):
         model_card("csn", 1, {}, about={"licence": "mit"})
+
+
+def test_a_card_stays_whole_whatever_the_names_hold():
+    card = model_card("csn", 1, {}, {"fit | cut": ["a|b", "two\nlines"]}, {"license": "other: see below"})
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "other: see below"
+    assert "| fit \\| cut | a\\|b, two lines |" in card.splitlines()
 
 
 def test_words_that_do_not_fit_the_configuration(model, tmp_path):

@@ -35,6 +35,8 @@ def test_names_of_networks():
     assert check_peers(["csn", "ipad", "rpf"], "ipad") == ["csn", "rpf"]
     with pytest.raises(ValueError, match="unknown network 'isnl' to compare; did you mean one of: isln"):
         check_peers(["isnl"], "ipad")
+    with pytest.raises(ValueError, match="a lens is not trained: it has its row unasked"):
+        check_peers(["csn", "lens"], "ipad")
     with pytest.raises(ValueError, match="'csn' is there twice"):
         check_peers(["csn", "csn"], "ipad")
 

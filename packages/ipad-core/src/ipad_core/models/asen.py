@@ -22,7 +22,8 @@ class ASEN(AttributeEmbedder):
     """Trunk, spatial attention, channel attention, linear embedding.
 
     In words: the map and the attribute meet in a latent space and give one weight per position; the weighted mean of the map
-    and the attribute give one gate per channel; the gated mean is embedded. See :class:`OneHotAttention`.
+    and the attribute give one gate per channel; the gated mean is embedded. See :class:`OneHotAttention`, which has the
+    equations of map A, mean v and gate g; ``f = norm(W (g * v) + b)``.
 
     Args:
         num_attributes: A.

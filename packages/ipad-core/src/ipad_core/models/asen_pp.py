@@ -79,7 +79,7 @@ class ASENpp(IPAD):
 
     The global branch is trained first, then both (:meth:`initialize_semantic` starts the local branch from it). Crops, the
     fusion and the forward pass are those of :class:`IPAD`, and ``spatial`` and ``semantic`` of the answer are the global and
-    the local embedding.
+    the local embedding. The equations of a branch are those of :class:`AttributeAttention` and :class:`ASEN`.
 
     Args:
         num_attributes: A.

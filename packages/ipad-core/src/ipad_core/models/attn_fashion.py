@@ -17,6 +17,9 @@ from ipad_core.models.asen import ASENv2
 class AttnFashion(ASENv2):
     """ASEN's feature after the spatial attention and the one after the channel attention, adaptively mixed.
 
+    In words: what was found at the place and what the gates left of it are weighed against each other, then embedded.
+    ``f = norm(W (w_1 v + w_2 g * v) + b)``, ``w = softmax of a score of each``; v and g as in :class:`AttributeAttention`.
+
     Takes the arguments of :class:`ASEN`.
 
     References:

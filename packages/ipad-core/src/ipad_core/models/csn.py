@@ -20,7 +20,14 @@ from ipad_core.output import EmbeddingOutput
 class ConditionalSimilarityNetwork(TripletNetwork):
     """Pooled trunk features, a linear embedding, and a non-negative mask over its dimensions per attribute.
 
+    In words: all attributes share one embedding of the image, and each looks at dimensions of its own.
+    ``f = norm(relu(m_a) * (W mean over positions of x + b))``, see :class:`ConditionMask`.
+
     Takes the arguments of :class:`TripletNetwork`.
+
+    References:
+        Veit et al. 2017, on the trunk of the other systems and with embeddings of unit length. The terms that it adds to the
+        triplet loss, on the size of masks and embeddings, are left out.
     """
 
     architecture = "csn"

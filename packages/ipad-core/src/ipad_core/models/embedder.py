@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from ipad_core.backbones import Trunk
 from ipad_core.feature_maps import FeatureMaps
-from ipad_core.models.encoding import encode_entries, entries_of, evaluating
+from ipad_core.models.encoding import computing_in, encode_entries, entries_of, evaluating
 from ipad_core.models.hub_model import HubModel
-from ipad_core.models.images import ImageBatches
+from ipad_core.models.images import ImageBatches, check_range
 from ipad_core.models.recorded_options import recording
 from ipad_core.models.schema import Words, checked_words
 from ipad_core.models.value_posteriors import ValuePosteriors
@@ -51,12 +51,13 @@ class AttributeEmbedder(nn.Module, HubModel):
 
         Args:
             images: ``(N, 3, H, W)`` uint8 in [0, 255] or float in [0, 1], of any size; or what :meth:`keep` made of them.
+                On a CPU other numbers are an error; elsewhere nobody looks, since that would wait for the device.
             attribute_ids: ``(B,)``.
             image_index: ``(B,)`` image of each entry; None where entry i asks image i (B = N).
             options: Of the network.
 
         Raises:
-            ValueError: shapes that do not fit.
+            ValueError: shapes that do not fit; on a CPU, pixels outside their range.
         """
         raise NotImplementedError
 
@@ -71,6 +72,8 @@ class AttributeEmbedder(nn.Module, HubModel):
         attribute: int | str | None = None,
         attributes: Any = None,
         progress: bool = False,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
         **options: Any,
     ) -> EmbeddingOutput:
         """Embed images for attributes in evaluation mode, without gradients; the trunk runs once per image.
@@ -86,18 +89,22 @@ class AttributeEmbedder(nn.Module, HubModel):
             attributes: Instead, K numbers or names, or ``all``: the answer has N * K entries, those of the first image
                 first; ``output.embedding.unflatten(0, (-1, K))`` has a row an image.
             progress: Show a bar.
+            device: Where to compute; the network moves there, and stays. None: where it is.
+            dtype: What to compute in: ``bfloat16`` or ``float16``, by autocast; the weights and the answer keep their types.
+                None: that of the weights.
             options: Of the network's :meth:`forward`, e.g. ``maps=True``.
 
         Raises:
             ValueError: shapes that do not fit, an unknown name, an attribute or image out of range, nothing to embed,
-                floats outside [0, 1], a ``batch_size`` below one.
+                floats outside [0, 1], a ``batch_size`` below one, a ``dtype`` that is not to be had.
             TypeError, OSError: as :class:`ImageBatches`.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        _check_batch_size(batch_size)
+        if device is not None:
+            self.to(device)
         opened = images if isinstance(images, FeatureMaps) else ImageBatches(images, self.detail_size)
         entries = entries_of(self, len(opened), attribute_ids, image_index, attribute, attributes)
-        with evaluating(self):
+        with evaluating(self), computing_in(self, dtype):
             return encode_entries(self, opened, *entries, batch_size, progress, options)
 
     @torch.no_grad()
@@ -107,6 +114,7 @@ class AttributeEmbedder(nn.Module, HubModel):
         Raises:
             ValueError, TypeError, OSError: as :meth:`encode`.
         """
+        _check_batch_size(batch_size)
         opened, device = ImageBatches(images, self.detail_size), self.trunk.mean.device
         with evaluating(self):
             batches = [opened.take(i, i + batch_size).to(device) for i in range(0, len(opened), batch_size)]
@@ -165,6 +173,8 @@ class AttributeEmbedder(nn.Module, HubModel):
         """Float images with the trunk's mean and standard deviation taken out, at their own size."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (N, 3, H, W), got {tuple(images.shape)}")
+        if images.device.type == "cpu" and not torch.compiler.is_compiling():
+            check_range(images, slack=0.01)
         scale = 1.0 if images.is_floating_point() else 255.0
         return (images.to(self.trunk.mean.dtype) / scale - self.trunk.mean) / self.trunk.std
 
@@ -205,6 +215,11 @@ class AttributeEmbedder(nn.Module, HubModel):
     def weights(self) -> dict[str, WeightsRecord]:
         """What each of :meth:`trunks` started from, see :data:`ipad_core.weights.WeightsRecord`."""
         return {name: dict(trunk.started_from) for name, trunk in self.trunks().items()}
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
 
 
 def _with_values(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +30,36 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def floating_type(dtype: str | torch.dtype) -> torch.dtype:
+    """A floating type by itself or by its name.
+
+    Raises:
+        ValueError: no such type.
+    """
+    kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise ValueError(f"dtype must be a floating type such as 'bfloat16' or torch.float16, got {dtype!r}")
+    return kind
+
+
+def computing_in(model: AttributeEmbedder, dtype: str | torch.dtype | None) -> AbstractContextManager[Any]:
+    """Within it the model computes in a type; None is that of its weights, which never change.
+
+    Raises:
+        ValueError: a type that autocast does not know, and that is not the weights'.
+    """
+    own = next((tensor.dtype for tensor in model.parameters()), torch.float32)
+    kind = own if dtype is None else floating_type(dtype)
+    if kind == own:
+        return nullcontext()
+    if kind not in (torch.bfloat16, torch.float16):
+        raise ValueError(
+            f"dtype must be bfloat16, float16, or that of the weights, {own}, got {dtype!r}; for other weights use "
+            "model.to(dtype) or from_pretrained(..., dtype=...)"
+        )
+    return torch.autocast(model.trunk.mean.device.type, kind)
 
 
 def entries_of(
@@ -61,9 +91,11 @@ def entries_of(
     index = torch.as_tensor(image_index).cpu()
     if index.shape != ids.shape:
         raise ValueError(f"image_index must be {tuple(ids.shape)}, got {tuple(index.shape)}")
+    if index.is_floating_point() or index.dtype == torch.bool:
+        raise ValueError(f"image_index must be whole numbers, got {index.dtype}")
     if not (int(index.min()) >= 0 and int(index.max()) < count):
         raise ValueError(f"image_index must be within [0, {count}), got {int(index.min())} to {int(index.max())}")
-    return ids, index
+    return ids, index.long()
 
 
 def encode_entries(

@@ -17,7 +17,7 @@ class HAEN(ASEN):
     """ASEN's network with a level above the attributes: their types.
 
     In words: the type finds its region on the map, the attribute looks inside that region, and the channel attention
-    reads both embeddings. See :class:`HierarchicalAttention`.
+    reads both embeddings. See :class:`HierarchicalAttention`, which has the equations; the rest is :class:`ASEN`.
 
     Args:
         num_attributes: A.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ipad_core._registry import create_model
 from ipad_core.backbones import overlay_options, without_weights
+from ipad_core.models.encoding import floating_type
 from ipad_core.models.model_card import model_card
 from ipad_core.models.saved_model import CARD, CONFIG, WEIGHTS, find_folder, read_config
 from ipad_core.models.value_posteriors import ValuePosteriors
@@ -92,7 +93,8 @@ class HubModel(ModelHubMixin):
             device: Where to put it.
             dtype: Of its weights, e.g. ``bfloat16``.
             num_attributes: For other attributes than it was trained for: where the number differs, the tensors that
-                depend on it start anew, a warning names them, and the names of the attributes are forgotten.
+                depend on it start anew, a warning names them, and the names of the attributes are forgotten. Options with
+                an entry for each attribute, such as HAEN's ``types``, are to be given along.
             changes: Options to change, e.g. ``beta=0.5``; a ``trunk`` is merged over the saved one's.
 
         Raises:
@@ -101,7 +103,7 @@ class HubModel(ModelHubMixin):
 
         Probabilities of values, see :meth:`set_values`, are left out with a warning where anything is changed.
         """
-        kind = None if dtype is None else _floating(dtype)
+        kind = None if dtype is None else floating_type(dtype)
         folder = find_folder(source, revision, token)
         config = read_config(folder)
         name, options = config["architecture"], config["options"]
@@ -140,13 +142,6 @@ class HubModel(ModelHubMixin):
     def for_other_attributes(options: dict[str, Any]) -> dict[str, Any]:
         """Changes of saved options that another number of attributes brings with it."""
         return {"width": 0} if "width" in options else {}  # a lens is then to be fitted again
-
-
-def _floating(dtype: str | torch.dtype) -> torch.dtype:
-    kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-        raise ValueError(f"dtype must be a floating type such as 'bfloat16' or torch.float16, got {dtype!r}")
-    return kind
 
 
 def _without_values(tensors: dict[str, Tensor], changes: Mapping[str, Any]) -> dict[str, Tensor]:

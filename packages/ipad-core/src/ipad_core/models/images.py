@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import struct
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,22 @@ _FORMS = (
     "a tensor (N, 3, H, W) or (3, H, W), an array (N, H, W, 3) or (H, W, 3), a PIL image, a path, or a list of such"
 )
 
+# What broken files make Pillow raise.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
 
 class ImageBatches:
     """Images that are opened and made tensors a batch at a time.
 
     Args:
         images: A tensor ``(N, 3, H, W)`` or ``(3, H, W)``, an array ``(N, H, W, 3)`` or ``(H, W, 3)``, a PIL image, a path,
-            or a list of single ones. Floats are in [0, 1]. Files and PIL images are turned as their EXIF data say, laid
-            over white where they are transparent, and made RGB.
+            or a list of single ones. Floats are in [0, 1], whole numbers in [0, 255]. Files and PIL images are turned as
+            their EXIF data say, laid over white where they are transparent, and made RGB; grey of 16 bits becomes one of 8.
         size: Side in pixels of the square that images of a list are resized to, unless all of a batch have one size and
             none is a file.
 
     Raises:
-        ValueError: no images, shapes that do not fit, or floats outside [0, 1].
+        ValueError: no images, shapes that do not fit, floats outside [0, 1], or whole numbers outside [0, 255].
         TypeError: something else.
         FileNotFoundError, OSError: a file that is not there, or is no image.
     """
@@ -39,7 +44,7 @@ class ImageBatches:
             _check_shape(images)
         elif isinstance(images, (str, Path)) or hasattr(images, "convert"):
             images = [images]
-        elif isinstance(images, Iterable):
+        elif isinstance(images, Iterable) and not isinstance(images, (bytes, Mapping)):
             images = list(images)
         else:
             raise TypeError(f"images must be {_FORMS}, got {type(images).__name__}")
@@ -54,11 +59,7 @@ class ImageBatches:
         """``(n, 3, H, W)`` of the images from ``start`` to ``stop``."""
         part = self.images[start:stop]
         batch = part if isinstance(part, Tensor) else self._stack(part, start)
-        if batch.is_floating_point() and not bool(((batch >= 0) & (batch <= 1)).all()):
-            raise ValueError(
-                f"float images must be within [0, 1], got {batch.min().item():g} to {batch.max().item():g}; give uint8 "
-                "for [0, 255]"
-            )
+        check_range(batch)
         return batch
 
     def _stack(self, part: Sequence[Any], start: int) -> Tensor:
@@ -74,6 +75,29 @@ class ImageBatches:
         )
 
 
+def check_range(images: Tensor, slack: float = 0.0) -> None:
+    """Whether the pixels are what images hold: floats within [0, 1], whole numbers within [0, 255].
+
+    Args:
+        images: Pixels of any shape; uint8 is not looked at.
+        slack: How far outside floats may lie.
+
+    Raises:
+        ValueError: they are not, not finite, or bool.
+    """
+    if images.dtype == torch.bool:
+        raise ValueError("images must be uint8 or float, got bool")
+    if images.dtype == torch.uint8 or not images.numel():
+        return
+    if images.is_floating_point():
+        kind, top, hint = "float", 1, "; give uint8 for [0, 255], and images that nobody has normalized"
+    else:
+        images, kind, top, hint = images.long(), "whole-number", 255, ""
+    low, high = images.min().item(), images.max().item()
+    if not -slack <= low <= high <= top + slack:
+        raise ValueError(f"{kind} images must be within [0, {top}], got {low:g} to {high:g}{hint}")
+
+
 def _single(image: Any, position: int) -> Tensor:
     """``(3, H, W)`` of one image."""
     if isinstance(image, (str, Path)):
@@ -85,8 +109,8 @@ def _single(image: Any, position: int) -> Tensor:
         tensor = _from_array(torch.as_tensor(image))[0]
     if tensor is None:
         raise TypeError(f"images[{position}] must be a tensor, array, PIL image or path, got {type(image).__name__}")
-    if tensor.ndim != 3 or tensor.shape[0] != 3:
-        raise ValueError(f"images[{position}] must be RGB, (3, H, W), got {tuple(tensor.shape)}")
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or not all(tensor.shape[1:]):
+        raise ValueError(f"images[{position}] must be RGB, (3, H, W), with pixels, got {tuple(tensor.shape)}")
     return tensor
 
 
@@ -98,8 +122,8 @@ def _from_array(array: Tensor) -> Tensor:
 
 
 def _check_shape(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must be (N, 3, H, W), got {tuple(images.shape)}")
+    if images.ndim != 4 or images.shape[1] != 3 or not all(images.shape[2:]):
+        raise ValueError(f"images must be (N, 3, H, W), with pixels, got {tuple(images.shape)}")
 
 
 def _open(path: Path) -> Tensor:
@@ -108,10 +132,10 @@ def _open(path: Path) -> Tensor:
     try:
         with Image.open(path) as image:
             return _from_pil(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise FileNotFoundError(f"there is no image {path}") from None
-        raise OSError(f"{path} cannot be read as an image: {error}") from error
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no image {path}") from None
+    except (*_BROKEN, Image.DecompressionBombError) as error:
+        raise OSError(f"{path} cannot be read as an image: {error or type(error).__name__}") from error
 
 
 def _from_pil(image: Any) -> Tensor:
@@ -119,7 +143,20 @@ def _from_pil(image: Any) -> Tensor:
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(_eight_bits(np.asarray(image, dtype=np.float64), image))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def _eight_bits(values: Any, image: Any) -> Any:
+    """Grey of more than 8 bits as uint8: whole numbers count to 65,535, floats to 1, or to 255 where they exceed 1."""
+    import numpy as np
+
+    if image.mode == "F":
+        values = values * (255.0 if np.nanmax(values, initial=0.0) <= 1 else 1.0)
+    else:  # a level that a PNG calls transparent is white
+        values = np.where(values == image.info.get("transparency"), 255.0, values / 257.0)
+    return np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8)

@@ -31,6 +31,12 @@ from ipad_core.output import EmbeddingOutput
 class IPAD(AttributeEmbedder):
     """Both branches of IPAD and their fusion.
 
+    In words: the attribute asks the trunk's map where it lies and which channels tell about it, several rounds, each from
+    what the last one wrote (Eq. 1 to 4, :class:`IterativeAttention`); a residual MLP embeds what was found, and the rest
+    of the map as background (Eq. 5, 6). The last attention map cuts a crop from the image; a vision transformer reads it,
+    and the attribute reads its tokens (Eq. 7 to 9, :class:`AttributeCrossAttention`). The two embeddings are added, weighed
+    by beta (Eq. 21, :func:`fuse_branches`).
+
     Args:
         num_attributes: A.
         embed_dim: d of each branch.

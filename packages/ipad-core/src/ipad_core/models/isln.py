@@ -21,8 +21,9 @@ class ISLN(AttributeEmbedder):
     """Trunk, iterated spatial and channel attention, linear embedding.
 
     In words: the attribute asks the map, the attribute and the gated features that it found ask the map again, and so on;
-    the last round's gated features are embedded. Unlike IPAD the map of a round is not carried into the next, and there is
-    neither suppression nor a background nor a second branch.
+    the last round's gated features are embedded. ``v^i = softmax(A(x, p^{i-1})) x``, ``p^i = p^0 + alpha_c * v^i``,
+    ``f = norm(W (alpha_c * v^Iter) + b)``, where A and alpha_c are Eq. 1 and 4 of IPAD. Unlike IPAD the map of a round is
+    not carried into the next, and there is neither suppression nor a background nor a second branch.
 
     Args:
         num_attributes: A.

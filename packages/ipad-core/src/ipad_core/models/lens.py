@@ -23,7 +23,8 @@ class Lens(AttributeEmbedder):
 
     Nothing is trained by gradient: :meth:`fit` solves for all attributes in seconds. It is what people with a catalogue and
     a pretrained network do first, so a trained network has to beat it on the same trunk. Before :meth:`fit` it answers the
-    pooled features themselves, the same for every attribute: the frozen trunk. Not in the paper.
+    pooled features themselves, the same for every attribute: the frozen trunk. Not in the paper. The equations are in
+    :func:`ipad_core.clustering.discriminant.fit_discriminant`.
 
     Args:
         num_attributes: A.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,13 +73,13 @@ def model_card(
     for (part, record), source in zip(weights.items(), sources, strict=True):
         name = ".".join(filter(None, (record.get("network"), record.get("tag"))))
         cells = (part, name, source, record.get("via"), record.get("sha256"), record.get("license"))
-        rows.append("| " + " | ".join(cell or "-" for cell in cells) + " |")
+        rows.append(_row(*(cell or "-" for cell in cells)))
     return _CARD.format(
         architecture=architecture,
         attributes=f"{num_attributes} attribute{'s' * (num_attributes != 1)}",
         example=repr(next(iter(schema))) if schema else "0",
         bases="".join(["\nbase_model:", *(f"\n- {base}" for base in bases)]) if bases else "",
-        facts=f"\nlicense: {about['license']}" if "license" in about else "",
+        facts=f"\nlicense: {json.dumps(about['license'])}" if "license" in about else "",
         sections=_sections(schema, about, share),
         rows="\n".join(rows),
     )
@@ -94,13 +95,18 @@ def _sections(schema: Mapping[str, list[str]] | None, about: Mapping[str, Any], 
             "`model.set_values(None)` leaves the second out."
         )
     if schema:
-        lines = [f"| {name} | {', '.join(values)} |" for name, values in schema.items()]
+        lines = [_row(name, ", ".join(values)) for name, values in schema.items()]
         parts.append("\n".join(["## Attributes", "", "| attribute | values |", "|---|---|", *lines]))
     if "metrics" in about:
-        lines = [f"| {name} | {value} |" for name, value in about["metrics"].items()]
+        lines = [_row(name, value) for name, value in about["metrics"].items()]
         command = f"Measured with `{about['metrics_command']}`.\n\n" if "metrics_command" in about else ""
         parts.append("\n".join(["## Measured", "", f"{command}| measure | value |", "|---|---|", *lines]))
     if "dataset" in about or "dataset_terms" in about:
         told = [f"Trained on {about['dataset']}." if "dataset" in about else "", about.get("dataset_terms", "")]
         parts.append("## Data\n\n" + " ".join(filter(None, told)))
     return "".join(f"\n{part}\n" for part in parts)
+
+
+def _row(*cells: Any) -> str:
+    """A line of a table, whatever the names hold."""
+    return "| " + " | ".join(" ".join(str(cell).split()).replace("|", r"\|") for cell in cells) + " |"

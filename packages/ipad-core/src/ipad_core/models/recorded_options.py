@@ -16,11 +16,15 @@ def recording(init: Callable[..., None]) -> Callable[..., None]:
 
     Raises (when called):
         TypeError: an argument that does not fit into JSON, or has no name.
+        ValueError: ``num_attributes`` is no whole number, or below one.
     """
 
     @functools.wraps(init)
     def recorded_init(self: Any, *args: Any, **options: Any) -> None:
         recorded = _arguments(init, self, args, options)
+        count = recorded.get("num_attributes", 1)
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"num_attributes must be positive, a whole number, got {count!r}")
         for argument in set(TRUNK_ARGUMENTS) & set(recorded):
             recorded[argument] = trunk_mapping(recorded[argument], argument)
         try:  # a copy, in the form that comes back from config.json

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 Words = dict[str, list[str]]
+_KINDS = ("i", "u", "f", "b")  # of numpy's arrays of numbers; those of names are read one by one
 
 
 def checked_words(words: Mapping[str, Sequence[str]] | None, num_attributes: int) -> Words | None:
@@ -21,7 +23,7 @@ def checked_words(words: Mapping[str, Sequence[str]] | None, num_attributes: int
     """
     if words is None:
         return None
-    copied = {name: list(values) for name, values in words.items()}
+    copied = {name: list(values) for name, values in words.items()} if isinstance(words, Mapping) else {None: []}
     if not all(
         isinstance(name, str) for name in [*copied, *(value for values in copied.values() for value in values)]
     ):
@@ -40,13 +42,13 @@ def attribute_numbers(asked: Any, words: Words | None, num_attributes: int, argu
     """
     if asked is None or (isinstance(asked, str) and asked == "all" and "all" not in (words or {})):
         return torch.arange(num_attributes)
-    if isinstance(asked, Tensor) or hasattr(asked, "__array__"):
+    if isinstance(asked, Tensor) or getattr(getattr(asked, "dtype", None), "kind", "") in _KINDS:
         asked = torch.as_tensor(asked)
-        if asked.ndim > 1 or asked.is_floating_point():
+        if asked.ndim > 1 or asked.is_floating_point() or asked.dtype == torch.bool:
             raise ValueError(f"{argument} must be (B,), whole numbers, got {asked.dtype} {tuple(asked.shape)}")
         numbers = asked.reshape(-1).cpu().long()
     else:
-        several = [asked] if isinstance(asked, (str, int)) else asked
+        several = asked if isinstance(asked, Iterable) and not isinstance(asked, str) else [asked]
         numbers = torch.tensor([_number(each, words, num_attributes, argument) for each in several], dtype=torch.long)
     if not len(numbers):
         raise ValueError(f"{argument} is empty: there is nothing to embed")
@@ -58,10 +60,11 @@ def attribute_numbers(asked: Any, words: Words | None, num_attributes: int, argu
 
 
 def _number(asked: Any, words: Words | None, num_attributes: int, argument: str) -> int:
-    if isinstance(asked, int) and not isinstance(asked, bool):
-        return asked
     if not isinstance(asked, str):
-        raise ValueError(f"{argument} must be numbers or names of attributes, got {asked!r}")
+        try:
+            return operator.index(None if isinstance(asked, bool) else asked)
+        except TypeError:
+            raise ValueError(f"{argument} must be numbers or names of attributes, got {asked!r}") from None
     if words is None:
         raise ValueError(
             f"{argument} is {asked!r}, but this model does not know the names of its {num_attributes} attributes; give a "
@@ -69,5 +72,5 @@ def _number(asked: Any, words: Words | None, num_attributes: int, argument: str)
         )
     if asked not in words:
         near = get_close_matches(asked, words) or list(words)
-        raise ValueError(f"unknown attribute {asked!r}; did you mean one of: {', '.join(near)}?")
+        raise ValueError(f"unknown attribute {str(asked)!r}; did you mean one of: {', '.join(near)}?")
     return list(words).index(asked)

@@ -21,6 +21,9 @@ from ipad_core.output import EmbeddingOutput
 class TripletNetwork(AttributeEmbedder):
     """Pooled trunk features and a linear embedding; every attribute of an image gets the same one.
 
+    In words: the map is averaged over its positions and embedded; nothing asks for the attribute.
+    ``f = norm(W mean over positions of x + b)``.
+
     Args:
         num_attributes: A; only checked.
         embed_dim: D.
@@ -28,6 +31,10 @@ class TripletNetwork(AttributeEmbedder):
         trunk: timm name of the trunk, or arguments of :class:`ipad_core.backbones.Trunk` (but for ``image_size``), e.g.
             ``{"name": "resnet50", "pretrained": True}``.
         position_channels: Mix position channels into the map first, see :class:`PositionMix`.
+
+    References:
+        The baseline "Triplet" of Wan et al. 2025, tables 1 to 3, which do not say how the map is pooled; the mean over its
+        positions, without a hidden layer, is our reading.
     """
 
     architecture = "triplet"

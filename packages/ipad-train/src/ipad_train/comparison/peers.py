@@ -52,11 +52,15 @@ def check_peers(names: Iterable[str], configured: str) -> list[str]:
         configured: Architecture of the configured network.
 
     Raises:
-        ValueError: an unknown name (the nearest are named), or one twice.
+        ValueError: an unknown name (the nearest are named), one twice, or a lens, which has a row without being asked for.
     """
     asked = [peer for name in names for peer in (PEERS if name == "all" else [name])]
     wanted = [name for name in asked if name != configured]
     for name in wanted:
+        if name == "lens":
+            raise ValueError(
+                "a lens is not trained: it has its row unasked wherever the trunk is pretrained or vectors; leave it out"
+            )
         if name not in PEERS:
             near = get_close_matches(name, [*PEERS, configured]) or [*PEERS, configured, "all"]
             raise ValueError(f"unknown network {name!r} to compare; did you mean one of: {', '.join(near)}?")
