@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ipad_rerank.rerankers.base import Run, moves_gallery, moves_queries
 from ipad_rerank.rerankers.chain import Chain
-from ipad_rerank.rerankers.front import keep_in_front
 from ipad_rerank.rerankers.guard import Guard
 from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
 from ipad_rerank.rerankers.retrieval import Options, Retrieval
-from ipad_rerank.rerankers.steps import Run, moves_gallery, moves_queries
+from ipad_rerank.rerankers.shortlist import keep_in_front
 from ipad_rerank.search.vectors import ArrayLike, Vectors, positive_int
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ipad_rerank.files.embeddings import ROLES, EmbeddingSet, check_same_words
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.search.cosine import rank
-from ipad_rerank.search.groups import searches
+from ipad_rerank.search.labels import searches
 from ipad_rerank.search.ranking import Ranking
 
 

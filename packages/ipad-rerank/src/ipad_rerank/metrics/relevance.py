@@ -14,9 +14,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from ipad_rerank.search.groups import check_groups
-from ipad_rerank.search.labels import UNLABELLED, as_labels, check_same_kind
-from ipad_rerank.search.memory import rows_that_fit
+from ipad_rerank.search.labels import UNLABELLED, as_labels, check_groups, check_same_kind
+from ipad_rerank.search.memory import rows_that_fit, slices
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
 
@@ -90,13 +89,10 @@ class Judge:
         """All queries of ``ranking``, a memory-sized slice at a time."""
         ranking.check_gallery(len(self), len(self.gallery_classes))
         indices, _ = ranking.tensors()
-        step = rows_that_fit(64 * max(ranking.k, 1), indices.device)
-        for start in range(0, len(self), step):
-            rows = slice(start, min(start + step, len(self)))
-            yield rows, self.judge(indices[rows], rows)
+        for rows in slices(len(self), rows_that_fit(64 * max(ranking.k, 1), indices.device)):
+            yield rows, self._judge(indices[rows], rows)
 
-    def judge(self, indices: Tensor, rows: slice) -> Judged:
-        """Judge the lists ``indices (B, k)`` of the queries ``rows``."""
+    def _judge(self, indices: Tensor, rows: slice) -> Judged:
         device = indices.device
         relevant = self.gallery_classes.to(device)[indices] == self.query_classes[rows].to(device)[:, None]
         if self.gallery_groups is None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from ipad_rerank.rerankers.base import BaseReranker
+from ipad_rerank.rerankers.base import BaseReranker, Run, moves_gallery, moves_queries
 from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
-from ipad_rerank.rerankers.front import keep_in_front
 from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
 from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.rerankers.saving import Config, Tensors, pack, unpack
-from ipad_rerank.rerankers.steps import Run, moves_gallery, moves_queries
+from ipad_rerank.rerankers.shortlist import keep_in_front
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ArrayLike
 

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipad_rerank.rerankers.gallery_neighbors import Neighbors, gallery_neighbors
+from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
 from ipad_rerank.rerankers.plain import Grid, PlainReranker, exponent
 from ipad_rerank.rerankers.retrieval import Retrieval, batches
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import stable_topk
-from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Array, ArrayLike, Vectors, compute_dtype
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Array, ArrayLike, Vectors
 
 
 @dataclass(frozen=True)
@@ -49,25 +49,25 @@ class DatabaseAugmentation(PlainReranker):
         super().__post_init__()
         exponent(self.alpha, "alpha")
 
-    def augment(self, gallery: ArrayLike, neighbors: Neighbors | None = None, batch_size: int | None = None) -> Array:
+    def augment(self, gallery: ArrayLike, neighbors: Ranking | None = None, batch_size: int | None = None) -> Array:
         """New unit gallery ``(G, D)`` of the gallery's kind."""
         items = Vectors(gallery, "gallery")
         neighbors = gallery_neighbors(gallery, self.k, batch_size) if neighbors is None else neighbors.top(self.k)
-        dtype, device = compute_dtype(items), items.device
+        indices, cosine = neighbors.tensors()
+        dtype, device = items.dtype, items.device
         moved = torch.empty(len(items), items.dim, dtype=dtype, device=device)
         for rows in batches(len(items), self.k * (4 * items.dim + 8), dtype, device, batch_size):
-            itself = items.unit(rows.start, rows.stop, dtype, device)
-            near = items.take(neighbors.indices[rows], dtype, device)
-            weights = neighbors.cosine[rows].to(device, dtype).clamp(0, 1) ** self.alpha
+            itself, near = items.unit(rows, dtype, device), items.unit(indices[rows], dtype, device)
+            weights = cosine[rows].to(device, dtype).clamp(0, 1) ** self.alpha
             pulled = itself + torch.einsum("bk,bkd->bd", weights, near)
             moved[rows] = F.normalize(pulled.masked_fill((itself == 0).all(1, keepdim=True), 0.0), dim=1)
         return items.in_kind(moved)
 
     @classmethod
-    def shared_work(cls, rerankers: Sequence[DatabaseAugmentation], gallery: ArrayLike) -> dict[str, Neighbors]:
+    def shared_work(cls, rerankers: Sequence[DatabaseAugmentation], gallery: ArrayLike) -> dict[str, Ranking]:
         return {"neighbors": gallery_neighbors(gallery, max(reranker.k for reranker in rerankers))}
 
-    def search(self, asked: Retrieval, neighbors: Neighbors | None = None) -> Ranking:
+    def search(self, asked: Retrieval, neighbors: Ranking | None = None) -> Ranking:
         """Search the augmented gallery; ``neighbors`` are those of the gallery, k or more, where the caller has them."""
         moved = asked.moved(gallery=self.augment(asked.gallery, neighbors, asked.options.batch_size))
         return asked.in_kind(*moved.ranking.tensors())

@@ -10,18 +10,9 @@ from typing import Any, Self
 import torch
 
 from ipad_rerank.search.cosine import rank
-from ipad_rerank.search.memory import rows_that_fit
+from ipad_rerank.search.memory import rows_that_fit, slices
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import (
-    ZERO_VECTOR_SCORE,
-    ArrayLike,
-    Vectors,
-    candidates_of,
-    compute_dtype,
-    pair_of,
-    positive_int,
-    work_device,
-)
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike, Pair, Vectors, pair_of, positive_int
 
 ON_UNFAMILIAR = ("warn", "fallback", "ignore")
 
@@ -82,26 +73,27 @@ class Retrieval:
             self.ranked.check_gallery(len(self.queries), self.items.shape[-2])
 
     @cached_property
-    def _vectors(self) -> tuple[Vectors, Vectors]:
-        return (candidates_of if self.own_galleries else pair_of)(self.query, self.gallery)
+    def pair(self) -> Pair:
+        """Queries and gallery, checked."""
+        return pair_of(self.query, self.gallery, self.own_galleries)
 
     @property
     def queries(self) -> Vectors:
-        return self._vectors[0]
+        return self.pair.queries
 
     @property
     def items(self) -> Vectors:
-        return self._vectors[1]
+        return self.pair.items
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the work."""
-        return compute_dtype(*self._vectors)
+        return self.pair.dtype
 
     @property
     def device(self) -> torch.device:
         """Of the work."""
-        return work_device(*self._vectors)
+        return self.pair.device
 
     @property
     def gallery_size(self) -> int | None:
@@ -121,7 +113,7 @@ class Retrieval:
         if self.ranked is not None:
             return self.ranked
         if self.own_galleries:
-            return rank_candidates(self.queries, self.items, self.dtype, self.device)
+            return rank_candidates(self.pair)
         return rank(self.query, self.gallery, self.k, self.options.batch_size, self.options.progress)
 
     def in_kind(self, indices: torch.Tensor, scores: torch.Tensor) -> Ranking:
@@ -147,14 +139,14 @@ class Retrieval:
         return batches(len(self.queries), numbers, self.dtype, self.device, self.options.batch_size)
 
 
-def rank_candidates(queries: Vectors, items: Vectors, dtype: torch.dtype, device: torch.device) -> Ranking:
+def rank_candidates(pair: Pair) -> Ranking:
     """Each query's candidates ``(Q, k, D)`` by cosine; indices are columns, ties by lowest column."""
+    queries, items, dtype, device = pair
     scores = torch.empty(items.shape[:2], dtype=dtype, device=device)
     for rows in batches(len(items), 4 * items.shape[1] * items.dim, dtype, device):
-        unit = items.unit(rows.start, rows.stop, dtype, device)
-        query = queries.unit(rows.start, rows.stop, dtype, device)
-        scores[rows] = (unit * query[:, None]).sum(-1).clamp_(-1, 1)
-        scores[rows] = scores[rows].masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
+        unit, query = items.unit(rows, dtype, device), queries.unit(rows, dtype, device)
+        cosine = (unit * query[:, None]).sum(-1).clamp_(-1, 1)
+        scores[rows] = cosine.masked_fill_((unit == 0).all(-1), ZERO_VECTOR_SCORE)
     scores, order = torch.sort(scores, dim=1, descending=True, stable=True)
     return Ranking(queries.in_kind(order), queries.in_kind(scores))
 
@@ -170,6 +162,4 @@ def batches(
     """Slices of ``count`` rows, sized from free memory (``numbers`` a row, at most ``most``) unless ``size`` is given."""
     if size is None:
         size = min(rows_that_fit(dtype.itemsize * numbers, device), most or count)
-    step = min(positive_int(size, "batch_size"), max(count, 1))
-    for start in range(0, count, step):
-        yield slice(start, min(start + step, count))
+    return slices(count, positive_int(size, "batch_size"))

@@ -7,7 +7,7 @@ size costs one chunk.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -22,8 +22,6 @@ Device: TypeAlias = torch.device | str | None
 
 ZERO_VECTOR_SCORE = -2.0
 """Score of a zero vector: it has no direction, so it ranks below every cosine (the least of which is -1)."""
-
-_NUMPY_KINDS = "fiu"  # float, signed, unsigned
 
 
 class Vectors:
@@ -72,27 +70,29 @@ class Vectors:
         return self.array.device if self.is_torch else torch.device("cpu")
 
     @property
-    def is_double(self) -> bool:
-        return str(self.array.dtype).endswith("float64")
+    def dtype(self) -> torch.dtype:
+        """Of the work: float64 where these are, else float32."""
+        return torch.float64 if str(self.array.dtype).endswith("float64") else torch.float32
 
-    def unit(self, start: int, stop: int, dtype: torch.dtype = torch.float32, device: Device = None) -> torch.Tensor:
-        """Rows ``start:stop`` at unit length; a zero vector stays zero."""
-        return self._unit(self.array[start:stop], dtype, device, start)
+    def unit(
+        self, rows: slice | torch.Tensor, dtype: torch.dtype = torch.float32, device: Device = None
+    ) -> torch.Tensor:
+        """Rows at unit length, those of a slice, or at numbers (int64, any shape) -> ``(*rows.shape, D)``.
 
-    def take(self, rows: torch.Tensor, dtype: torch.dtype = torch.float32, device: Device = None) -> torch.Tensor:
-        """Unit rows at ``rows`` (int64, any shape) -> ``(*rows.shape, D)``."""
-        flat = rows.reshape(-1)
+        A zero vector stays zero.
+        """
+        if isinstance(rows, slice):
+            return self._unit(self.array[rows], dtype, device, rows.start)
         if self.is_torch:
-            unit = self._unit(self.array[flat.to(self.array.device)], dtype, device, None)
-        else:
-            wanted, inverse = np.unique(flat.cpu().numpy(), return_inverse=True)  # ascending: kind to a memory map
-            part = self._unit(self.array[wanted], dtype, device, None)
-            unit = part[torch.from_numpy(inverse.reshape(-1)).to(part.device)]
-        return unit.reshape(*rows.shape, self.dim)
+            return self._unit(self.array[rows.to(self.array.device)], dtype, device)
+        wanted, places = np.unique(rows.cpu().numpy(), return_inverse=True)  # ascending: kind to a memory map
+        unit = self._unit(self.array[wanted], dtype, device)
+        return unit[torch.from_numpy(places.reshape(rows.shape)).to(unit.device)]
 
-    def _unit(self, chunk: Array, dtype: torch.dtype, device: Device, start: int | None) -> torch.Tensor:
+    def _unit(self, chunk: Array, dtype: torch.dtype, device: Device, start: int | None = None) -> torch.Tensor:
         if not self.is_torch:
-            chunk = torch.from_numpy(np.array(chunk, dtype=_numpy_dtype(dtype), order="C", copy=True))
+            kind = np.float64 if dtype == torch.float64 else np.float32
+            chunk = torch.from_numpy(np.array(chunk, dtype=kind, order="C", copy=True))
         chunk = chunk.detach().to(device=device if device is not None else self.device, dtype=dtype)
         peak = chunk.abs().amax(dim=-1, keepdim=True)  # scaling by the peak first: no overflow, NaN and inf survive
         if not bool(torch.isfinite(peak).all()):
@@ -107,29 +107,27 @@ class Vectors:
         return tensor.to(self.device) if self.is_torch else tensor.cpu().numpy()
 
 
-def pair_of(query: ArrayLike, gallery: ArrayLike) -> tuple[Vectors, Vectors]:
-    """``query (Q, D)`` and ``gallery (G, D)``, checked."""
-    queries = Vectors(query, "query")
-    return queries, Vectors(gallery, "gallery", dim=queries.dim)
+class Pair(NamedTuple):
+    """Queries and what they search, checked, with the kind of number and the device to work with.
+
+    That is float64 where both are, else float32; and a GPU where one of them is there.
+    """
+
+    queries: Vectors
+    items: Vectors
+    dtype: torch.dtype
+    device: torch.device
 
 
-def candidates_of(query: ArrayLike, candidates: ArrayLike) -> tuple[Vectors, Vectors]:
-    """``query (Q, D)`` and ``candidates (Q, k, D)``, checked."""
+def pair_of(query: ArrayLike, gallery: ArrayLike, own_galleries: bool = False) -> Pair:
+    """``query (Q, D)`` and ``gallery (G, D)``, or each query's own candidates ``(Q, k, D)``."""
     queries = Vectors(query, "query")
-    items = Vectors(candidates, "candidates", dim=queries.dim, ndim=3)
-    if len(items) != len(queries):
+    name, ndim = ("candidates", 3) if own_galleries else ("gallery", 2)
+    items = Vectors(gallery, name, dim=queries.dim, ndim=ndim)
+    if own_galleries and len(items) != len(queries):
         raise ValueError(f"candidates has {len(items)} rows, query has {len(queries)}; they must be equal")
-    return queries, items
-
-
-def work_device(*vectors: Vectors) -> torch.device:
-    """Where to compute: on a GPU where one of them is there."""
-    return next((v.device for v in reversed(vectors) if v.device.type != "cpu"), torch.device("cpu"))
-
-
-def compute_dtype(*vectors: Vectors) -> torch.dtype:
-    """float64 where all inputs are float64, else float32."""
-    return torch.float64 if all(v.is_double for v in vectors) else torch.float32
+    dtype = queries.dtype if queries.dtype == items.dtype else torch.float32
+    return Pair(queries, items, dtype, items.device if items.device.type != "cpu" else queries.device)
 
 
 def positive_int(value: object, name: str) -> int:
@@ -153,10 +151,6 @@ def _as_array(value: ArrayLike, name: str) -> Array:
             value = np.asarray(value)
         except ValueError as error:
             raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from error
-    if value.size and value.dtype.kind not in _NUMPY_KINDS:
+    if value.size and value.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}")
     return value
-
-
-def _numpy_dtype(dtype: torch.dtype) -> type:
-    return np.float64 if dtype == torch.float64 else np.float32

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ipad_rerank.files.embeddings import EmbeddingSet
 from ipad_rerank.metrics.average_precision import oracle_average_precision
-from ipad_rerank.metrics.bootstrap import paired_bootstrap
 from ipad_rerank.metrics.objectives import HEAD, REPORTED, joined, label_of
+from ipad_rerank.metrics.summary import paired_bootstrap
 from ipad_rerank.rerankers.base import answer_of
 from ipad_rerank.rerankers.guard.gate import bin_names, bin_of
 from ipad_rerank.rerankers.labelled import labelled_searches

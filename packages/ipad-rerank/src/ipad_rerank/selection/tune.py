@@ -101,7 +101,7 @@ def tune(
     """
     base, name = _base(reranker)
     measure_named(objective)
-    queries, items = pair_of(query, gallery)
+    queries, items, *_ = pair_of(query, gallery)
     judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(queries), len(items))
     kept = torch.arange(len(queries))
     if max_queries is not None and positive_int(max_queries, "max_queries") < len(queries):

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ipad_rerank.metrics.bootstrap import Interval
+from ipad_rerank.metrics.summary import Interval
 from ipad_rerank.rerankers.feature_reasoning.held_out import HeldOut
 from ipad_rerank.rerankers.feature_reasoning.report import AtSize, FitReport, Gain
 from ipad_rerank.rerankers.feature_reasoning.sequences import TrainingSet

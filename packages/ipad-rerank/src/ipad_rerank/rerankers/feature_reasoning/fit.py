@@ -121,7 +121,7 @@ def fit_reasoner(
     device = torch.device(device) if device is not None else vectors.device
     drawn = torch.randperm(len(labelled), generator=generator)[: positive_int(max_vectors, "max_vectors")]
     kept = labelled[drawn].sort().values
-    unit = vectors.take(kept, torch.float32, device)
+    unit = vectors.unit(kept, torch.float32, device)
     label_ids = label_ids[kept].to(device)
     groups = torch.zeros_like(label_ids) if groups is None else groups[kept].to(device)
     pairs = torch.stack([groups, label_ids], 1).unique(dim=0)

@@ -8,15 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics.bootstrap import paired_bootstrap
 from ipad_rerank.metrics.objectives import BLENDS, REPORTED, chosen_blend, is_harmless, measure_named
 from ipad_rerank.metrics.relevance import Judged, without_relevant
+from ipad_rerank.metrics.summary import paired_bootstrap
+from ipad_rerank.rerankers.base import moved_queries
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
 from ipad_rerank.rerankers.feature_reasoning.report import AtSize, FitReport, Gain
 from ipad_rerank.rerankers.feature_reasoning.scoring import finish, refined_cosines
 from ipad_rerank.rerankers.feature_reasoning.sequences import SHORTEST, TrainingSet
-from ipad_rerank.rerankers.steps import moved_queries
-from ipad_rerank.search.groups import searches
+from ipad_rerank.search.labels import searches
 
 Values = dict[str, Tensor]
 """``(sizes, queries)`` of each measure, float64 on the CPU; NaN where a query has nothing relevant."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ipad_rerank.metrics.bootstrap import Interval
 from ipad_rerank.metrics.objectives import label_of
+from ipad_rerank.metrics.summary import Interval
 from ipad_rerank.rerankers.saving import Config
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
-from ipad_rerank.rerankers.front import near_duplicates
+from ipad_rerank.rerankers.shortlist import near_duplicates
 
 _TIE_STEPS = 2.0**20  # scores closer than rounding errors are ties, which keep the order they came in
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.search.cosine import aligned
-from ipad_rerank.search.memory import work_budget
+from ipad_rerank.search.memory import slices, work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.topk import stable_topk
-from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Vectors, compute_dtype, work_device
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Pair
 
 
 def block_budget(device: torch.device) -> int:
@@ -69,15 +69,11 @@ def find_neighborhoods(
     return Neighborhoods(unit, zero, nearest, largest)
 
 
-def joint_unit(queries: Vectors, items: Vectors) -> Tensor:
+def joint_unit(pair: Pair) -> Tensor:
     """``(Q + G, D)`` unit vectors, queries first."""
-    dtype, device = compute_dtype(queries, items), work_device(queries, items)
+    queries, items, dtype, device = pair
     unit = torch.empty(len(queries) + len(items), queries.dim, dtype=dtype, device=device)
-    offset = 0
-    for vectors in (queries, items):
-        step = max(1, block_budget(device) // (16 * vectors.dim))
-        for start in range(0, len(vectors), step):
-            stop = min(start + step, len(vectors))
-            unit[offset + start : offset + stop] = vectors.unit(start, stop, dtype, device)
-        offset += len(vectors)
+    for vectors, part in ((queries, unit[: len(queries)]), (items, unit[len(queries) :])):
+        for rows in slices(len(vectors), max(1, block_budget(device) // (16 * vectors.dim))):
+            part[rows] = vectors.unit(rows, dtype, device)
     return unit

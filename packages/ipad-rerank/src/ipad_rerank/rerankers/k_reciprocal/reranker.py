@@ -72,7 +72,7 @@ class KReciprocal(PlainReranker):
             yield from super().sweep(rerankers, asked)
             return
         largest = max(max(reranker.k1 + 1, reranker.k2) for reranker in rerankers)
-        unit = joint_unit(asked.queries, asked.items)
+        unit = joint_unit(asked.pair)
         around = find_neighborhoods(unit, largest, asked.options.batch_size, asked.options.progress)
         places = sorted(range(len(rerankers)), key=lambda place: (rerankers[place].k1, rerankers[place].k2))
         for k1, same_k1 in groupby(places, key=lambda place: rerankers[place].k1):
