@@ -72,7 +72,9 @@ def label_kind(value: ArrayLike, name: str) -> str | None:
         return "words"
     types = {type(entry) for entry in array.ravel() if entry is not None}
     words = {issubclass(kind, str) for kind in types}
-    if len(words) > 1 or not all(issubclass(kind, (str, int, float, np.integer, np.floating, np.bool_)) for kind in types):
+    if len(words) > 1 or not all(
+        issubclass(kind, (str, int, float, np.integer, np.floating, np.bool_)) for kind in types
+    ):
         found = ", ".join(sorted(kind.__name__ for kind in types))
         raise TypeError(f"{name} must be whole numbers or words (or None), not both and nothing else; got {found}")
     return None if not words else "words" if words.pop() else "numbers"

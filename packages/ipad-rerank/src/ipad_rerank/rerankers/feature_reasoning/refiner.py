@@ -1,4 +1,7 @@
-"""The mathematics of Feature Reasoning on batches of sequences (Wan et al. 2025, Eq. 12 and 13)."""
+"""Feature Reasoning on batches of sequences (Wan et al. 2025, Eq. 12 and 13): the rounds, and the scores they end in.
+
+Scores are the refined cosines blended with the first ones, equal for equal vectors, near-duplicates of the query in front.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,10 @@ from ipad_rerank.rerankers.feature_reasoning.subgraphs import (
 )
 from ipad_rerank.rerankers.feature_reasoning.update_network import UpdateNetwork
 from ipad_rerank.rerankers.saving import Config
+from ipad_rerank.rerankers.shortlist import near_duplicates
 from ipad_rerank.search.vectors import positive_int
 
+_TIE_STEPS = 2.0**20  # scores closer than rounding errors are ties, which keep the order they came in
 VARIANTS = ("full", "query_only")
 SETTINGS = ("n_r", "n_t", "hidden_width", "step_size", "variant", "low_precision", "sequences", "blend")
 
@@ -133,6 +138,47 @@ class SequenceRefiner(nn.Module):
             rest = torch.cat([row[:, 1:, None], cosine[:, 1:, 1:]], dim=2)
             cosine = torch.cat([row[:, None], rest], dim=1)
         return cosine
+
+
+@torch.no_grad()
+def refined_cosines(reasoner: SequenceRefiner, query: Tensor, candidates: Tensor, sequences: int = 1) -> Tensor:
+    """What the network makes of the cosines, ``(B, h)``."""
+    refined = torch.empty_like(candidates[:, :, 0])
+    for first in range(sequences):
+        unit = torch.cat([query[:, None], candidates[:, first::sequences]], dim=1)
+        refined[:, first::sequences] = reasoner(unit)[:, 1:]
+    return refined
+
+
+def finish(refined: Tensor, query: Tensor, candidates: Tensor, blend: float) -> Tensor:
+    """``blend`` of the refined cosines and the rest of the first ones; near-duplicates of the query score above 1."""
+    first = (candidates * query[:, None]).sum(-1)
+    mixed = blend * refined + (1 - blend) * first
+    scores = (share_among_equals(mixed, first, candidates) * _TIE_STEPS).round() / _TIE_STEPS
+    scores = torch.where(near_duplicates(first), 2 + first, scores)
+    return scores.masked_fill((query == 0).all(1, keepdim=True), 0.0)
+
+
+def share_among_equals(scores: Tensor, cosine: Tensor, candidates: Tensor) -> Tensor:
+    """Candidates that are the same vector get the mean of their scores.
+
+    Args:
+        scores: ``(B, h)``.
+        cosine: ``(B, h)`` to the query; equal vectors have equal ones.
+        candidates: ``(B, h, D)``.
+    """
+    ordered, order = torch.sort(cosine, dim=1, stable=True)
+    row, place = (ordered[:, 1:] == ordered[:, :-1]).nonzero(as_tuple=True)
+    if not len(row):
+        return scores
+    same = (candidates[row, order[row, place]] == candidates[row, order[row, place + 1]]).all(1)
+    starts = torch.ones_like(order)
+    starts[row[same], place[same] + 1] = 0  # the same as the one before it
+    group = starts.cumsum(1) - 1
+    count = torch.zeros_like(scores).scatter_add_(1, group, torch.ones_like(scores))
+    total = torch.zeros_like(scores).scatter_add_(1, group, scores.gather(1, order))
+    mean = (total / count.clamp_min(1)).gather(1, group)
+    return torch.empty_like(scores).scatter_(1, order, mean)
 
 
 def _rounds(count: int) -> list[bool]:

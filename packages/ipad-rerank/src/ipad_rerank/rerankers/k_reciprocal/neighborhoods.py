@@ -51,17 +51,16 @@ def find_neighborhoods(
     largest = torch.empty(len(unit), dtype=unit.dtype, device=unit.device)
     step = batch_size or max(1, min(1024, block_budget(unit.device) // (2 * unit.element_size() * len(padded))))
     scratch = torch.empty(min(step, len(unit)), len(padded), dtype=unit.dtype, device=unit.device)
-    starts = range(0, len(unit), step)
-    for start in progress_over(starts, len(starts), "Neighbors", progress):
-        rows = slice(start, min(start + step, len(unit)))
-        cosine = torch.mm(unit[rows], padded.T, out=scratch[: rows.stop - start])[:, : len(unit)].clamp_(-1, 1)
+    parts = list(slices(len(unit), step))
+    for rows in progress_over(parts, len(parts), "Neighbors", progress):
+        height = rows.stop - rows.start
+        cosine = torch.mm(unit[rows], padded.T, out=scratch[:height])[:, : len(unit)].clamp_(-1, 1)
         if any_zero:
             cosine[:, zero] = 2.0
         distance = 2 - 2 * cosine.amin(1)
         if any_zero:
             cosine[:, zero] = ZERO_VECTOR_SCORE
-        numbers = torch.arange(rows.start, rows.stop, device=unit.device)
-        cosine[numbers - start, numbers] = 3.0  # itself first
+        cosine[:, rows].fill_diagonal_(3.0)  # itself first
         nearest[rows] = stable_topk(cosine, k)[1]
         largest[rows] = torch.where(distance > 0, distance, 1.0)
     if any_zero:
