@@ -43,7 +43,7 @@ def test_skipped_queries_leave_as_pairs():
     [
         ([0.1], [0.1, 0.2], {}, "before has 1 queries, after has 2"),
         ([np.nan], [0.1], {}, "no pair"),
-        ([0.1], [0.1], {"confidence": 1.0}, "confidence must be between"),
+        ([0.1], [0.1], {"confidence": 1.0}, "confidence must be within"),
         ([0.1], [0.1], {"samples": 0}, "samples must be at least 1"),
     ],
 )

@@ -37,7 +37,7 @@ def measure_named(name: str) -> Measure:
         ValueError: another name.
     """
     if name == "map":
-        return lambda judged: average_precision_of(judged, max(judged.relevant.shape[1], 1))
+        return average_precision_of
     found = re.fullmatch(r"([a-z_]+)@(\d+)", name) if isinstance(name, str) else None
     if found is None or found[1] not in _AT_K:
         raise ValueError(

@@ -7,18 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics.average_precision import full_average_precision
-from ipad_rerank.metrics.relevance import Judge, NoRelevant, without_relevant
+from ipad_rerank.metrics.average_precision import average_precision_of
+from ipad_rerank.metrics.relevance import Judge, Judged, NoRelevant, without_relevant
 from ipad_rerank.metrics.summary import Averaging, average
 from ipad_rerank.search.cosine import padded_cosine, unit_cosine
 from ipad_rerank.search.labels import ALL, searches
-from ipad_rerank.search.memory import slices, work_budget
+from ipad_rerank.search.memory import work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.topk import stable_order
-from ipad_rerank.search.vectors import Array, ArrayLike, Vectors, pair_of, positive_int
+from ipad_rerank.search.vectors import Array, ArrayLike, pair_of, positive_int
 
 _BYTES = 40  # that one item of the gallery takes for each query of a batch: score, sort key, class, place
-_CHUNK = 4096
 
 
 def retrieval_average_precision(
@@ -50,7 +49,7 @@ def retrieval_average_precision(
         progress: Show a bar; by default on a terminal.
     """
     queries, items, dtype, device = pair_of(query, gallery)
-    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(queries), len(items))
+    judge = Judge(len(queries), len(items), query_labels, gallery_labels, query_groups, gallery_groups)
     values = torch.zeros(len(queries), dtype=torch.float64)  # a group that the gallery lacks keeps AP 0
     batches: list[tuple[Tensor, Tensor | None]] = []  # queries, and rows of the gallery or None for all
     size = None if batch_size is None else positive_int(batch_size, "batch_size")
@@ -60,15 +59,15 @@ def retrieval_average_precision(
         step = size or max(1, min(1024, work_budget(device) // per_query))
         batches += [(part, found) for part in torch.arange(len(judge))[query_rows].split(step)]
     held, unit = object(), None
-    for query_rows, gallery_rows in progress_over(batches, len(batches), "Evaluating", progress):
+    for query_rows, gallery_rows in progress_over(batches, "Evaluating", progress):
         if gallery_rows is not held:
-            held, unit = gallery_rows, _unit_if_it_fits(items, gallery_rows, dtype, device)
+            held, unit = gallery_rows, items.unit_if_it_fits(gallery_rows, dtype, device)
         part = queries.unit(query_rows, dtype, device)
         scores = padded_cosine(part, items, gallery_rows) if unit is None else unit_cosine(part, unit)
         order = stable_order(scores).cpu()
         classes = judge.gallery_classes if gallery_rows is None else judge.gallery_classes[gallery_rows]
         relevant = classes.int()[order] == judge.query_classes[query_rows].int()[:, None]
-        values[query_rows] = full_average_precision(relevant, judge.total[query_rows])
+        values[query_rows] = average_precision_of(Judged.of_one_group(relevant, judge.total[query_rows]))
     return queries.in_kind(without_relevant(values, judge.total, no_relevant))
 
 
@@ -87,14 +86,3 @@ def retrieval_map(
     labels = (query_labels, gallery_labels, query_groups, gallery_groups)
     values = retrieval_average_precision(query, gallery, *labels, **options)
     return average(values, query_groups, query_labels, weighting=weighting)
-
-
-def _unit_if_it_fits(items: Vectors, rows: Tensor | None, dtype: torch.dtype, device: torch.device) -> Tensor | None:
-    """The rows, or all, at unit length, to be kept from batch to batch; None where they have to be read anew."""
-    count = len(items) if rows is None else len(rows)
-    if 2 * count * items.dim * dtype.itemsize > work_budget(device):
-        return None
-    unit = torch.empty(count, items.dim, dtype=dtype, device=device)
-    for part in slices(count, _CHUNK):
-        unit[part] = items.unit(part if rows is None else rows[part], dtype, device)
-    return unit

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ipad_rerank.search.labels import as_labels
+from ipad_rerank.search.labels import as_labels, pair_ids
 from ipad_rerank.search.memory import rows_that_fit, slices
-from ipad_rerank.search.vectors import ArrayLike, positive_int
+from ipad_rerank.search.vectors import ArrayLike, number_in, one_of, positive_int
 
 Averaging = Literal["query", "group", "label"]
 
@@ -37,30 +37,20 @@ def average(
     """
     numbers = _numbers(values)
     groups = _whole(query_groups, "query_groups", len(numbers))
-    if weighting == "label":
+    if one_of(get_args(Averaging), weighting, "weighting") == "label":
         if query_labels is None:
             raise ValueError('weighting="label" needs query_labels')
-        labels = _whole(query_labels, "query_labels", len(numbers)).unique(return_inverse=True)[1]
-        groups = groups.unique(return_inverse=True)[1] * (int(labels.max()) + 1 if len(labels) else 1) + labels
-    elif weighting not in ("query", "group"):
-        raise ValueError(f'weighting must be "query", "group" or "label", got {weighting!r}')
-    kept = ~torch.isnan(numbers)
-    if not bool(kept.any()):
+        groups = pair_ids(groups, _whole(query_labels, "query_labels", len(numbers)))
+    if bool(torch.isnan(numbers).all()):
         raise ValueError("no query is left to average: none has a relevant gallery item")
-    numbers, groups = numbers[kept], groups[kept]
-    if weighting == "query":
-        return float(numbers.mean())
-    return float(_group_means(numbers, groups)[1].mean())
+    return float((numbers if weighting == "query" else _group_means(numbers, groups)[1]).nanmean())
 
 
 def per_group(values: ArrayLike, query_groups: ArrayLike) -> dict[int, float]:
     """Mean of each group's queries, NaN left out; a group with nothing left has NaN."""
     numbers = _numbers(values)
-    groups = _whole(query_groups, "query_groups", len(numbers))
-    found = dict.fromkeys(groups.unique().tolist(), float("nan"))
-    kept = ~torch.isnan(numbers)
-    ids, means = _group_means(numbers[kept], groups[kept])
-    return found | dict(zip(ids.tolist(), means.tolist(), strict=True))
+    ids, means = _group_means(numbers, _whole(query_groups, "query_groups", len(numbers)))
+    return dict(zip(ids.tolist(), means.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -102,8 +92,7 @@ def paired_bootstrap(
     first, second = _numbers(before), _numbers(after)
     if len(first) != len(second):
         raise ValueError(f"before has {len(first)} queries, after has {len(second)}; they must be the same queries")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    number_in("(0, 1)", confidence, "confidence")
     samples = positive_int(samples, "samples")
     gains = second - first
     gains = gains[~torch.isnan(gains)]
@@ -120,8 +109,11 @@ def paired_bootstrap(
 
 
 def _group_means(numbers: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-    ids, inverse, counts = groups.unique(return_inverse=True, return_counts=True)
-    return ids, torch.zeros(len(ids), dtype=torch.float64).index_add_(0, inverse, numbers) / counts
+    """The groups, and the mean of each, NaN left out."""
+    ids, places = groups.unique(return_inverse=True)
+    kept = ~torch.isnan(numbers)
+    sums = torch.bincount(places[kept], numbers[kept], len(ids))
+    return ids, sums / torch.bincount(places[kept], minlength=len(ids))
 
 
 def _numbers(values: ArrayLike) -> Tensor:

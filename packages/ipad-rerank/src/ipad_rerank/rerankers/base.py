@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -126,40 +126,36 @@ def answer_of(reranker: Reranker, asked: Retrieval) -> Ranking:
     return reranker.rerank(asked.query, asked.gallery, asked.ranking, **options)
 
 
-class Run:
-    """Where a run of steps stands: each step works on what the one before left.
+def after_steps(
+    now: Retrieval, steps: Sequence[Reranker], answered: Mapping[int, bool] | None = None
+) -> tuple[Retrieval, dict[int, bool]]:
+    """What is left after each step worked on what the one before left, and which steps did something, by their id.
 
     Args:
         now: What the first step gets.
-        answered: Which steps of runs before this one did something, by id; they look at the density no more.
+        steps: Re-rankers.
+        answered: Which steps of earlier searches did something; they look at the density no more.
     """
-
-    def __init__(self, now: Retrieval, answered: dict[int, bool] | None = None) -> None:
-        self.now = now
-        self.answered = dict(answered or {})
-
-    def add(self, step: Reranker) -> None:
-        """Let a step work."""
-        now, key = self.now, id(step)
+    answered = dict(answered or {})
+    for step in steps:
         if moves_queries(step):
             options = now.options.given("batch_size")
-            self.now = now.moved(query=step.expand(now.query, now.gallery, now.ranking, **options))
+            now = now.moved(query=step.expand(now.query, now.gallery, now.ranking, **options))
         elif moves_gallery(step) and not now.own_galleries:
-            self.now = now.moved(gallery=step.augment(now.gallery))
-        elif now.options.on_unfamiliar != "fallback" or self.answered.get(key, True):
+            now = now.moved(gallery=step.augment(now.gallery))
+        elif now.options.on_unfamiliar != "fallback" or answered.get(id(step), True):
             # A reasoner looks on its first pass; a later one of the same reasoner, behind moved queries, goes along.
-            before = now.after(now.ranking)
-            found = answer_of(step, before.told("ignore") if key in self.answered else before)
-            self.answered[key] = found is not now.ranking
-            self.now = now.after(found)
+            now = now.after(now.ranking)
+            found = answer_of(step, now.told("ignore") if id(step) in answered else now)
+            answered[id(step)] = found is not now.ranking
+            now = now.after(found)
+    return now, answered
 
 
 def moved_queries(steps: Sequence[Reranker], query: Array, gallery: Array) -> Array:
     """Unit queries ``(Q, D)`` as the steps leave them."""
-    run = Run(Retrieval(query, gallery, k=_depth_of(steps), options=Options(on_unfamiliar="ignore")))
-    for step in steps:
-        run.add(step)
-    return run.now.query
+    asked = Retrieval(query, gallery, k=_depth_of(steps), options=Options(on_unfamiliar="ignore"))
+    return after_steps(asked, steps)[0].query
 
 
 def moves_queries(step: Reranker) -> bool:

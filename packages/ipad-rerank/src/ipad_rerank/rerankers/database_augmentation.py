@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
-from ipad_rerank.rerankers.plain import Grid, PlainReranker, exponent
+from ipad_rerank.rerankers.plain import Grid, PlainReranker
 from ipad_rerank.rerankers.retrieval import Retrieval, batches
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import stable_topk
@@ -39,15 +39,12 @@ class DatabaseAugmentation(PlainReranker):
 
     grid: ClassVar[Grid] = {"k": (2, 5, 10, 20, 50, 100), "alpha": (0, 1, 3)}
     sizes = ("k",)
+    ranges: ClassVar[dict[str, str]] = {"alpha": "[0, inf)"}
     pair_cost = 6
 
     k: int = 10
     alpha: float = 3.0
     restrict_to: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        exponent(self.alpha, "alpha")
 
     def augment(self, gallery: ArrayLike, neighbors: Ranking | None = None, batch_size: int | None = None) -> Array:
         """New unit gallery ``(G, D)`` of the gallery's kind."""
@@ -56,7 +53,7 @@ class DatabaseAugmentation(PlainReranker):
         indices, cosine = neighbors.tensors()
         dtype, device = items.dtype, items.device
         moved = torch.empty(len(items), items.dim, dtype=dtype, device=device)
-        for rows in batches(len(items), self.k * (4 * items.dim + 8), dtype, device, batch_size):
+        for rows in batches(len(items), dtype.itemsize * self.k * (4 * items.dim + 8), device, batch_size):
             itself, near = items.unit(rows, dtype, device), items.unit(indices[rows], dtype, device)
             weights = cosine[rows].to(device, dtype).clamp(0, 1) ** self.alpha
             pulled = itself + torch.einsum("bk,bkd->bd", weights, near)

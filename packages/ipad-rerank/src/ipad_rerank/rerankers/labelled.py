@@ -27,7 +27,7 @@ class LabelledSearch:
 
     @cached_property
     def _judge(self) -> Judge:
-        return Judge(*self.labels, None, None, len(self.asked.ranking))
+        return Judge(len(self.asked.ranking), None, *self.labels)
 
     @property
     def relevant(self) -> Tensor:

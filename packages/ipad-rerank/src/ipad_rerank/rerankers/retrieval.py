@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -11,8 +11,9 @@ import torch
 
 from ipad_rerank.search.cosine import rank
 from ipad_rerank.search.memory import rows_that_fit, slices
+from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike, Pair, Vectors, pair_of, positive_int
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike, Pair, Vectors, one_of, pair_of, positive_int
 
 ON_UNFAMILIAR = ("warn", "fallback", "ignore")
 
@@ -35,13 +36,11 @@ class Options:
     def __post_init__(self) -> None:
         if self.batch_size is not None:
             positive_int(self.batch_size, "batch_size")
-        if self.on_unfamiliar not in ON_UNFAMILIAR:
-            raise ValueError(f"on_unfamiliar must be one of {', '.join(ON_UNFAMILIAR)}, got {self.on_unfamiliar!r}")
+        one_of(ON_UNFAMILIAR, self.on_unfamiliar, "on_unfamiliar")
 
     def given(self, *names: str) -> dict[str, Any]:
         """Those of ``names`` that differ from the default: re-rankers of others need not know what is not used."""
-        defaults = {field.name: field.default for field in fields(self)}
-        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Options, name)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,16 +133,18 @@ class Retrieval:
         """The same with this option changed."""
         return replace(self, options=replace(self.options, on_unfamiliar=on_unfamiliar))
 
-    def batches(self, numbers: int) -> Iterator[slice]:
-        """Slices of queries; ``numbers`` are held for each."""
-        return batches(len(self.queries), numbers, self.dtype, self.device, self.options.batch_size)
+    def batches(self, numbers: int, label: str | None = None, most: int | None = None) -> Iterable[slice]:
+        """Slices of queries; ``numbers`` are held for each. With a ``label``, progress is shown."""
+        size = self.dtype.itemsize * numbers
+        parts = batches(len(self.queries), size, self.device, self.options.batch_size, most)
+        return parts if label is None else progress_over(parts, label, self.options.progress)
 
 
 def rank_candidates(pair: Pair) -> Ranking:
     """Each query's candidates ``(Q, k, D)`` by cosine; indices are columns, ties by lowest column."""
     queries, items, dtype, device = pair
     scores = torch.empty(items.shape[:2], dtype=dtype, device=device)
-    for rows in batches(len(items), 4 * items.shape[1] * items.dim, dtype, device):
+    for rows in batches(len(items), 4 * dtype.itemsize * items.shape[1] * items.dim, device):
         unit, query = items.unit(rows, dtype, device), queries.unit(rows, dtype, device)
         cosine = (unit * query[:, None]).sum(-1).clamp_(-1, 1)
         scores[rows] = cosine.masked_fill_((unit == 0).all(-1), ZERO_VECTOR_SCORE)
@@ -152,14 +153,10 @@ def rank_candidates(pair: Pair) -> Ranking:
 
 
 def batches(
-    count: int,
-    numbers: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    size: int | None = None,
-    most: int | None = None,
-) -> Iterator[slice]:
-    """Slices of ``count`` rows, sized from free memory (``numbers`` a row, at most ``most``) unless ``size`` is given."""
-    if size is None:
-        size = min(rows_that_fit(dtype.itemsize * numbers, device), most or count)
-    return slices(count, positive_int(size, "batch_size"))
+    count: int, bytes_per_row: int, device: torch.device, size: int | None = None, most: int | None = None
+) -> list[slice]:
+    """``count`` rows in parts of ``size``, or of as many as free memory allows, at most ``most``."""
+    size = (
+        min(rows_that_fit(bytes_per_row, device), most or count) if size is None else positive_int(size, "batch_size")
+    )
+    return slices(count, size)

@@ -20,6 +20,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ipad_rerank.rerankers.protocols import Reranker
+from ipad_rerank.search.vectors import one_of
 
 if TYPE_CHECKING:
     from ipad_rerank.rerankers.base import BaseReranker
@@ -46,9 +47,7 @@ def pack(reranker: Reranker) -> tuple[Config, Tensors]:
 def unpack(config: Config, tensors: Tensors) -> BaseReranker:
     """The re-ranker of :func:`pack`."""
     config = dict(config)
-    kind = config.pop("kind", None)
-    if kind not in kinds():
-        raise ValueError(f"kind must be one of {', '.join(kinds())}, got {kind!r}")
+    kind = one_of(kinds(), config.pop("kind", None), "kind")
     return kinds()[kind].from_config(config, tensors)
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.rerankers.retrieval import Retrieval, batches
-from ipad_rerank.search.memory import work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE
@@ -45,11 +44,8 @@ class Shortlist:
         self.head = min(head, self.ranking.k)
         self._indices = self.ranking.tensors()[0][:, : self.head]
         self._unit: Tensor | None = None
-        items = asked.items
-        needed = 4 * self.dtype.itemsize * len(items) * items.dim
-        few = len(items) <= self._indices.numel() and needed <= work_budget(self.device)
-        if few and not asked.own_galleries:
-            self._unit = items.unit(slice(0, None), self.dtype, self.device)  # every row once
+        if not asked.own_galleries and len(asked.items) <= self._indices.numel():
+            self._unit = asked.items.unit_if_it_fits(None, self.dtype, self.device)  # every row once
         if asked.own_galleries or self._unit is not None:
             self._indices = self._indices.to(self.device)
 
@@ -73,8 +69,8 @@ class Shortlist:
         """
         count, options = len(self.ranking), self.asked.options
         refined = torch.empty(count, self.head, dtype=self.dtype, device=self.device)
-        parts = list(batches(count, numbers, self.dtype, self.device, options.batch_size, most))
-        for rows in progress_over(parts, len(parts), "Re-ranking", options.progress):
+        parts = batches(count, self.dtype.itemsize * numbers, self.device, options.batch_size, most)
+        for rows in progress_over(parts, "Re-ranking", options.progress):
             query, unit = self.batch(rows)
             scores = refine(query, unit).masked_fill((query == 0).all(-1, keepdim=True), 0.0)
             refined[rows] = scores.masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)

@@ -93,7 +93,7 @@ def rank(
     indices = torch.empty(len(queries), k, dtype=torch.int64, device=device)
     scores = torch.empty(len(queries), k, dtype=dtype, device=device)
     pieces = [(start, first) for start in range(0, len(queries), batch_size) for first in range(0, len(items), chunk)]
-    for start, first in progress_over(pieces, len(pieces), "Searching", progress):
+    for start, first in progress_over(pieces, "Searching", progress):
         rows = slice(start, start + batch_size)
         if first == 0:
             part, best = queries.unit(rows, dtype, device), None

@@ -89,6 +89,12 @@ def check_same_kind(first: ArrayLike, first_name: str, second: ArrayLike, second
         )
 
 
+def pair_ids(first: Tensor, second: Tensor) -> Tensor:
+    """``(N,)`` whole numbers from 0 on, one for each pair of values that occurs."""
+    first, second = (values.unique(return_inverse=True)[1] for values in (first, second))
+    return (first * (int(second.max()) + 1 if len(second) else 1) + second).unique(return_inverse=True)[1]
+
+
 def check_groups(query_groups: object, gallery_groups: object) -> None:
     """ValueError where one of the two is given without the other."""
     if (query_groups is None) != (gallery_groups is None):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import torch
 
@@ -39,6 +38,6 @@ def rows_that_fit(bytes_per_row: int, device: torch.device) -> int:
     return max(1, work_budget(device) // max(bytes_per_row, 1))
 
 
-def slices(count: int, step: int) -> Iterator[slice]:
+def slices(count: int, step: int) -> list[slice]:
     """``count`` rows in parts of ``step``."""
-    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]

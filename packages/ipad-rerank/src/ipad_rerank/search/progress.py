@@ -14,15 +14,16 @@ T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 30.0
 
 
-def progress_over(items: Iterable[T], length: int, label: str, show: bool | None) -> Iterator[T]:
+def progress_over(items: Iterable[T], label: str, show: bool | None, length: int | None = None) -> Iterator[T]:
     """Yield ``items`` and say how far it is; work of a few steps, or of less than half a minute, stays silent.
 
     Args:
         items: What to go through.
-        length: How many there are.
         label: What is done, in a word.
         show: True shows a bar, False nothing; None a bar on a terminal and lines elsewhere.
+        length: How many there are, where the items cannot be counted.
     """
+    length = len(items) if length is None else length
     as_lines = show is None and not sys.stderr.isatty()
     if show or (show is None and length >= 4 and not as_lines):
         with click.progressbar(items, length=length, label=label, file=sys.stderr) as bar:

@@ -6,11 +6,13 @@ size costs one chunk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+
+from ipad_rerank.search.memory import slices, work_budget
 
 Array: TypeAlias = np.ndarray | torch.Tensor
 """What comes back: of the kind that came in."""
@@ -89,6 +91,18 @@ class Vectors:
         unit = self._unit(self.array[wanted], dtype, device)
         return unit[torch.from_numpy(places.reshape(rows.shape)).to(unit.device)]
 
+    def unit_if_it_fits(
+        self, rows: torch.Tensor | None, dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor | None:
+        """The rows at numbers ``(n,)``, or all, to be kept; None where they have to be read a few at a time."""
+        count = len(self) if rows is None else len(rows)
+        if 2 * count * self.dim * dtype.itemsize > work_budget(device):
+            return None
+        unit = torch.empty(count, self.dim, dtype=dtype, device=device)
+        for part in slices(count, 4096):
+            unit[part] = self.unit(part if rows is None else rows[part], dtype, device)
+        return unit
+
     def _unit(self, chunk: Array, dtype: torch.dtype, device: Device, start: int | None = None) -> torch.Tensor:
         if not self.is_torch:
             kind = np.float64 if dtype == torch.float64 else np.float32
@@ -103,8 +117,8 @@ class Vectors:
         return chunk / chunk.norm(dim=-1, keepdim=True).clamp_min(0.5)  # a non-zero row now has a norm of at least 1
 
     def in_kind(self, tensor: torch.Tensor) -> Array:
-        """``tensor`` as numpy if this came as numpy or lists, on this tensor's device otherwise."""
-        return tensor.to(self.device) if self.is_torch else tensor.cpu().numpy()
+        """See :func:`in_kind`; what came as lists is answered as numpy."""
+        return in_kind(tensor, self.array)
 
 
 class Pair(NamedTuple):
@@ -130,13 +144,34 @@ def pair_of(query: ArrayLike, gallery: ArrayLike, own_galleries: bool = False) -
     return Pair(queries, items, dtype, items.device if items.device.type != "cpu" else queries.device)
 
 
-def positive_int(value: object, name: str) -> int:
-    """``value`` as an int of at least 1."""
+def in_kind(tensor: torch.Tensor, like: Array) -> Array:
+    """``tensor`` as numpy where ``like`` is that, else on the device of ``like``."""
+    return tensor.to(like.device) if isinstance(like, torch.Tensor) else tensor.cpu().numpy()
+
+
+def positive_int(value: object, name: str, least: int = 1) -> int:
+    """``value`` as an int of at least 1, or ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be a whole number, got {type(value).__name__} {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
     return int(value)
+
+
+def number_in(interval: str, value: float, name: str) -> float:
+    """``value``, if it lies in an interval such as "[0, 1)" or "(0, inf)"."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    inside = low < value < high or (value == low and interval[0] == "[") or (value == high and interval[-1] == "]")
+    if not inside:
+        raise ValueError(f"{name} must be within {interval}, got {value}")
+    return value
+
+
+def one_of(choices: Iterable[str], value: str, name: str) -> str:
+    """``value``, if it is one of ``choices``."""
+    if value not in (choices := tuple(choices)):
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
 
 
 def _as_array(value: ArrayLike, name: str) -> Array:

@@ -37,17 +37,6 @@ MOST_TO_AVERAGE = 50
 """Candidates that an expansion behind Feature Reasoning takes; fewer where query expansion was tuned to fewer."""
 
 
-def split_roles(data: EmbeddingSet, seed: int = 0) -> tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet]:
-    """(train, query, gallery) by role, or a random split 5 : 1 : 4 where there are none."""
-    if data.roles is not None:
-        return data.role("train"), data.role("query"), data.role("gallery")
-    if len(data) < 20:
-        raise ValueError(f"{len(data)} rows are too few to split; at least 20 are needed")
-    order = np.random.default_rng(seed).permutation(len(data))
-    half, tenth = len(data) // 2, max(1, len(data) // 10)
-    return data.select(order[:half]), data.select(order[half : half + tenth]), data.select(order[half + tenth :])
-
-
 def compare(
     train: EmbeddingSet,
     query: EmbeddingSet,
@@ -98,7 +87,7 @@ def compare(
     say("guarding the best, and trying it on the largest gallery")
     largest = Report(query, _joined(gallery, train), objective, seed)
     calibration = None if asked is None else (asked, weights, rest.select(slice(0, len(gallery))))
-    trial = Trial(dict(methods), report, largest, calibration, objective)
+    trial = Trial(dict(methods), report, largest, calibration)
     row, words = recommended_of(rows, trial, objective)
     recommended = None if row is None else trial.rerankers[row.name]
     oracle = 100 * float(report.oracle(reasoner.n_r - 1).mean())

@@ -96,15 +96,10 @@ class HeldOut:
         kept = ~torch.isnan(before[self.objective]).any(0)
         if not bool(kept.any()):
             return FitReport(self.objective, {}, tuple(AtSize(size, 0.0, 0.0, 0.0) for size in self.sizes))
-        gains, b, a = {}, {}, {}
-        for name in before:
-            b[name], a[name] = before[name][:, kept], after[name][:, kept]
-            interval = paired_bootstrap(b[name].mean(0), a[name].mean(0), seed=seed)
-            gains[name] = Gain(float(b[name].mean()), float(a[name].mean()), interval)
-        rows = zip(self.sizes, b[self.objective], a[self.objective], strict=True)
-        sizes = (
-            AtSize(n, float(x.mean()), float(y.mean()), paired_bootstrap(x, y, seed=seed).high) for n, x, y in rows
-        )
+        pairs = {name: (before[name][:, kept], after[name][:, kept]) for name in before}
+        gains = {name: _gain(b.mean(0), a.mean(0), seed) for name, (b, a) in pairs.items()}
+        found = [_gain(b, a, seed) for b, a in zip(*pairs[self.objective], strict=True)]
+        sizes = (AtSize(n, g.before, g.after, g.interval.high) for n, g in zip(self.sizes, found, strict=True))
         return FitReport(self.objective, gains, tuple(sizes))
 
     @torch.no_grad()
@@ -124,13 +119,16 @@ class HeldOut:
                     order = finish(refined, query, candidates, blend).argsort(dim=1, descending=True, stable=True)
                     result[part, : head.shape[1]] = relevant[part, : head.shape[1]].gather(1, order)
             total = search.relevant.sum(1, dtype=torch.float64)
-            place = torch.arange(1, relevant.shape[1] + 1, dtype=torch.float64, device=relevant.device)
             for values, lists in zip((before, *after), (relevant, *moved), strict=True):
-                judged = Judged(lists, place.expand(lists.shape), total)
+                judged = Judged.of_one_group(lists, total)
                 for name, measure in self.measures.items():
                     found = without_relevant(measure(judged), total, "skip")
                     values[name][search.at_size, search.places] = found.cpu()
         return before, after
+
+
+def _gain(before: Tensor, after: Tensor, seed: int) -> Gain:
+    return Gain(float(before.mean()), float(after.mean()), paired_bootstrap(before, after, seed=seed))
 
 
 def _is_safe(before: Values, after: Values) -> bool:

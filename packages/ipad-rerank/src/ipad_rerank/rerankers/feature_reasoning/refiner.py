@@ -25,7 +25,7 @@ from ipad_rerank.rerankers.feature_reasoning.subgraphs import (
 from ipad_rerank.rerankers.feature_reasoning.update_network import UpdateNetwork
 from ipad_rerank.rerankers.saving import Config
 from ipad_rerank.rerankers.shortlist import near_duplicates
-from ipad_rerank.search.vectors import positive_int
+from ipad_rerank.search.vectors import number_in, one_of, positive_int
 
 _TIE_STEPS = 2.0**20  # scores closer than rounding errors are ties, which keep the order they came in
 VARIANTS = ("full", "query_only")
@@ -48,23 +48,15 @@ class SequenceRefiner(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if positive_int(n_r, "n_r") < 2:
-            raise ValueError(f"n_r must be at least 2 (a query and a candidate), got {n_r}")
-        if not step_size > 0:
-            raise ValueError(f"step_size must be above 0, got {step_size}")
-        if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-        if not 0 <= blend <= 1:
-            raise ValueError(f"blend must be within [0, 1], got {blend}")
+        self.n_r = positive_int(n_r, "n_r", least=2)  # a query and a candidate
         given = sequences is None or sequences == "auto"
         self.sequences = sequences if given else positive_int(sequences, 'sequences (or "auto")')
-        self.n_r = int(n_r)
         self.n_t = positive_int(n_t, "n_t")
         self.hidden_width = positive_int(hidden_width, "hidden_width")
-        self.step_size = float(step_size)
-        self.variant = variant
+        self.step_size = float(number_in("(0, inf)", step_size, "step_size"))
+        self.variant = one_of(VARIANTS, variant, "variant")
         self.low_precision = bool(low_precision)
-        self.blend = float(blend)
+        self.blend = float(number_in("[0, 1]", blend, "blend"))
         self.density: Density | None = None
         self.report: Config | None = None
         with torch.random.fork_rng(devices=[]):
@@ -116,10 +108,13 @@ class SequenceRefiner(nn.Module):
             cosine = features @ features.transpose(1, 2) / norm[:, :, None] / norm[:, None, :]
         return cosine
 
-    def _update(self, cosine: Tensor, zero: Tensor | None) -> Tensor:
+    def _read(self, cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The network's updates of every subgraph's two rows, and the order of their columns."""
         order = sort_nodes(cosine)
-        center, query = gather_rows(cosine, order)
-        update = scatter_updates(*self.network(center, query, self.low_precision), order)
+        return *self.network(*gather_rows(cosine, order), self.low_precision), order
+
+    def _update(self, cosine: Tensor, zero: Tensor | None) -> Tensor:
+        update = scatter_updates(*self._read(cosine))
         if zero is not None:
             update = update.masked_fill(zero[:, :, None] | zero[:, None, :], 0.0)
         return update
@@ -127,9 +122,7 @@ class SequenceRefiner(nn.Module):
     def _move_query(self, cosine: Tensor, zero: Tensor | None, all_rows: bool) -> Tensor:
         norm = torch.ones_like(cosine[:, 0, 0])
         for last in _rounds(self.n_t):
-            order = sort_nodes(cosine)
-            center, query = gather_rows(cosine, order)
-            pull = scatter_query_updates(*self.network(center, query, self.low_precision), order)
+            pull = scatter_query_updates(*self._read(cosine))
             if zero is not None:
                 pull = pull.masked_fill(zero | zero[:, :1], 0.0)
             row, norm = query_step(cosine, cosine[:, 0], norm, pull, self.step_size)

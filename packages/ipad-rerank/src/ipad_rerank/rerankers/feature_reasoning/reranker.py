@@ -55,11 +55,11 @@ class FeatureReasoning(SequenceRefiner, BaseReranker):
     def fit(
         cls, embeddings: ArrayLike, labels: ArrayLike, group_ids: ArrayLike | None = None, **options: Any
     ) -> FeatureReasoning:
-        """Train one; see :func:`~ipad_rerank.rerankers.feature_reasoning.fit.fit_reasoner` for the options and what happens.
+        """Train one; see :func:`~ipad_rerank.rerankers.feature_reasoning.fit.fit_reasoner` for what happens.
 
-        Options of the constructor (``n_r``, ``n_t``, ...) and of the fit (``init``, ``steps``, ``gallery_sizes``,
-        ``keep_without_gain``, ``seed``, ...) may be mixed. Returns the identity, and says so, if held-out MAP does not
-        rise.
+        Options of the constructor (``n_r``, ``n_t``, ...) and of the fit (``init``, and those of
+        :class:`~ipad_rerank.rerankers.feature_reasoning.training.FitOptions`) may be mixed. Returns the identity, and says
+        so, if held-out MAP does not rise.
         """
         return fit_reasoner(cls, embeddings, labels, group_ids, **options)
 
@@ -79,8 +79,7 @@ class FeatureReasoning(SequenceRefiner, BaseReranker):
         shortlist = Shortlist(asked, head, self.dtype, device)
         if self.is_identity or head < 2 or not is_familiar(self.density, shortlist, sequences):
             return asked.ranking
-        if self.network.scale.device != device:
-            self.to(device)
+        self.to(device)
         n = head // sequences + 1
         numbers = 2 * n * sequences * asked.queries.dim + 14 * n * n
         most = 8 if device.type == "cpu" else 1024

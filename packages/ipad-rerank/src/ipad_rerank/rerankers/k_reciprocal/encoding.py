@@ -66,18 +66,15 @@ def average_over_neighbors(
     Returns:
         Row (of the m), column, value; sorted by row, columns distinct within a row.
     """
-    lists = nearest[:, :k2]
-    pieces = [_average(encoded, lists[top : top + len(table)], top, table) for top in range(0, len(lists), len(table))]
+    lists, pieces = nearest[:, :k2], []
+    for rows in slices(len(lists), len(table)):
+        owner, columns, values = encoded.take(lists[rows].reshape(-1))
+        if lists.shape[1] > 1:
+            owner = torch.div(owner, lists.shape[1], rounding_mode="floor")
+            owner, columns, values = merge_equal(owner, columns.long(), values, table)
+            values = quantize(values / lists.shape[1])
+        pieces.append((owner + rows.start, columns.long(), values))
     return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
-
-
-def _average(encoded: RaggedRows, lists: Tensor, top: int, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    owner, columns, values = encoded.take(lists.reshape(-1))
-    if lists.shape[1] > 1:
-        owner = torch.div(owner, lists.shape[1], rounding_mode="floor")
-        owner, columns, values = merge_equal(owner, columns.long(), values, table)
-        values = quantize(values / lists.shape[1])
-    return owner + top, columns.long(), values
 
 
 def _expanded(

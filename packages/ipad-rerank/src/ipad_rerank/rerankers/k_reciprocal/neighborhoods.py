@@ -51,8 +51,7 @@ def find_neighborhoods(
     largest = torch.empty(len(unit), dtype=unit.dtype, device=unit.device)
     step = batch_size or max(1, min(1024, block_budget(unit.device) // (2 * unit.element_size() * len(padded))))
     scratch = torch.empty(min(step, len(unit)), len(padded), dtype=unit.dtype, device=unit.device)
-    parts = list(slices(len(unit), step))
-    for rows in progress_over(parts, len(parts), "Neighbors", progress):
+    for rows in progress_over(slices(len(unit), step), "Neighbors", progress):
         height = rows.stop - rows.start
         cosine = torch.mm(unit[rows], padded.T, out=scratch[:height])[:, : len(unit)].clamp_(-1, 1)
         if any_zero:

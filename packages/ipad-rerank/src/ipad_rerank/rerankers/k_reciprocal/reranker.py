@@ -47,17 +47,13 @@ class KReciprocal(PlainReranker):
 
     grid: ClassVar[Grid] = {"k1": (10, 20, 50, 100, 200), "k2": (1, 6, 20, 50), "lambda_value": (0.0, 0.1, 0.3, 0.6)}
     sizes = ("k1", "k2")
+    ranges: ClassVar[dict[str, str]] = {"lambda_value": "[0, 1]"}
     pair_cost = 16
 
     k1: int = 20
     k2: int = 6
     lambda_value: float = 0.3
     restrict_to: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.lambda_value <= 1:
-            raise ValueError(f"lambda_value must be within [0, 1], got {self.lambda_value}")
 
     @property
     def is_sensible(self) -> bool:
