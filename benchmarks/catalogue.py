@@ -162,8 +162,10 @@ def show(found: dict) -> None:
             if name in found:
                 each = found[name]
                 shares = [100 * each[key] / first[key] for key in ("seconds", "whole")]
-                print(f"- {name}: {each['seconds']:.1f} s, {shares[0]:.1f} % of the first time; {each['line']}; "
-                      f"{each['whole']:.1f} s with the start of the process, {shares[1]:.1f} %")  # fmt: skip
+                print(
+                    f"- {name}: {each['seconds']:.1f} s, {shares[0]:.1f} % of the first time; {each['line']}; "
+                    f"{each['whole']:.1f} s with the start of the process, {shares[1]:.1f} %"
+                )
     if "service" in found:
         print(f"- the service holds {found['service']['gb']:.2f} GB")
     rows = [(name, row) for name, row in found.items() if name.startswith("search: ")]

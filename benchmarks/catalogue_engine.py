@@ -93,9 +93,13 @@ def recall(where: Path, indexes: list[str], queries: int, photos: int) -> None:
 
 
 def one_recall(
-    engine: Engine, vectors: np.ndarray, weights: np.ndarray, asked: np.ndarray, places: dict[str, int],
+    engine: Engine,
+    vectors: np.ndarray,
+    weights: np.ndarray,
+    asked: np.ndarray,
+    places: dict[str, int],
     effort: dict[str, int],
-) -> float:  # fmt: skip
+) -> float:
     """Share of the ten nearest by exact search that the engine finds, mean over queries."""
     block = (vectors * weights[:, None]).reshape(len(vectors), -1)
     exact = rank(block[asked], block, k=10).indices
@@ -134,9 +138,11 @@ def growth(work: Path, largest: int, budget: float) -> None:
             query = np.random.default_rng(SEED).standard_normal(DIM).astype(np.float32)
             disk = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
             found[str(size)] = {
-                "plain": milliseconds(engine, query), "filtered": milliseconds(engine, query, "(n0 < 50.0)"),
-                "gb": psutil.Process().memory_info().rss / 1e9, "disk": disk / 1e9,
-            }  # fmt: skip
+                "plain": milliseconds(engine, query),
+                "filtered": milliseconds(engine, query, "(n0 < 50.0)"),
+                "gb": psutil.Process().memory_info().rss / 1e9,
+                "disk": disk / 1e9,
+            }
         figures.write_text(json.dumps(found, indent=1), encoding="utf-8")
         if time.perf_counter() >= end:
             break

@@ -20,12 +20,14 @@ from ipad_data import EntryTable
 from ipad_data.roles import ROLES
 from ipad_data.transforms.decode import open_image
 from ipad_train.catalogue.catalogue import Catalogue
-from ipad_train.catalogue.making import IndexOptions, index_photos
+from ipad_train.catalogue.index_options import IndexOptions
+from ipad_train.catalogue.making import index_photos
 from ipad_train.catalogue.model import CatalogueModel
 from ipad_train.catalogue.photo_files import photo_id
 from ipad_train.catalogue.searching import MAX_LIMIT, Searcher
 from ipad_train.data import load_data
 from ipad_train.evaluate import evaluate_split
+from ipad_train.run_context import RunContext
 
 
 def write_photos(dataset, folder: Path) -> None:
@@ -75,9 +77,8 @@ def main() -> None:
     folder, where = arguments.work / arguments.split, arguments.work / f"{arguments.split}-catalogue"
     write_photos(dataset, folder)
     print(index_photos(folder, arguments.run, str(where), IndexOptions(), print).text(), flush=True)
-    evaluated = evaluate_split(
-        model.network, data, arguments.split, model.run, Accelerator(), keep_precisions=True
-    )["rows"][-1]  # fmt: skip
+    context = RunContext(model.run, data, Accelerator())
+    evaluated = evaluate_split(model.network, context, arguments.split, keep_precisions=True)["rows"][-1]
     entries = EntryTable.from_dataset(dataset)
     with Catalogue(str(where), "measures") as catalogue:
         found = [engine_precisions(Searcher(catalogue), entries, i) for i in range(len(model.attributes))]

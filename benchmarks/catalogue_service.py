@@ -31,8 +31,11 @@ def search_cases(model: CatalogueModel) -> dict[str, dict]:
     }
     if values := model.values[first]:
         cases["one, facet and filter, re-ranked"] = {
-            **plain, "facets": {first: values[:2]}, "where": "price < 80", "rerank": "k_reciprocal",
-        }  # fmt: skip
+            **plain,
+            "facets": {first: values[:2]},
+            "where": "price < 80",
+            "rerank": "k_reciprocal",
+        }
     return cases
 
 

@@ -77,9 +77,13 @@ def write_shards(folder: Path, queries: int, gallery: int, attributes: int, valu
         vectors = centers[labels] + 4 * torch.randn(len(rows), dim, generator=generator)
         files.append(shard_path(folder, number))
         write_embeddings(
-            files[-1], torch.nn.functional.normalize(vectors).numpy(), labels=labels.numpy(), ids=rows.numpy(),
-            group_ids=owner[labels].numpy(), roles=torch.where(rows < queries, 1, 2).numpy(),
-        )  # fmt: skip
+            files[-1],
+            torch.nn.functional.normalize(vectors).numpy(),
+            labels=labels.numpy(),
+            ids=rows.numpy(),
+            group_ids=owner[labels].numpy(),
+            roles=torch.where(rows < queries, 1, 2).numpy(),
+        )
     write_index(folder, files)
 
 

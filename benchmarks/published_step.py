@@ -81,7 +81,10 @@ def triplet_batch(options: argparse.Namespace, owners: torch.Tensor) -> dict[str
     entries = torch.arange(3 * count)
     batch = {
         "images": torch.randint(0, 256, (3 * count, 3, side, side), generator=generator, dtype=torch.uint8),
-        "rows": entries, "image_index": entries, "image_ids": entries, "value_ids": value_ids,
+        "rows": entries,
+        "image_index": entries,
+        "image_ids": entries,
+        "value_ids": value_ids,
         "attribute_ids": owners[values].repeat(3),
-    }  # fmt: skip
+    }
     return {name: tensor.to(options.device) for name, tensor in batch.items()}

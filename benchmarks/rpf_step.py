@@ -142,10 +142,12 @@ def main() -> None:
             theirs_model, lambda: straightforward(theirs_model, photos, attributes, values, losses), "no", device
         ),
         "ours": trained(
-            ours_model, lambda: ours(ours_model, images, attributes, values, losses, roles),
-            arguments.mixed_precision, device,
+            ours_model,
+            lambda: ours(ours_model, images, attributes, values, losses, roles),
+            arguments.mixed_precision,
+            device,
         ),
-    }  # fmt: skip
+    }
     # On a CPU what the threads worked: other programs on the machine do not lengthen it.
     clock, unit = (time.process_time, "CPU s") if device.type == "cpu" else (time.perf_counter, "s")
     times: dict[str, list[float]] = {name: [] for name in steps}

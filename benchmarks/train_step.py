@@ -44,7 +44,7 @@ from ipad_core import create_model
 from ipad_data import BatchAugmentation
 from ipad_train.config import ClusterConfig, LossConfig, StageConfig
 from ipad_train.freed_memory import keep_freed_memory
-from ipad_train.objectives import AttributeDiverging, BranchClusters, MetricLearning, Objective
+from ipad_train.objectives import AttributeDiverging, BatchLayout, BranchClusters, MetricLearning, Objective
 from ipad_train.optim import build_optimizer
 from ipad_train.step_inputs import AugmentedImages, StepSeed
 
@@ -68,12 +68,12 @@ class OurStep:
         model = create_model(options.model, num_attributes=attributes, **second)
         owners = torch.arange(values) * attributes // values
         if stage == 1:
-            objective: Objective = MetricLearning(model, "triplet", 0.2)
+            objective: Objective = MetricLearning(model, BatchLayout("triplet"), LossConfig())
         else:
             settings = ClusterConfig(queue_length=options.queue_length, refresh_every=50)
             clusters = BranchClusters(model, settings, torch.full((values,), 1000), owners, 0.2, 1000, True)
             clusters._started = True
-            objective = AttributeDiverging(model, "triplet", LossConfig(), clusters, True)
+            objective = AttributeDiverging(model, BatchLayout("triplet"), LossConfig(), clusters, True)
         layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format  # as a run does
         self.objective = objective.to(self.device, memory_format=layout).train()
         if objective.memory is not None:
@@ -239,8 +239,11 @@ def measure(options: argparse.Namespace, stage: int) -> None:
             measured = step.ask(turn, options.steps, options.device, options.clock)
             if number or options.turns == 0:  # the first turn warms up
                 found[name].append(measured)
-                print(f"turn {number}, {name}: {measured[1]:.2f} s at a peak of {measured[0] / 1e9:.0f} GFLOP/s",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                print(
+                    f"turn {number}, {name}: {measured[1]:.2f} s at a peak of {measured[0] / 1e9:.0f} GFLOP/s",
+                    file=sys.stderr,
+                    flush=True,
+                )
     print(
         f"\nStage {stage}, {options.triplets} triplets, {options.attributes} attributes with {options.values} values\n\n"
         "| | s a step | images/s | times published | TFLOP | peak, GFLOP/s | utilisation | kept, GiB | in all, GiB |\n"

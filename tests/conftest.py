@@ -17,7 +17,10 @@ SMALL = {
     "data": {"name": "table", "options": {}, "detail_size": 48, "num_workers": 0},
     "model": {
         "options": {
-            "image_size": 32, "embed_dim": 16, "latent_dim": 16, "crop_size": 32,
+            "image_size": 32,
+            "embed_dim": 16,
+            "latent_dim": 16,
+            "crop_size": 32,
             "trunk": {"options": {"channels": [8, 8, 16, 16], "stem_width": 8, "output_stride": 8}},
             "semantic_trunk": {"options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}},
         }
@@ -26,7 +29,7 @@ SMALL = {
     "stage1": {"steps": 2, "batch_size": 16},
     "stage2": {"steps": 2, "batch_size": 16},
     "rerank": {"enabled": False},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +62,12 @@ def run_process(workplace):
 
     def run(arguments: list[str], **environment: str) -> str:
         settings = {
-            **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-            "HF_DATASETS_CACHE": str(workplace / "cache"), **environment,
-        }  # fmt: skip
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_CACHE": str(workplace / "cache"),
+            **environment,
+        }
         result = subprocess.run(
             [sys.executable, *arguments], cwd=workplace, env=settings, capture_output=True, text=True, timeout=600
         )
@@ -75,8 +81,17 @@ def run_process(workplace):
 def trained(workplace, run_process):
     """``runs/tiny`` in the workplace: trained on the catalogue through ``accelerate launch``."""
     output = run_process(
-        ["-m", "accelerate.commands.launch", "--cpu", "-m", "ipad_train", "--config", "small.yaml", "data.dir=my-photos",
-         "output_dir=runs/tiny"]
-    )  # fmt: skip
+        [
+            "-m",
+            "accelerate.commands.launch",
+            "--cpu",
+            "-m",
+            "ipad_train",
+            "--config",
+            "small.yaml",
+            "data.dir=my-photos",
+            "output_dir=runs/tiny",
+        ]
+    )
     assert "validation MAP" in output
     return workplace / "runs" / "tiny"

@@ -50,9 +50,18 @@ def test_embeddings_of_a_run_are_fitted_reranked_and_compared(embedded, rerank_c
     )
     assert "Saved to reasoner" in output
     rerank_command(
-        "rerank", "--query", "test.safetensors", "--gallery", "test.safetensors", "--reasoner", "reasoner",
-        "--k", "9", "--output", "best.npz",
-    )  # fmt: skip
+        "rerank",
+        "--query",
+        "test.safetensors",
+        "--gallery",
+        "test.safetensors",
+        "--reasoner",
+        "reasoner",
+        "--k",
+        "9",
+        "--output",
+        "best.npz",
+    )
     with np.load(embedded / "best.npz") as best:
         assert best["indices"].shape == (len(query), 9)
         found = best["indices"] >= 0

@@ -22,11 +22,18 @@ ccp_tree = _trees.ccp_tree
 pytestmark = pytest.mark.multiprocess
 PREPARE = "from ipad_data.cli import main; main()"
 SMALL = [
-    "data.detail_size=48", "data.num_workers=0", "model.name=ipad_tiny",
+    "data.detail_size=48",
+    "data.num_workers=0",
+    "model.name=ipad_tiny",
     "model.options={image_size: 32, embed_dim: 16, latent_dim: 16, crop_size: 32}",
-    "stage1.steps=2", "stage1.batch_size=4", "stage2.steps=2", "stage2.batch_size=4", "clusters.queue_length=2",
-    "rerank.enabled=false", "loop.mixed_precision=no",
-]  # fmt: skip
+    "stage1.steps=2",
+    "stage1.batch_size=4",
+    "stage2.steps=2",
+    "stage2.batch_size=4",
+    "clusters.queue_length=2",
+    "rerank.enabled=false",
+    "loop.mixed_precision=no",
+]
 
 
 @pytest.mark.parametrize(
@@ -52,9 +59,20 @@ def test_the_preset_of_photos_trains_and_evaluates_on_clothing_co_parsing(ccp_tr
 def test_the_preset_trains_and_evaluates_on_a_prepared_folder(fashionai_raw, run_process, tmp_path):
     tree, out = fashionai_raw({"": 1600}), tmp_path / "prepared"
     run_process(
-        ["-c", PREPARE, "prepare", "fashionai", str(tree.folder), "--out", str(out), "--size", "48", "-o",
-         "protocol=random"]
-    )  # fmt: skip
+        [
+            "-c",
+            PREPARE,
+            "prepare",
+            "fashionai",
+            str(tree.folder),
+            "--out",
+            str(out),
+            "--size",
+            "48",
+            "-o",
+            "protocol=random",
+        ]
+    )
     results = train_and_evaluate(run_process, "fashionai", out, tmp_path / "run", "data.num_workers=2")
     originals = load("fashionai", tree.folder, "test", protocol="random", cache_dir=tmp_path / "cache")
     assert results["queries"] == len(EntryTable.from_dataset(originals, "query"))

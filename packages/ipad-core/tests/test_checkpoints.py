@@ -45,39 +45,62 @@ def prefixed(prefix, state):
 
 
 ASEN = {
-    **linear("mask_fc1", LATENT, COUNT, bias=False), **linear("mask_fc2", 256, COUNT, bias=False),
-    **linear("fc1", 128, 512), **linear("fc2", 256, 128), **linear("feature_fc", EMBED, 256),
-    "conv1.weight": (LATENT, 256, 1, 1), "conv1.bias": (LATENT,), "conv2.weight": (1, LATENT, 1, 1), "conv2.bias": (1,),
-}  # fmt: skip
+    **linear("mask_fc1", LATENT, COUNT, bias=False),
+    **linear("mask_fc2", 256, COUNT, bias=False),
+    **linear("fc1", 128, 512),
+    **linear("fc2", 256, 128),
+    **linear("feature_fc", EMBED, 256),
+    "conv1.weight": (LATENT, 256, 1, 1),
+    "conv1.bias": (LATENT,),
+    "conv2.weight": (1, LATENT, 1, 1),
+    "conv2.bias": (1,),
+}
 ASEN_V2 = {
-    "attr_embedding.weight": (COUNT, LATENT), **linear("attr_transform1", LATENT, LATENT),
-    **linear("attr_transform2", LATENT, LATENT), **linear("fc1", 128, 256 + LATENT), **linear("fc2", 256, 128),
-    "conv1.weight": (LATENT, 256, 1, 1), "conv1.bias": (LATENT,), "img_bn1.weight": (LATENT,), "img_bn1.bias": (LATENT,),
+    "attr_embedding.weight": (COUNT, LATENT),
+    **linear("attr_transform1", LATENT, LATENT),
+    **linear("attr_transform2", LATENT, LATENT),
+    **linear("fc1", 128, 256 + LATENT),
+    **linear("fc2", 256, 128),
+    "conv1.weight": (LATENT, 256, 1, 1),
+    "conv1.bias": (LATENT,),
+    "img_bn1.weight": (LATENT,),
+    "img_bn1.bias": (LATENT,),
     "img_bn1.running_mean": (LATENT,),
-}  # fmt: skip
+}
 REGION = "choices.global.attnnet"
 RPF_GLOBAL = {
     "choices.global.attrnet.attr_embedding.weight": (COUNT, 7),
-    **linear(f"{REGION}.attr_transform1", LATENT, 7), f"{REGION}.conv.weight": (LATENT, 256, 1, 1),
-    f"{REGION}.conv.bias": (LATENT,), **linear(f"{REGION}.feature_fc", EMBED, 256),
-    f"{REGION}.x_layer_norm.weight": (256,), f"{REGION}.x_layer_norm.bias": (256,),
-    f"{REGION}.a_layer_norm.weight": (7,), f"{REGION}.a_layer_norm.bias": (7,),
-    f"{REGION}.mlp_layer_norm.weight": (EMBED,), f"{REGION}.mlp_layer_norm.bias": (EMBED,),
-    **linear(f"{REGION}.mlp.fc1", EMBED // 2, EMBED), **linear(f"{REGION}.mlp.fc2", EMBED, EMBED // 2),
-}  # fmt: skip
+    **linear(f"{REGION}.attr_transform1", LATENT, 7),
+    f"{REGION}.conv.weight": (LATENT, 256, 1, 1),
+    f"{REGION}.conv.bias": (LATENT,),
+    **linear(f"{REGION}.feature_fc", EMBED, 256),
+    f"{REGION}.x_layer_norm.weight": (256,),
+    f"{REGION}.x_layer_norm.bias": (256,),
+    f"{REGION}.a_layer_norm.weight": (7,),
+    f"{REGION}.a_layer_norm.bias": (7,),
+    f"{REGION}.mlp_layer_norm.weight": (EMBED,),
+    f"{REGION}.mlp_layer_norm.bias": (EMBED,),
+    **linear(f"{REGION}.mlp.fc1", EMBED // 2, EMBED),
+    **linear(f"{REGION}.mlp.fc2", EMBED, EMBED // 2),
+}
 PATCH, WIDTH, CROP = "choices.local.basenet", 128, 32
 RPF_LOCAL = {
     f"{PATCH}.embeddings.position_embeddings": (1, (CROP // 8) ** 2 + 1, WIDTH),
     f"{PATCH}.embeddings.cls_token": (1, 1, WIDTH),
-    f"{PATCH}.embeddings.patch_embeddings.weight": (WIDTH, 3, 8, 8), f"{PATCH}.embeddings.patch_embeddings.bias": (WIDTH,),
-    f"{PATCH}.type_embed": (1, 2, WIDTH), **linear(f"{PATCH}.attr2query", WIDTH, 7),
-    f"{PATCH}.norm.weight": (EMBED,), f"{PATCH}.norm.bias": (EMBED,),
+    f"{PATCH}.embeddings.patch_embeddings.weight": (WIDTH, 3, 8, 8),
+    f"{PATCH}.embeddings.patch_embeddings.bias": (WIDTH,),
+    f"{PATCH}.type_embed": (1, 2, WIDTH),
+    **linear(f"{PATCH}.attr2query", WIDTH, 7),
+    f"{PATCH}.norm.weight": (EMBED,),
+    f"{PATCH}.norm.bias": (EMBED,),
     f"{PATCH}.crossencoder.cross_attention_norm.weight": (WIDTH,),
     f"{PATCH}.crossencoder.cross_attention_norm.bias": (WIDTH,),
-    **linear(f"{PATCH}.crossencoder.fc", EMBED, WIDTH), f"{PATCH}.crossencoder.ffn_norm.weight": (EMBED,),
-    f"{PATCH}.crossencoder.ffn_norm.bias": (EMBED,), **linear(f"{PATCH}.crossencoder.ffn.fc1", EMBED // 2, EMBED),
+    **linear(f"{PATCH}.crossencoder.fc", EMBED, WIDTH),
+    f"{PATCH}.crossencoder.ffn_norm.weight": (EMBED,),
+    f"{PATCH}.crossencoder.ffn_norm.bias": (EMBED,),
+    **linear(f"{PATCH}.crossencoder.ffn.fc1", EMBED // 2, EMBED),
     **linear(f"{PATCH}.crossencoder.ffn.fc2", EMBED, EMBED // 2),
-}  # fmt: skip
+}
 for part in ("query", "key", "value", "out"):
     RPF_LOCAL |= linear(f"{PATCH}.crossencoder.cross_attn.{part}", WIDTH, WIDTH)
 for block in (0, 1):
@@ -117,8 +140,13 @@ def asen_forward(state, x, ids):
 
 
 def asen_v2_forward(state, x, ids):
-    keys = F.batch_norm(conv(state, "conv1", x), state["img_bn1.running_mean"], state["img_bn1.running_var"],
-                        state["img_bn1.weight"], state["img_bn1.bias"]).tanh()  # fmt: skip
+    keys = F.batch_norm(
+        conv(state, "conv1", x),
+        state["img_bn1.running_mean"],
+        state["img_bn1.running_var"],
+        state["img_bn1.weight"],
+        state["img_bn1.bias"],
+    ).tanh()
     attribute = state["attr_embedding.weight"][ids]
     attention = (fc(state, "attr_transform1", attribute).tanh()[:, :, None, None] * keys).sum(
         1, keepdim=True
@@ -155,8 +183,8 @@ def rpf_region(state, x, ids):
 
 
 def rpf_patches(state, crops, ids):
-    x = F.conv2d(crops, state[f"{PATCH}.embeddings.patch_embeddings.weight"],
-                 state[f"{PATCH}.embeddings.patch_embeddings.bias"], stride=8).flatten(2).transpose(1, 2)  # fmt: skip
+    kernel, bias = (state[f"{PATCH}.embeddings.patch_embeddings.{name}"] for name in ("weight", "bias"))
+    x = F.conv2d(crops, kernel, bias, stride=8).flatten(2).transpose(1, 2)
     x = torch.cat([state[f"{PATCH}.embeddings.cls_token"].expand(len(x), -1, -1), x], 1)
     x = x + state[f"{PATCH}.embeddings.position_embeddings"]
     for block in (0, 1):

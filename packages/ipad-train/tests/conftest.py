@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -19,7 +22,8 @@ SMALL_MODEL = {
 SMALL = {
     "base": "tiny",
     "data": {
-        "options": {"num_train": 48, "num_validation": 30, "num_test": 30, "size": 64}, "detail_size": 48,
+        "options": {"num_train": 48, "num_validation": 30, "num_test": 30, "size": 64},
+        "detail_size": 48,
         "num_workers": 0,
     },
     "model": {"options": SMALL_MODEL},
@@ -30,7 +34,7 @@ SMALL = {
     "values": {"enabled": False},
     "rerank": {"enabled": False},
     "loop": {"log_every": 1, "save_every": 2},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,6 +49,15 @@ def _private_cache(tmp_path_factory):
     os.environ["HF_HUB_OFFLINE"] = "1"
     yield
     datasets.config.HF_DATASETS_CACHE = saved
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _imports_are_frozen():
+    """Every stage of a run ends with a garbage collection, which need not look through all that was imported."""
+    import ipad_train.training  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +94,21 @@ def finished(tmp_path_factory):
     return folder / "run", said
 
 
+@pytest.fixture
+def opened(monkeypatch):
+    """The names of the datasets that were opened since the test began, one for every time."""
+    import ipad_data
+
+    names, load = [], ipad_data.load
+
+    def counted(name, *arguments, **options):
+        names.append(name)
+        return load(name, *arguments, **options)
+
+    monkeypatch.setattr(ipad_data, "load", counted)
+    return names
+
+
 class InterruptedRunError(Exception):
     """Stands for a kill at a step."""
 
@@ -105,17 +133,40 @@ def interrupt(monkeypatch):
     return stop_after
 
 
+@pytest.fixture(scope="session")
+def processes():
+    """``processes(name)``: a module of the folder ``processes``, which other processes import by the same name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).with_name("processes"))
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory, processes, _private_cache):
+    """Commands of ipad-train as real processes, forked from one that has imported everything."""
+    made = processes("commands").Commands(tmp_path_factory.mktemp("commands"))
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def run_process(tmp_path):
-    """``run_process(arguments, **environment)``: a real process of this interpreter; a variable of None is not set."""
+    """``run_process(arguments, **environment)``: a fresh process of this interpreter; a variable of None is not set.
+
+    It imports everything anew, which takes seconds: where that is not what is tested, take ``commands``.
+    """
     import subprocess
 
     def run(arguments: list[str], timeout: float = 300, check: bool = True, **environment: str | None):
         settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         result = subprocess.run(
-            [sys.executable, *arguments], env={key: value for key, value in settings.items() if value is not None},
-            cwd=tmp_path, capture_output=True, text=True, timeout=timeout,
-        )  # fmt: skip
+            [sys.executable, *arguments],
+            env={key: value for key, value in settings.items() if value is not None},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
         if check:
             assert result.returncode == 0, result.stdout + result.stderr
         return result

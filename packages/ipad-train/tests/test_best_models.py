@@ -26,16 +26,21 @@ def kept(folder):
 def test_the_best_of_every_stage_and_of_all_is_kept(tmp_path):
     best = BestModels(tmp_path, {}, is_main=True)
     for stage, step, score, name in [
-        ("stage0", 10, 40.0, "a"), ("stage0", 20, 48.0, "b"), ("stage0", 30, 45.0, "c"), ("stage1", 40, 20.0, "d"),
+        ("stage0", 10, 40.0, "a"),
+        ("stage0", 20, 48.0, "b"),
+        ("stage0", 30, 45.0, "c"),
+        ("stage1", 40, 20.0, "d"),
         ("stage1", 50, 25.0, "e"),
-    ]:  # fmt: skip
+    ]:
         best.offer(stage, step, score, Model(name))
     assert (kept(tmp_path / "stages" / "stage0"), kept(tmp_path / "stages" / "stage1")) == ("b", "e")
     assert kept(tmp_path / "best") == "b"
     assert (best.stage, RunFolder(tmp_path).delivered_stage()) == ("stage0", "stage0")
     assert json.loads((tmp_path / "best" / "score.json").read_text()) == {
-        "stage": "stage0", "step": 20, "validation_map": 48.0,
-    }  # fmt: skip
+        "stage": "stage0",
+        "step": 20,
+        "validation_map": 48.0,
+    }
     assert list(RunFolder(tmp_path).trained_stages()) == ["stage0", "stage1"]
     best.offer("stage2", 60, 48.0, Model("f"))
     assert kept(tmp_path / "best") == "b"  # of equals the earlier, simpler one

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ipad_train.bootstrap import paired_difference
+from ipad_train.bootstrap import mean_interval, paired_difference
 
 
 def test_a_constant_gain_is_certain():
@@ -37,3 +37,13 @@ def test_other_queries_are_refused():
         paired_difference(("a", "b"), np.zeros(3), np.zeros(4))
     with pytest.raises(ValueError, match="no queries"):
         paired_difference(("a", "b"), np.zeros(0), np.zeros(0))
+
+
+def test_the_interval_of_a_mean_is_as_wide_as_its_standard_error_says():
+    values = np.random.default_rng(2).random(14)
+    low, high = mean_interval(values)
+    assert low < values.mean() < high
+    error = values.std() / np.sqrt(len(values))
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    many = np.tile(values, 100)
+    assert np.subtract(*mean_interval(many)) == pytest.approx((low - high) / 10, rel=0.1)

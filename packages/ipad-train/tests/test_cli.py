@@ -48,8 +48,12 @@ def test_evaluate_writes_a_table_in_three_forms(finished, tmp_path):
     assert result.exit_code == 0, result.output
     results = json.loads((folder / "evaluation-test.json").read_text())
     assert [row["name"] for row in results["rows"]] == [
-        "random", "stage 0 alone", "IP-SP", "IP-SE", "fused",
-    ]  # fmt: skip
+        "random",
+        "stage 0 alone",
+        "IP-SP",
+        "IP-SE",
+        "fused",
+    ]
     assert f"the run delivers: {results['final']}" in result.output
     assert (folder / "evaluation-test.md").read_text().strip() in result.output
 
@@ -94,9 +98,18 @@ def test_a_branch_or_a_stage_that_is_not_there_is_refused_with_those_that_are(fi
 def test_compare_trains_every_method_from_one_stage_zero_once_a_seed_and_goes_on_where_it_was(small_config, tmp_path):
     folder = tmp_path / "all"
     arguments = (
-        "compare", "--config", small_config.path, "--models", "csn", "--seeds", "0,3", f"output_dir={folder}",
-        "stage0.steps=1", "stage1.steps=3", "stage2.steps=2",
-    )  # fmt: skip
+        "compare",
+        "--config",
+        small_config.path,
+        "--models",
+        "csn",
+        "--seeds",
+        "0,3",
+        f"output_dir={folder}",
+        "stage0.steps=1",
+        "stage1.steps=3",
+        "stage2.steps=2",
+    )
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     results = json.loads((folder / "comparison.json").read_text())

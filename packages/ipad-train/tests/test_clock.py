@@ -8,9 +8,11 @@ from ipad_train.clock import RunClock, in_words
 from ipad_train.config import LoopConfig, RerankConfig, RunConfig, StageConfig, ValuesConfig
 
 CONFIG = RunConfig(
-    stage0=StageConfig(steps=100, batch_size=10), stage1=StageConfig(steps=100, batch_size=20),
-    loop=LoopConfig(eval_every=50), rerank=RerankConfig(enabled=False),
-)  # fmt: skip
+    stage0=StageConfig(steps=100, batch_size=10),
+    stage1=StageConfig(steps=100, batch_size=20),
+    loop=LoopConfig(eval_every=50),
+    rerank=RerankConfig(enabled=False),
+)
 
 
 def test_seconds_left_by_hand():

@@ -103,6 +103,16 @@ def test_a_length_in_epochs_replaces_one_in_steps_and_the_other_way_round(tmp_pa
     assert [name for name, _ in config.stages()] == ["stage0", "stage2"]
 
 
+def test_files_that_are_each_others_base_are_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b.yaml")
+    (tmp_path / "b.yaml").write_text("base: a.yaml")
+    with pytest.raises(ConfigError, match=r"a\.yaml: its base leads back to itself"):
+        load_config(tmp_path / "a.yaml")
+    (tmp_path / "tiny").write_text("base: tiny")  # a preset's name, which its own folder does not mean
+    with pytest.raises(ConfigError, match="leads back to itself"):
+        load_config(tmp_path / "tiny")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -132,6 +142,10 @@ def test_patience_without_evaluations_to_count_is_refused():
         ("stage1.decay_every=0", r"stage1\.decay_every must be positive"),
         ("stage1.gradient_clip=-1", r"stage1\.gradient_clip must be zero or more"),
         ("loop.threads=0", r"loop\.threads must be positive or null"),
+        ("stage1.learning_rate=inf", r"stage1\.learning_rate must be a finite number, got inf"),
+        ("losses.contrast_weight=.nan", r"losses\.contrast_weight must be a finite number, got nan"),
+        ("seed=-1", "seed must be zero or more, got -1"),
+        ("output_dir=''", "output_dir must be the name of a folder, got ''"),
         ("stage1.steps=[1", r"the value of 'stage1\.steps' is not valid YAML: '\[1'"),
     ],
 )

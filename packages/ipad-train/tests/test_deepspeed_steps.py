@@ -18,10 +18,20 @@ pytest.importorskip("deepspeed")
 
 SCRIPT = Path(__file__).parent / "processes" / "steps.py"
 BOTH = [
-    "stage0.steps=0", "stage1.steps=0", "stage2.steps=4", "loop.log_every=1", "loop.threads=1",
-    "stage2.batch_size=8", "stage2.sampler=triplet", "stage2.spatial_learning_rate=1e-3", "stage2.learning_rate=1e-3",
-    "stage2.warmup=0", "clusters.start=0", "clusters.queue_length=1", "loop.batch_norm=frozen",
-]  # fmt: skip
+    "stage0.steps=0",
+    "stage1.steps=0",
+    "stage2.steps=4",
+    "loop.log_every=1",
+    "loop.threads=1",
+    "stage2.batch_size=8",
+    "stage2.sampler=triplet",
+    "stage2.spatial_learning_rate=1e-3",
+    "stage2.learning_rate=1e-3",
+    "stage2.warmup=0",
+    "clusters.start=0",
+    "clusters.queue_length=1",
+    "loop.batch_norm=frozen",
+]
 PLAIN = {
     "plain": BOTH,
     "plain bf16": [*BOTH, "loop.mixed_precision=bf16"],
@@ -61,8 +71,11 @@ def results(tmp_path_factory, small_settings):
     ]
     result = subprocess.run(
         [sys.executable, str(SCRIPT), str(config), str(folder), json.dumps(plan)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}, capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
+        env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     counts = [(max(processes, 1), name) for processes, cases in parts for name in cases]
     return {(count, name): load_file(folder / f"{name}-{count}-0.safetensors") for count, name in counts}
@@ -130,3 +143,10 @@ def test_the_momentum_encoder_moves_beside_a_network_in_bf16(results, name):
     assert len(weights) > 10
     assert all(copy[key].dtype == torch.float32 for key in weights)
     assert sum(not torch.equal(copy[key], before[key]) for key in weights) > 0.9 * len(weights)
+
+
+@pytest.mark.parametrize(("name", "processes"), [("plain skipped", 1), ("zero2 skipped", 1), ("zero2 skipped", 2)])
+def test_a_step_that_is_not_finite_reaches_neither_momentum_encoder_nor_queues(results, name, processes):
+    memory = of_kind(results[processes, name], "memory")
+    assert any(key.startswith("queues") for key in memory)
+    assert all(tensor.isfinite().all() for tensor in memory.values())

@@ -36,14 +36,20 @@ CASES = {
         ("triplets", "stage1", "stage1.sampler=triplet", "stage1.optimizer=adam", FROZEN),
         ("frozen spatial", "stage2", "clusters.start=0", "clusters.refresh_every=2", "clusters.queue_length=2"),
         (
-            "both branches", "stage2", "stage2.sampler=triplet", "stage2.spatial_learning_rate=1e-3", FROZEN,
-            "clusters.start=0", "clusters.refresh_every=2", "clusters.queue_length=2",
+            "both branches",
+            "stage2",
+            "stage2.sampler=triplet",
+            "stage2.spatial_learning_rate=1e-3",
+            FROZEN,
+            "clusters.start=0",
+            "clusters.refresh_every=2",
+            "clusters.queue_length=2",
         ),
         ("accumulated", "stage1", "stage1.accumulation=2"),
         ("resumed", "stage1", "resume"),
         ("skipped", "stage1", "spoil"),
     )
-}  # fmt: skip
+}
 PARTS = {"triplets": 3, "both branches": 3}
 # On four processes every stage; what two show of the rest is not shown again.
 RUNS = {1: [*CASES], 2: [*CASES], 4: ["classification", "dense", "frozen spatial", "both branches"]}
@@ -59,14 +65,19 @@ def results(tmp_path_factory, small_settings):
     result = subprocess.run(
         [sys.executable, str(SCRIPT), str(config), str(folder), json.dumps(plan)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     found = {}
     for processes, names in RUNS.items():
         for name in [*names, "ranked", *(["queued"] if processes > 1 else [])]:
             files = [folder / f"{name}-{processes}-{rank}.safetensors" for rank in range(processes)]
             found[processes, name] = [load_file(file) for file in files]
+        if processes > 1:
+            files = [folder / f"refused-{processes}-{rank}.json" for rank in range(processes)]
+            found[processes, "refused"] = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     return found
 
 
@@ -147,6 +158,14 @@ def test_batches_of_unequal_length_are_gathered_in_order_and_queued_alike(result
         float(rank) for rank, length in enumerate(lengths) for _ in range(length)
     ]
     assert all(torch.equal(first[key], other[key]) for other in others for key in first)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_where_the_main_process_is_refused_all_end_with_its_sentence(results, processes):
+    first, *others = results[processes, "refused"]
+    assert (first["done"], first["kind"]) == ("done", "FileExistsError")
+    assert first["said"].startswith("Größe: the folder of process ")
+    assert all(other == {"done": None, "kind": "ChildProcessError", "said": first["said"]} for other in others)
 
 
 @pytest.mark.parametrize("processes", [2, 4])

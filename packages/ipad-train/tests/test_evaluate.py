@@ -9,6 +9,7 @@ from ipad_train.embed import EntryEmbeddings, attention_peak
 from ipad_train.evaluate import evaluate_split
 from ipad_train.localization import localization, random_localization
 from ipad_train.result_tables import map_table
+from ipad_train.run_context import RunContext
 
 
 def test_attention_peak_by_hand():
@@ -55,7 +56,7 @@ def test_overall_map_agrees_with_loops_on_a_real_split(finished):
     data = load_data(config.data)
     model = AttributeEmbedder.from_pretrained(finished[0] / "best")
     accelerator = Accelerator()
-    results = evaluate_split(model, data, "test", config, accelerator)
+    results = evaluate_split(model, RunContext(config, data, accelerator), "test")
     embedded = embed_split(model, data.splits["test"], config.data, accelerator, batch_size=7)
     expected = loop_map(embedded.with_role("query"), embedded.with_role("gallery"))
     assert results["rows"][-1]["overall"] == pytest.approx(expected, abs=1e-6)
@@ -74,9 +75,15 @@ def test_localization_counts_peaks_inside_any_box(finished):
     peak = np.stack([*centers[:-1], [2.0, 2.0]])  # the last entry points outside the image
     ids = np.full(count, row["image_id"])
     entries = EntryEmbeddings(
-        fused=peak, spatial=None, semantic=None, peak=peak, image_ids=ids, attribute_ids=np.array(row["attribute_ids"]),
-        value_ids=np.array(row["value_ids"]), roles=np.ones(count, dtype=np.int64),
-    )  # fmt: skip
+        fused=peak,
+        spatial=None,
+        semantic=None,
+        peak=peak,
+        image_ids=ids,
+        attribute_ids=np.array(row["attribute_ids"]),
+        value_ids=np.array(row["value_ids"]),
+        roles=np.ones(count, dtype=np.int64),
+    )
     assert localization(entries, split, data.schema)["overall"] == pytest.approx(100 * (count - 1) / count)
 
 
@@ -86,7 +93,7 @@ def test_an_unknown_split_lists_the_choices(finished):
 
     config = load_run_config(finished[0])
     with pytest.raises(ValueError, match="train, validation, test"):
-        evaluate_split(None, load_data(config.data), "tests", config, None)
+        evaluate_split(None, RunContext(config, load_data(config.data), None), "tests")
 
 
 class Boxes:
@@ -109,9 +116,15 @@ class Boxes:
 def test_entries_without_a_true_box_are_left_out_of_the_peaks_and_of_the_random_points():
     peak = np.array([[0.2, 0.5], [0.2, 0.5], [0.2, 0.5]])
     entries = EntryEmbeddings(
-        fused=peak, spatial=None, semantic=None, peak=peak, image_ids=np.arange(3), attribute_ids=np.zeros(3, np.int64),
-        value_ids=np.zeros(3, np.int64), roles=np.ones(3, np.int64),
-    )  # fmt: skip
+        fused=peak,
+        spatial=None,
+        semantic=None,
+        peak=peak,
+        image_ids=np.arange(3),
+        attribute_ids=np.zeros(3, np.int64),
+        value_ids=np.zeros(3, np.int64),
+        roles=np.ones(3, np.int64),
+    )
     schema = AttributeSchema({"hat": ["no", "yes"], "belt": ["no", "yes"]})
     assert localization(entries, Boxes(), schema) == {"hat": 50.0, "overall": 50.0}
     assert random_localization(entries, Boxes(), schema) == pytest.approx({"hat": 30.0, "overall": 30.0})
@@ -125,9 +138,10 @@ def test_entries_without_a_true_box_are_left_out_of_the_peaks_and_of_the_random_
 def test_a_table_of_means_shows_each_seed_the_random_point_and_the_differences():
     results = {
         "rows": [{"name": "lens", "overall": 20.0, "attributes": {"a": 10.0}, "seeds": [19.04, None]}],
-        "localization": {"a": 50.0, "overall": 40.0}, "random_localization": {"a": 10.0, "overall": 12.0},
+        "localization": {"a": 50.0, "overall": 40.0},
+        "random_localization": {"a": 10.0, "overall": 12.0},
         "differences": [{"first": "fused", "second": "lens", "mean": 1.0, "low": -0.5, "high": 2.5}],
-    }  # fmt: skip
+    }
     text = map_table(results)
     assert "| 19.0 / - |" in text
     assert "a 50 / 10, overall 40 / 12" in text

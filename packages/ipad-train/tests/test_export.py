@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -36,12 +38,15 @@ def test_a_run_leaves_files_that_answer_as_its_model(finished, tmp_path):
 
 
 def test_what_answers_something_else_is_deleted(finished, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(finished[0], tmp_path / "run"))
+    shutil.rmtree(run / "best")
+    shutil.copytree(run / "stages" / "stage1", run / "best")  # one branch, which is written sooner
     honest = exporting._program_answer
     monkeypatch.setattr(exporting, "_program_answer", lambda path: lambda *asked: honest(path)(*asked) + 0.01)
     with pytest.raises(
         ExportMismatchError, match=r"differ from the model's by 0\.01, more than 0\.001; it is deleted"
     ):
-        export_run(finished[0], tmp_path, ["torch"], lambda line: None)
+        export_run(run, tmp_path, ["torch"], lambda line: None)
     assert not (tmp_path / "model.pt2").exists()
 
 

@@ -10,28 +10,36 @@ import pytest
 import torch.distributed as dist
 from click.testing import CliRunner
 
+from ipad_train import training
 from ipad_train.cli import main
 from ipad_train.failures import explain
 from ipad_train.launcher import check_launcher
-from ipad_train.stage_start import StageStarter
 
 
 def test_a_worker_that_dies_is_named_with_what_to_do(small_config, monkeypatch):
-    original = StageStarter.start
+    original = training.start_stage
 
-    def start(self, *arguments):
-        run = original(self, *arguments)
+    def start(*arguments):
+        run = original(*arguments)
         next(run.batches)
         for child in psutil.Process().children(recursive=True):
             if child.is_running():
                 os.kill(child.pid, signal.SIGKILL)
         return run
 
-    monkeypatch.setattr(StageStarter, "start", start)
+    monkeypatch.setattr(training, "start_stage", start)
     result = CliRunner().invoke(
-        main, ["--config", str(small_config.path), f"output_dir={small_config().output_dir}", "data.num_workers=1",
-               "stage0.steps=50", "stage1.steps=0", "stage2.steps=0"],
-    )  # fmt: skip
+        main,
+        [
+            "--config",
+            str(small_config.path),
+            f"output_dir={small_config().output_dir}",
+            "data.num_workers=1",
+            "stage0.steps=50",
+            "stage1.steps=0",
+            "stage2.steps=0",
+        ],
+    )
     assert result.exit_code == 1
     assert "a worker that decodes images died" in result.output
     assert "set data.num_workers lower" in result.output

@@ -14,8 +14,9 @@ from ipad_train.data import load_data
 from ipad_train.finite import DivergedError, check_finite, spoiled, step_fails
 from ipad_train.launch import make_accelerator
 from ipad_train.objectives import MetricLearning
+from ipad_train.run_context import RunContext
 from ipad_train.stage_lengths import resolve_stages
-from ipad_train.stage_start import StageStarter
+from ipad_train.stage_start import start_stage
 from ipad_train.step import Stepper
 from ipad_train.tracking import read_metrics
 from ipad_train.training import Training
@@ -175,8 +176,7 @@ def test_a_step_that_the_scaler_leaves_out_changes_nothing_and_counts_once_no_sc
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)  # Accelerate makes one on a GPU only
     data = load_data(config.data)
     config, _ = resolve_stages(config, data, 1)
-    starter = StageStarter(config, data, accelerator, Path(config.output_dir), quiet)
-    run = starter.start("stage1", config.stage1, 0, None)
+    run = start_stage(RunContext(config, data, accelerator, quiet), "stage1", config.stage1, 0, None)
     spoil_gradient(monkeypatch, {2})
     stepper = Stepper(run, accelerator, config.loop)
     states, said = [], []

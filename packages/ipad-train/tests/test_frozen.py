@@ -11,6 +11,7 @@ from ipad_train.data import load_data
 from ipad_train.embed import embed_split
 from ipad_train.frozen import fitted_lens, frozen_trunk
 from ipad_train.launch import make_accelerator
+from ipad_train.run_context import RunContext
 
 NETWORK = {"channels": [8, 8, 16, 16], "stem_width": 8}
 
@@ -37,12 +38,12 @@ def test_the_lens_is_fitted_on_training_images_once_and_knows_its_words(pretrain
     assert not lens.is_fitted
     assert not any(parameter.requires_grad for parameter in lens.parameters())
     plain = embed_split(lens, data.splits["test"], config.data, accelerator)
-    fitted = fitted_lens(lens, tmp_path / "lens", config, data, accelerator)
+    fitted = fitted_lens(lens, tmp_path / "lens", RunContext(config, data, accelerator))
     assert fitted.is_fitted
     assert list(fitted.schema) == list(data.schema.attributes)
     first = embed_split(fitted, data.splits["test"], config.data, accelerator)
     assert first.fused.shape[1] == max(data.schema.num_values)  # a probability for each value
     assert plain.fused.shape[1] == 16
-    again = fitted_lens(frozen_trunk(config, data), tmp_path / "lens", config, data, accelerator)
+    again = fitted_lens(frozen_trunk(config, data), tmp_path / "lens", RunContext(config, data, accelerator))
     second = embed_split(again, data.splits["test"], config.data, accelerator)
     torch.testing.assert_close(torch.from_numpy(second.fused), torch.from_numpy(first.fused))

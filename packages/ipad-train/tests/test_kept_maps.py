@@ -16,6 +16,7 @@ from ipad_train.kept_crops import can_keep_crops, kept_inputs
 from ipad_train.kept_maps import can_keep_maps, forget_maps, keep_maps, kept_split
 from ipad_train.launch import make_accelerator
 from ipad_train.map_files import KeptMaps
+from ipad_train.run_context import RunContext
 from ipad_train.step_inputs import MapsOfImages, StepSeed
 from ipad_train.tracking import read_metrics
 from ipad_train.training import Training
@@ -149,7 +150,7 @@ def test_a_run_on_kept_maps_trains_both_stages_and_resumes_to_the_bit(small_conf
 def test_embeddings_from_kept_maps_and_crops_are_those_from_the_images(parts):
     config, data, model, accelerator = parts
     config = dataclasses.replace(config, stage2=dataclasses.replace(config.stage2, spatial_learning_rate=0.0))
-    inputs = kept_inputs(model, data, "validation", config, accelerator)
+    inputs = kept_inputs(model, RunContext(config, data, accelerator), "validation")
     assert set(inputs) == {"maps", "crops"}
     split = data.splits["validation"]
     expected = embed_split(model, split, config.data, accelerator)
@@ -163,7 +164,7 @@ def test_embeddings_from_kept_maps_and_crops_are_those_from_the_images(parts):
 def test_a_crop_that_was_not_kept_is_named(parts):
     config, data, model, accelerator = parts
     config = dataclasses.replace(config, stage2=dataclasses.replace(config.stage2, spatial_learning_rate=0.0))
-    crops = kept_inputs(model, data, "validation", config, accelerator)["crops"]
+    crops = kept_inputs(model, RunContext(config, data, accelerator), "validation")["crops"]
     with pytest.raises(KeyError, match="row 900 has no crop of attribute 1"):
         crops.read(torch.tensor([900]), torch.tensor([1]))
 
@@ -192,8 +193,8 @@ def test_a_run_forgets_what_it_kept_for_itself_and_leaves_what_it_shares(small_c
 
 def test_a_run_evaluated_by_itself_leaves_no_maps_and_the_mode_stays(parts, tmp_path):
     config, data, model, accelerator = parts
-    assert kept_split(model, data, "test", config, accelerator) is None
+    assert kept_split(model, RunContext(config, data, accelerator), "test") is None
     shared = dataclasses.replace(config, data=dataclasses.replace(config.data, maps_dir=str(tmp_path / "shared")))
     model.train()
-    assert len(kept_split(model, data, "test", shared, accelerator)) == 30
+    assert len(kept_split(model, RunContext(shared, data, accelerator), "test")) == 30
     assert model.training

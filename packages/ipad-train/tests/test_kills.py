@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import random
 import signal
@@ -18,20 +17,21 @@ from ipad_train.config_files import load_config
 pytestmark = pytest.mark.multiprocess
 
 SHORT = [
-    "stage0.steps=1", "stage1.steps=2", "stage2.steps=6", "clusters.refresh_every=2", "clusters.queue_length=1",
-    "clusters.start=0.1", "loop.save_every=2", "loop.threads=1",
-]  # fmt: skip
+    "stage0.steps=1",
+    "stage1.steps=2",
+    "stage2.steps=6",
+    "clusters.refresh_every=2",
+    "clusters.queue_length=1",
+    "clusters.start=0.1",
+    "loop.save_every=2",
+    "loop.threads=1",
+]
 
 
 @pytest.fixture(scope="module")
-def start():
-    """``start(config, resume=None, die=None) -> exit code`` of a process that has torch loaded already.
-
-    The other process imports what it runs by name, which a test module has only where the root is on its path.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).with_name("processes"))
-        yield starter(importlib.import_module("killed").train)
+def start(processes):
+    """``start(config, resume=None, die=None) -> exit code`` of a process that has torch loaded already."""
+    return starter(processes("killed").train)
 
 
 def starter(train):

@@ -65,10 +65,15 @@ def branches():
     spatial = np.stack([value_ids, 1 - value_ids], 1) + 0.4 * np.random.default_rng(0).standard_normal((40, 2))
     semantic = np.random.default_rng(1).standard_normal((40, 2))
     return EntryEmbeddings(
-        fused=np.zeros((40, 2), np.float32), spatial=spatial.astype(np.float32), semantic=semantic.astype(np.float32),
-        peak=None, image_ids=np.arange(40), attribute_ids=np.zeros(40, np.int64), value_ids=value_ids,
+        fused=np.zeros((40, 2), np.float32),
+        spatial=spatial.astype(np.float32),
+        semantic=semantic.astype(np.float32),
+        peak=None,
+        image_ids=np.arange(40),
+        attribute_ids=np.zeros(40, np.int64),
+        value_ids=value_ids,
         roles=np.repeat([1, 2], 20),
-    )  # fmt: skip
+    )
 
 
 def test_a_branch_that_knows_nothing_gets_no_weight_that_hurts(branches):

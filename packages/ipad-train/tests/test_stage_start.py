@@ -17,9 +17,15 @@ def quiet(line):
 
 def test_triplet_batches_and_a_trained_spatial_branch(small_config):
     config = small_config(
-        "stage0.steps=1", "stage1.sampler=triplet", "stage1.batch_size=6", "stage2.sampler=triplet",
-        "stage2.batch_size=6", "stage2.spatial_learning_rate=1e-4", "stage2.schedule=step", "stage2.optimizer=adam",
-    )  # fmt: skip
+        "stage0.steps=1",
+        "stage1.sampler=triplet",
+        "stage1.batch_size=6",
+        "stage2.sampler=triplet",
+        "stage2.batch_size=6",
+        "stage2.spatial_learning_rate=1e-4",
+        "stage2.schedule=step",
+        "stage2.optimizer=adam",
+    )
     results = Training(config, None, quiet).run()
     rows = read_metrics(Path(config.output_dir))
     assert any("centers_spatial" in row and "triplet_spatial" in row for row in rows)
@@ -36,9 +42,16 @@ def test_two_augmented_anchors_are_part_of_every_triplet_step(small_config, monk
 
     monkeypatch.setattr(AttributeDiverging, "forward", forward)
     config = small_config(
-        "data.anchor_views=2", "data.anchor_augmentation={perspective: 0.2}", "data.flip=0", "stage0.steps=0",
-        *(f"{stage}.{key}" for stage in ("stage1", "stage2") for key in ("sampler=triplet", "batch_size=4", "steps=2")),
-    )  # fmt: skip
+        "data.anchor_views=2",
+        "data.anchor_augmentation={perspective: 0.2}",
+        "data.flip=0",
+        "stage0.steps=0",
+        *(
+            f"{stage}.{key}"
+            for stage in ("stage1", "stage2")
+            for key in ("sampler=triplet", "batch_size=4", "steps=2")
+        ),
+    )
     Training(config, None, quiet).run()
     assert len(seen) == 2
     for batch in seen:

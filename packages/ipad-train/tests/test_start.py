@@ -93,3 +93,8 @@ def test_a_second_stage_of_one_branch_is_refused_at_the_start(small_config):
     options = "model.options={image_size: 32, embed_dim: 16}"
     with pytest.raises(ValueError, match=r"stage2 trains a second branch, which .*'csn_tiny' does not have"):
         find_starting_weights(small_config("model.name=csn_tiny", options), 3)
+
+
+def test_an_option_that_the_network_does_not_take_is_named_before_anything_is_trained(small_config):
+    with pytest.raises(ValueError, match=r"model\.options does not fit model\.name 'ipad_tiny': .*latent_dimm"):
+        find_starting_weights(small_config("model.options={latent_dimm: 16}"), 3)

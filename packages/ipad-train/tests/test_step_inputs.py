@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ipad_data import BatchAugmentation
-from ipad_train.data import MicroBatchPlans, load_data, make_sampler
+from ipad_train.data import load_data, make_sampler
+from ipad_train.stage_batches import MicroBatchPlans
 from ipad_train.step_inputs import AugmentedImages, StepSeed
 
 

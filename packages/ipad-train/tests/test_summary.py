@@ -8,12 +8,24 @@ from ipad_train.report.times import time_table
 from ipad_train.summary import run_summary, skipped_steps, stage_times
 
 TIMINGS = [
-    {"step": 10, "stage": "stage1", "steps": 10, "elapsed": 10.0, "seconds": {"data": 1.0, "forward": 6.0},
-     "images_per_second": 50.0},
-    {"step": 20, "stage": "stage1", "steps": 10, "elapsed": 30.0, "seconds": {"forward": 8.0, "evaluation": 20.0},
-     "images_per_second": 50.0},
+    {
+        "step": 10,
+        "stage": "stage1",
+        "steps": 10,
+        "elapsed": 10.0,
+        "seconds": {"data": 1.0, "forward": 6.0},
+        "images_per_second": 50.0,
+    },
+    {
+        "step": 20,
+        "stage": "stage1",
+        "steps": 10,
+        "elapsed": 30.0,
+        "seconds": {"forward": 8.0, "evaluation": 20.0},
+        "images_per_second": 50.0,
+    },
     {"step": 20, "stage": "stage1", "steps": 0, "elapsed": 2.0, "seconds": {"checkpoints": 2.0}},
-]  # fmt: skip
+]
 
 
 def test_times_of_a_stage_by_hand():

@@ -42,6 +42,8 @@ def test_a_run_leaves_what_the_readme_says(finished):
     assert overall[results["delivered"]] == max(overall[name] for name in ("stage 0 alone", "IP-SP", "fused"))
     assert all(0 <= row["overall"] <= 100 for row in results["rows"])
     assert 0 <= results["localization"]["overall"] <= 100
+    assert results["made_with"]["machine"] == said[0]
+    assert f"torch {torch.__version__}" in results["made_with"]["versions"]
     assert any("MiB preallocated" in line for line in said)
     assert any(line.startswith("beta = ") for line in said)
     assert list((run / "tensorboard").iterdir())

@@ -13,6 +13,7 @@ from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.evaluate import evaluate_split, mean_precision
+from ipad_train.run_context import RunContext
 from ipad_train.training import Training
 from ipad_train.values import SHARES, fit_values, with_values
 
@@ -26,10 +27,15 @@ def entries(noise, seed, roles):
     vectors[np.arange(96), attribute] += value - 1
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return EntryEmbeddings(
-        fused=vectors, spatial=None, semantic=None, peak=None, image_ids=np.repeat(np.arange(48), 2),
-        attribute_ids=attribute, value_ids=value + 3 * attribute, roles=np.full(96, 0) if roles == "train" else
-        np.tile([1, 1, 2, 2, 2, 2], 16),
-    )  # fmt: skip
+        fused=vectors,
+        spatial=None,
+        semantic=None,
+        peak=None,
+        image_ids=np.repeat(np.arange(48), 2),
+        attribute_ids=attribute,
+        value_ids=value + 3 * attribute,
+        roles=np.full(96, 0) if roles == "train" else np.tile([1, 1, 2, 2, 2, 2], 16),
+    )
 
 
 @pytest.fixture
@@ -85,7 +91,7 @@ def test_a_run_delivers_them_and_evaluating_its_folder_gives_the_same_table(smal
     data = load_data(config.data)
     model = AttributeEmbedder.from_pretrained(folder / "best")
     assert model.values.share == results["values"]["share"]
-    again = evaluate_split(model, data, "validation", config, accelerator)
+    again = evaluate_split(model, RunContext(config, data, accelerator), "validation")
     assert again["rows"][-1]["overall"] == pytest.approx(results["values"]["after"], abs=1e-3)
     assert again["rows"][-2]["overall"] == pytest.approx(results["values"]["before"], abs=1e-3)
     embedded = embed_split(model, data.splits["validation"], config.data, accelerator)

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from ipad_core import AttributeEmbedder, create_model
 from ipad_train.cli import main
-from ipad_train.compare import compare
+from ipad_train.comparison import ComparisonPlan, compare
 from ipad_train.data import load_data
 from ipad_train.training import Training
 from ipad_train.vectors import photo_keys, read_vectors, vectors_of, write_vectors
@@ -60,9 +60,15 @@ def test_a_head_trains_on_vectors_and_its_run_is_evaluated_and_embedded(config_o
 
 def test_a_lens_on_vectors_in_one_command(config_of, small_config, file, tmp_path):
     arguments = [
-        "lens", "--config", str(small_config.path), f"output_dir={tmp_path / 'lens'}", "model.name=csn",
-        "model.options={embed_dim: 8}", TRUNK, f"data.vectors={file}",
-    ]  # fmt: skip
+        "lens",
+        "--config",
+        str(small_config.path),
+        f"output_dir={tmp_path / 'lens'}",
+        "model.name=csn",
+        "model.options={embed_dim: 8}",
+        TRUNK,
+        f"data.vectors={file}",
+    ]
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output
     rows = {row["name"]: row for row in json.loads((tmp_path / "lens" / "lens-test.json").read_text())["rows"]}
@@ -75,7 +81,7 @@ def test_a_lens_on_vectors_in_one_command(config_of, small_config, file, tmp_pat
 
 def test_heads_are_compared_on_vectors(config_of):
     config = config_of("csn", "stage1.steps=4")
-    rows = [row["name"] for row in compare(config, ["triplet"], announce=lambda line: None)["rows"]]
+    rows = [row["name"] for row in compare(config, ComparisonPlan(["triplet"]), lambda line: None)["rows"]]
     assert rows == ["random", "frozen trunk", "lens", "triplet", "CSN mask"]
 
 
@@ -83,9 +89,18 @@ def test_features_of_a_trunk_once_for_every_head(small_config, tmp_path):
     out = tmp_path / "features.npy"
     options = "{channels: [8, 8, 16, 16], stem_width: 8}"
     run = CliRunner().invoke(
-        main, ["features", "--config", str(small_config.path), "--trunk", f"{{name: resnet10t, options: {options}}}",
-               "--out", str(out), f"output_dir={tmp_path / 'x'}"],
-    )  # fmt: skip
+        main,
+        [
+            "features",
+            "--config",
+            str(small_config.path),
+            "--trunk",
+            f"{{name: resnet10t, options: {options}}}",
+            "--out",
+            str(out),
+            f"output_dir={tmp_path / 'x'}",
+        ],
+    )
     assert run.exit_code == 0, run.output
     assert "108 vectors of 16 numbers" in run.output
     array, places = read_vectors(out)

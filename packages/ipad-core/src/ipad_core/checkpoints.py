@@ -20,15 +20,26 @@ Names = dict[str, str]  # start of a published name -> start of ours; the longes
 _SHOWN = 5
 
 _ASEN: Names = {
-    "backbonenet.": "trunk.features.", "mask_fc1.": "attention.query.", "mask_fc2.": "attention.context.",
-    "conv1.": "attention.key.", "conv2.": "attention.score.", "fc1.": "attention.squeeze.",
-    "fc2.": "attention.excite.", "feature_fc.": "project.",
-}  # fmt: skip
+    "backbonenet.": "trunk.features.",
+    "mask_fc1.": "attention.query.",
+    "mask_fc2.": "attention.context.",
+    "conv1.": "attention.key.",
+    "conv2.": "attention.score.",
+    "fc1.": "attention.squeeze.",
+    "fc2.": "attention.excite.",
+    "feature_fc.": "project.",
+}
 _ASEN_V2: Names = {
-    "backbonenet.": "trunk.features.", "attr_embedding.": "attention.table.", "attr_transform1.": "attention.query.",
-    "conv1.": "attention.key.", "img_bn1.": "attention.key_norm.", "attr_transform2.": "attention.context.",
-    "fc1.": "attention.squeeze.", "fc2.": "attention.excite.", "feature_fc.": "project.",
-}  # fmt: skip
+    "backbonenet.": "trunk.features.",
+    "attr_embedding.": "attention.table.",
+    "attr_transform1.": "attention.query.",
+    "conv1.": "attention.key.",
+    "img_bn1.": "attention.key_norm.",
+    "attr_transform2.": "attention.context.",
+    "fc1.": "attention.squeeze.",
+    "fc2.": "attention.excite.",
+    "feature_fc.": "project.",
+}
 _CSN: Names = {"embeddingnet.": "trunk.features.", "embed_fc.": "project.", "masks.": "mask.table."}
 _REGION, _PATCH, _CROSS = "choices.global.attnnet.", "choices.local.basenet.", "choices.local.basenet.crossencoder."
 _RPF: Names = {
@@ -111,9 +122,11 @@ def _without_wrapper(tensors: Tensors) -> Tensors:
 
 def _recognize(tensors: Tensors, path: Path) -> str:
     signs = {
-        "asen": "mask_fc1.weight", "asen_v2": "attr_transform2.weight", "csn": "masks.weight",
+        "asen": "mask_fc1.weight",
+        "asen_v2": "attr_transform2.weight",
+        "csn": "masks.weight",
         "rpf": "choices.global.attrnet.attr_embedding.weight",
-    }  # fmt: skip
+    }
     for kind, sign in signs.items():
         if sign in tensors:
             return kind
@@ -182,10 +195,13 @@ def _resnet(tensors: Tensors, prefix: str, path: Path) -> dict[str, Any]:
 def _asen(tensors: Tensors, path: Path) -> AttributeEmbedder:
     latent, dim = _shape(tensors, "conv1.weight", path)[:2]
     return create_model(
-        "asen", num_attributes=_shape(tensors, "mask_fc1.weight", path)[1], latent_dim=latent,
-        embed_dim=_shape(tensors, "feature_fc.weight", path)[0], reduction=dim // _shape(tensors, "fc1.weight", path)[0],
+        "asen",
+        num_attributes=_shape(tensors, "mask_fc1.weight", path)[1],
+        latent_dim=latent,
+        embed_dim=_shape(tensors, "feature_fc.weight", path)[0],
+        reduction=dim // _shape(tensors, "fc1.weight", path)[0],
         trunk=_resnet(tensors, "backbonenet.", path),
-    )  # fmt: skip
+    )
 
 
 def _asen_v2(tensors: Tensors, path: Path) -> AttributeEmbedder:
@@ -193,9 +209,13 @@ def _asen_v2(tensors: Tensors, path: Path) -> AttributeEmbedder:
     dim = _shape(tensors, "conv1.weight", path)[1]
     embed_dim = tensors["feature_fc.weight"].shape[0] if "feature_fc.weight" in tensors else dim
     return create_model(
-        "asen_v2", num_attributes=count, latent_dim=latent, embed_dim=embed_dim,
-        reduction=dim // _shape(tensors, "fc1.weight", path)[0], trunk=_resnet(tensors, "backbonenet.", path),
-    )  # fmt: skip
+        "asen_v2",
+        num_attributes=count,
+        latent_dim=latent,
+        embed_dim=embed_dim,
+        reduction=dim // _shape(tensors, "fc1.weight", path)[0],
+        trunk=_resnet(tensors, "backbonenet.", path),
+    )
 
 
 def _csn(tensors: Tensors, path: Path) -> AttributeEmbedder:
@@ -214,21 +234,31 @@ def _rpf(tensors: Tensors, path: Path) -> AttributeEmbedder:
         blocks = {name.split(".encoder.layer.")[1].split(".")[0] for name in tensors if ".encoder.layer." in name}
         hidden = _shape(tensors, f"{_PATCH}encoder.layer.0.ffn.fc1.weight", path)[0]
         vit = {
-            "embed_dim": width, "depth": len(blocks), "num_heads": max(1, width // 64), "mlp_ratio": hidden / width,
-            "patch_size": patch, "img_size": side, "final_norm": False,
+            "embed_dim": width,
+            "depth": len(blocks),
+            "num_heads": max(1, width // 64),
+            "mlp_ratio": hidden / width,
+            "patch_size": patch,
+            "img_size": side,
+            "final_norm": False,
             # The release normalizes crops as it does images.
             "pretrained_cfg_overlay": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
-        }  # fmt: skip
+        }
         options = {
             "semantic_trunk": {"name": "vit_base_patch16_224", "options": vit},
-            "semantic_heads": max(1, width // 64), "crop_size": side,
-        }  # fmt: skip
+            "semantic_heads": max(1, width // 64),
+            "crop_size": side,
+        }
     return create_model(
-        "rpf", num_attributes=count, attribute_dim=attribute_dim, embed_dim=embed_dim,
+        "rpf",
+        num_attributes=count,
+        attribute_dim=attribute_dim,
+        embed_dim=embed_dim,
         latent_dim=_shape(tensors, f"{_REGION}conv.weight", path)[0],
         reduction=embed_dim // _shape(tensors, f"{_REGION}mlp.fc1.weight", path)[0],
-        trunk=_resnet(tensors, "choices.global.basenet.", path), **options,
-    )  # fmt: skip
+        trunk=_resnet(tensors, "choices.global.basenet.", path),
+        **options,
+    )
 
 
 _KINDS: dict[str, tuple[Names, Callable[[Tensors, Path], AttributeEmbedder]]] = {

@@ -76,10 +76,16 @@ def test_statistics_are_those_of_the_weights_and_are_not_saved():
 @pytest.mark.parametrize(
     "name",
     [
-        "vit_tiny_patch16_224", "vit_base_patch16_siglip_224", "vit_base_patch16_clip_224", "vit_small_patch16_dinov3",
-        "vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224", "deit3_small_patch16_224", "beit_base_patch16_224",
+        "vit_tiny_patch16_224",
+        "vit_base_patch16_siglip_224",
+        "vit_base_patch16_clip_224",
+        "vit_small_patch16_dinov3",
+        "vit_small_patch14_reg4_dinov2",
+        "eva02_tiny_patch14_224",
+        "deit3_small_patch16_224",
+        "beit_base_patch16_224",
     ],
-)  # fmt: skip
+)
 def test_every_parameter_of_a_vision_transformer_gets_a_gradient(name):
     size = 64 if "patch16" in name else 56
     trunk = Trunk(name, options=SMALL_VIT, image_size=size)
@@ -244,3 +250,31 @@ def test_last_beside_other_stages():
     alone = Trunk("tf_efficientnet_lite0", stage="last", image_size=64).eval()
     alone.take_over(trunk)
     torch.testing.assert_close(trunk(images)[:, :1280], alone(images))
+
+
+@pytest.mark.parametrize(("name", "stage"), [("resnet10t", [1, 3]), ("vit_tiny_patch16_224", None)])
+def test_images_in_pieces_give_the_same_maps(monkeypatch, name, stage):
+    options = SMALL_VIT if stage is None else NARROW
+    trunk = Trunk(name, stage, options, image_size=64).eval()
+    images, sizes = torch.rand(5, 3, 64, 64), []
+    whole = trunk.stage_maps(images)
+    monkeypatch.setattr("ipad_core.backbones.trunk.PIXELS_AT_ONCE", 2 * 64 * 64 + 1)
+    first = trunk.features.forward_intermediates
+    monkeypatch.setattr(
+        trunk.features, "forward_intermediates", lambda x, **how: sizes.append(len(x)) or first(x, **how)
+    )
+    with torch.no_grad():
+        pieces = trunk.stage_maps(images)
+    assert sizes == [2, 2, 1]
+    for part, same in zip(pieces, whole, strict=True):
+        torch.testing.assert_close(part, same)
+        assert part.stride() == same.stride()
+
+
+def test_images_that_teach_pass_together(monkeypatch):
+    monkeypatch.setattr("ipad_core.backbones.trunk.PIXELS_AT_ONCE", 1)
+    trunk, images = Trunk("resnet10t", None, NARROW).train(), torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        together = trunk.stage_maps(images)[0]
+    apart = torch.cat([trunk.stage_maps(image[None])[0] for image in images])
+    assert not torch.allclose(together, apart)  # statistics of the batch

@@ -9,9 +9,16 @@ from ipad_core import AttributeEmbedder, FeatureMaps, create_model
 TRUNK = {"name": "vectors", "options": {"dim": 6}}
 SIZES = {"embed_dim": 5, "latent_dim": 4}
 HEADS = {
-    "triplet": {"embed_dim": 5}, "csn": {"embed_dim": 5}, "asen": SIZES, "asen_v2": SIZES, "attn_fashion": SIZES,
-    "isln": SIZES, "haen": SIZES, "ipad": {**SIZES, "semantic": False}, "lens": {},
-}  # fmt: skip
+    "triplet": {"embed_dim": 5},
+    "csn": {"embed_dim": 5},
+    "asen": SIZES,
+    "asen_v2": SIZES,
+    "attn_fashion": SIZES,
+    "isln": SIZES,
+    "haen": SIZES,
+    "ipad": {**SIZES, "semantic": False},
+    "lens": {},
+}
 VECTORS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 
 

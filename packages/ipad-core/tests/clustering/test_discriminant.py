@@ -98,8 +98,10 @@ def test_leaving_one_out_equals_leaving_one_out(data, shrinkage, balanced):
         smaller = covariance - (1 - shrinkage) * weight * size / (size - 1) * torch.outer(residual, residual)
         moved = {**means, int(y[i]): x[rest & (y == y[i])].mean(dim=0)}
         counts = {v: float((y == v).sum()) - (v == int(y[i])) for v in means}
-        prior = {v: torch.zeros(()).double() if balanced else torch.tensor(count).double().log()
-                 for v, count in counts.items()}  # fmt: skip
+        prior = {
+            v: torch.zeros(()).double() if balanced else torch.tensor(count).double().log()
+            for v, count in counts.items()
+        }
         torch.testing.assert_close(posteriors[position], loop_posterior(x[i], smaller, moved, prior))
 
 
@@ -127,11 +129,16 @@ def test_numbers_of_values_do_not_matter(data):
     ("features", "values", "options", "message"),
     [
         (torch.rand(4, 2), torch.zeros(4), {}, "value_ids must hold two different values or more, got one"),
-        (torch.rand(4, 2), torch.arange(3), {}, r"features must be \(n, C\) and value_ids \(n,\), got \(4, 2\) and \(3,\)"),
+        (
+            torch.rand(4, 2),
+            torch.arange(3),
+            {},
+            r"features must be \(n, C\) and value_ids \(n,\), got \(4, 2\) and \(3,\)",
+        ),
         (torch.rand(4), torch.arange(4), {}, r"features must be \(n, C\)"),
         (torch.rand(4, 2), torch.arange(4), {"form": "qda"}, "form must be one of posterior, directions, got 'qda'"),
     ],
-)  # fmt: skip
+)
 def test_bad_input(features, values, options, message):
     with pytest.raises(ValueError, match=message):
         fit_discriminant(features, values, **options)

@@ -17,8 +17,10 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def linear(layer, x):
-    return [sum(w * v for w, v in zip(row, x, strict=True)) + b
-            for row, b in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)]  # fmt: skip
+    return [
+        sum(w * v for w, v in zip(row, x, strict=True)) + b
+        for row, b in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)
+    ]
 
 
 def normalized(values):
@@ -50,10 +52,14 @@ def loop_maps(layer, tokens, attribute):
             keys = [
                 math.tanh((k - m) / math.sqrt(v + norm.eps) * g + b)
                 for k, m, v, g, b in zip(
-                    linear(layer.key, x), norm.running_mean.tolist(), norm.running_var.tolist(),
-                    norm.weight.tolist(), norm.bias.tolist(), strict=True,
+                    linear(layer.key, x),
+                    norm.running_mean.tolist(),
+                    norm.running_var.tolist(),
+                    norm.weight.tolist(),
+                    norm.bias.tolist(),
+                    strict=True,
                 )
-            ]  # fmt: skip
+            ]
             found.append(sum(k * q for k, q in zip(keys, query, strict=True)) / math.sqrt(len(query)))
         return found
 

@@ -97,10 +97,17 @@ def test_neither_a_folder_nor_a_repository(monkeypatch):
 @pytest.mark.parametrize(
     "content",
     [
-        "{", "[]", "{}", '{"architecture": "triplet"}', '{"architecture": 1, "options": {}}', "null", "\xff",
-        '{"architecture": "triplet", "options": {}, "weights": 3}', '{"architecture": "triplet", "options": 3}',
+        "{",
+        "[]",
+        "{}",
+        '{"architecture": "triplet"}',
+        '{"architecture": 1, "options": {}}',
+        "null",
+        "\xff",
+        '{"architecture": "triplet", "options": {}, "weights": 3}',
+        '{"architecture": "triplet", "options": 3}',
     ],
-)  # fmt: skip
+)
 def test_broken_config(saved, content):
     (saved / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=r"config.json does not describe a model"):

@@ -110,10 +110,16 @@ def test_every_form_of_images_gives_the_same(model, files):
     expected = model.encode(IMAGES, attribute=0).embedding
     array = IMAGES.permute(0, 2, 3, 1).numpy()
     forms = [
-        list(IMAGES), array, list(array), array.astype(np.float64) / 255, IMAGES.float() / 255, files,
-        [str(path) for path in files], [Image.open(path) for path in files],
+        list(IMAGES),
+        array,
+        list(array),
+        array.astype(np.float64) / 255,
+        IMAGES.float() / 255,
+        files,
+        [str(path) for path in files],
+        [Image.open(path) for path in files],
         [files[0], IMAGES[1], array[2], Image.open(files[3]), IMAGES[4]],
-    ]  # fmt: skip
+    ]
     for form in forms:
         torch.testing.assert_close(model.encode(form, attribute=0).embedding, expected, atol=1e-5, rtol=1e-4)
 
@@ -210,18 +216,24 @@ def test_kept_images_are_asked_again_without_the_trunk(which, request):
 
 def test_words_and_facts_are_saved(model, tmp_path):
     model.about = {
-        "license": "mit", "dataset": "rendered garments", "dataset_terms": "Free to use.",
-        "metrics": {"test MAP": 61.8}, "metrics_command": "ipad_train evaluate RUN",
-    }  # fmt: skip
+        "license": "mit",
+        "dataset": "rendered garments",
+        "dataset_terms": "Free to use.",
+        "metrics": {"test MAP": 61.8},
+        "metrics_command": "ipad_train evaluate RUN",
+    }
     model.save_pretrained(tmp_path)
     again = AttributeEmbedder.from_pretrained(tmp_path)
     assert (again.schema, again.about) == (WORDS, model.about)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "mit"
     for line in (
-        "| sleeve_length | short, long |", "Measured with `ipad_train evaluate RUN`.", "| test MAP | 61.8 |",
-        "Trained on rendered garments. Free to use.", "attribute='collar'",
-    ):  # fmt: skip
+        "| sleeve_length | short, long |",
+        "Measured with `ipad_train evaluate RUN`.",
+        "| test MAP | 61.8 |",
+        "Trained on rendered garments. Free to use.",
+        "attribute='collar'",
+    ):
         assert line in card
     with pytest.raises(ValueError, match=r"about must hold only license, dataset, .* got 'licence'"):
         model_card("csn", 1, {}, about={"licence": "mit"})
@@ -284,6 +296,8 @@ def test_revision_and_token_reach_the_hub(monkeypatch, model, tmp_path):
     monkeypatch.setattr("ipad_core.models.saved_model.snapshot_download", download)
     AttributeEmbedder.from_pretrained("owner/name", revision="v1", token="secret")
     assert asked == {
-        "repository": "owner/name", "revision": "v1", "token": "secret",
+        "repository": "owner/name",
+        "revision": "v1",
+        "token": "secret",
         "allow_patterns": ["config.json", "model.safetensors"],
-    }  # fmt: skip
+    }

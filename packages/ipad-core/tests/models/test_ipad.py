@@ -19,9 +19,14 @@ def make(small_trunk):
 
     def build(**options):
         sizes = {
-            "num_attributes": 2, "embed_dim": 16, "latent_dim": 8, "crop_size": 32, "semantic_heads": 2,
-            "semantic_trunk": {"name": "hybrid", "options": SMALL_TOKENS}, **small_trunk,
-        }  # fmt: skip
+            "num_attributes": 2,
+            "embed_dim": 16,
+            "latent_dim": 8,
+            "crop_size": 32,
+            "semantic_heads": 2,
+            "semantic_trunk": {"name": "hybrid", "options": SMALL_TOKENS},
+            **small_trunk,
+        }
         return IPAD(**{**sizes, **options})
 
     return build

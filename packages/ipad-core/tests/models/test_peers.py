@@ -76,8 +76,10 @@ def test_types_of_a_schema_by_the_last_word_or_by_a_hierarchy():
         1,
     ]
     for hierarchy, wrong in (
-        ({"all": names[:3]}, "colour"), ({"all": names, "x": ["hem"]}, "hem"), ({"a": names, "b": names[:1]}, "skirt_length")
-    ):  # fmt: skip
+        ({"all": names[:3]}, "colour"),
+        ({"all": names, "x": ["hem"]}, "hem"),
+        ({"a": names, "b": names[:1]}, "skirt_length"),
+    ):
         with pytest.raises(ValueError, match=f"look at: {wrong}"):
             attribute_types(names, hierarchy)
 

@@ -38,8 +38,12 @@ def trunk_of(file=None, **more):
 def test_the_record_goes_into_the_configuration_and_survives_without_the_file(file, tmp_path):
     model = create_model("triplet", trunk=trunk_of(file), **SIZES)
     record = {
-        "network": "resnet10t", "tag": None, "source": "file own.safetensors", "sha256": sha256_of(file), "license": None,
-    }  # fmt: skip
+        "network": "resnet10t",
+        "tag": None,
+        "source": "file own.safetensors",
+        "sha256": sha256_of(file),
+        "license": None,
+    }
     assert model.weights == {"trunk": record}
     model.save_pretrained(tmp_path / "model")
     assert json.loads((tmp_path / "model" / "config.json").read_text())["weights"] == {"trunk": record}
@@ -156,11 +160,15 @@ def test_the_card_says_what_the_hub_and_a_reader_want_to_know(tmp_path):
 def test_the_card_names_bases_and_licences():
     records = {
         "trunk": {
-            "network": "resnet50", "tag": "tv_in1k", "source": "hub timm/resnet50.tv_in1k", "sha256": "ab",
-            "license": "bsd-3-clause", "via": "attribute_classifier",
+            "network": "resnet50",
+            "tag": "tv_in1k",
+            "source": "hub timm/resnet50.tv_in1k",
+            "sha256": "ab",
+            "license": "bsd-3-clause",
+            "via": "attribute_classifier",
         },
         "semantic": {"network": "vit_base_patch16_224", "tag": None, "source": "file own.pth", "sha256": "cd"},
-    }  # fmt: skip
+    }
     card = model_card("ipad", 1, records)
     assert yaml.safe_load(card.split("---\n")[1])["base_model"] == ["timm/resnet50.tv_in1k"]
     assert "# ipad for 1 attribute\n" in card

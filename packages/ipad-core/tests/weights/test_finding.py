@@ -42,9 +42,12 @@ def test_a_cached_file_of_the_hub_needs_no_network(network, cached):
     found = find_weights(network, pretrained=True, file=None)
     assert (found.tensors["conv1.0.weight"] == 1).all()
     assert found.record == {
-        "network": "resnet10t", "tag": "c3_in1k", "source": "hub timm/resnet10t.c3_in1k", "sha256": sha256_of(cached),
+        "network": "resnet10t",
+        "tag": "c3_in1k",
+        "source": "hub timm/resnet10t.c3_in1k",
+        "sha256": sha256_of(cached),
         "license": "apache-2.0",
-    }  # fmt: skip
+    }
 
 
 def test_a_file_comes_before_the_hub(network, cached, tmp_path):

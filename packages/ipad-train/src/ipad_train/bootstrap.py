@@ -1,4 +1,4 @@
-"""How sure a difference between two methods is: paired bootstrap over queries."""
+"""How sure a MAP, or a difference between two methods, is: bootstrap over queries."""
 
 from __future__ import annotations
 
@@ -40,7 +40,12 @@ def paired_difference(
     gains = 100 * np.atleast_2d(first - second).mean(axis=0)  # (Q,)
     if not len(gains):
         raise ValueError("there are no queries to compare")
+    return Difference(*names, float(gains.mean()), *mean_interval(gains, resamples, seed))
+
+
+def mean_interval(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean of ``(Q,)`` values, Q at least 1, over resamples of them."""
     random = np.random.default_rng(seed)
-    means = np.array([gains[random.integers(len(gains), size=len(gains))].mean() for _ in range(resamples)])
+    means = [values[random.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
     low, high = np.percentile(means, [2.5, 97.5])
-    return Difference(*names, float(gains.mean()), float(low), float(high))
+    return float(low), float(high)

@@ -23,11 +23,15 @@ def whole_numbers(option: str, text: str) -> list[int]:
 @contextmanager
 def user_errors(*types: type[Exception]) -> Iterator[None]:
     """Turn errors that the user can mend into one line and exit code 1, without a traceback."""
+    from safetensors import SafetensorError  # not an OSError where the disk is full
+
     try:
         yield
     except (*types, OSError, ValueError) as error:  # OSError: a missing file, a full disk
-        raise click.ClickException(str(error)) from error
-    except RuntimeError as error:
+        from ipad_train.failures import full_disk
+
+        raise click.ClickException(full_disk(error) or str(error)) from error
+    except (RuntimeError, SafetensorError) as error:
         from ipad_train.failures import explain, lost_process
 
         if (reason := explain(error)) is None:

@@ -37,25 +37,28 @@ def compare(
     """
     from ipad_train.budget import Budget
     from ipad_train.checkpoint import CheckpointError
-    from ipad_train.compare import compare as run
-    from ipad_train.compare import compare_seeds
+    from ipad_train.comparison import ComparisonPlan, compare_seeds
+    from ipad_train.comparison import compare as run
     from ipad_train.finite import DivergedError
 
     with user_errors(ConfigError, CheckpointError, DivergedError):
         config, names = load_config(source, overrides), [name for name in models.split(",") if name]
-        options = {"against": against, "budget": Budget.parse(budget)}
+        plan = ComparisonPlan(names, split, against, Budget.parse(budget))
         if seeds is None:
-            run(config, names, split, click.echo, **options)
+            run(config, plan, click.echo)
         else:
-            compare_seeds(config, whole_numbers("--seeds", seeds), names, split, click.echo, **options)
+            compare_seeds(config, whole_numbers("--seeds", seeds), plan, click.echo)
 
 
 @click.command()
 @click.option("--config", "source", default="tiny", show_default=True, metavar="FILE|PRESET")
 @click.option(
-    "--figures", default="2,3,4,5,6", show_default=True, metavar="N,N,...",
+    "--figures",
+    default="2,3,4,5,6",
+    show_default=True,
+    metavar="N,N,...",
     help="Of the paper's section 4.3; and the tables `readings` (of Eq. 1 to 5) and `fusion` (of Eq. 15 and 21).",
-)  # fmt: skip
+)
 @click.option("--seeds", default="0", show_default=True, metavar="N,N,...", help="Error bars are over these.")
 @click.option("--split", default="test", show_default=True, help="validation or test")
 @overrides_argument

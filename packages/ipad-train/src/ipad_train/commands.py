@@ -16,17 +16,18 @@ from ipad_train.analyze import analysis_table, analyze, explain
 from ipad_train.checkpoint import write_json
 from ipad_train.config import RunConfig
 from ipad_train.config_files import load_run_config
-from ipad_train.data import load_data
+from ipad_train.distributed import on_main_process
 from ipad_train.embed import embed_split
+from ipad_train.embedding.options import EmbedOptions
 from ipad_train.embedding.run import chosen_model
 from ipad_train.evaluate import random_row
 from ipad_train.frozen import frozen_rows, pooled_features
-from ipad_train.launch import make_accelerator
 from ipad_train.networks import network_options
 from ipad_train.reranking import load_reasoner
 from ipad_train.result_tables import map_table
+from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder, model_folder
-from ipad_train.run_results import check_split, evaluate_stages
+from ipad_train.run_results import evaluate_stages
 from ipad_train.trained_runs import check_settings
 from ipad_train.vectors import photo_keys, write_vectors
 
@@ -40,11 +41,9 @@ def evaluate_run(
         FileNotFoundError: the folder is no run, or holds no model yet.
     """
     config = load_run_config(run_dir, overrides)
-    accelerator = make_accelerator(config)
-    with accelerator.main_process_first():
-        data = load_data(config.data)
-    results = evaluate_stages(run_dir, data, split, config, accelerator, load_reasoner(run_dir))
-    if accelerator.is_main_process:
+    context = RunContext.open(config, announce)
+    results = evaluate_stages(run_dir, context, split, load_reasoner(run_dir))
+    if context.accelerator.is_main_process:
         table = map_table(results, title=f"{split} MAP, %")
         write_json(RunFolder(run_dir).evaluation(split), results)
         RunFolder(run_dir).evaluation(split, "md").write_text(table + "\n", encoding="utf-8")
@@ -54,15 +53,11 @@ def evaluate_run(
 
 
 def embed_run(
-    run_dir: Path, split: str, out: Path, branch: str, overrides: Iterable[str], announce: Callable[[str], None],
-    stage: str | None = None,
-) -> None:  # fmt: skip
+    run_dir: Path, out: Path, options: EmbedOptions, overrides: Iterable[str], announce: Callable[[str], None]
+) -> None:
     """Write the embeddings of a split as a file that ``ipad-rerank`` reads.
 
     Labels are flat value ids, group ids are attribute ids; roles are 0 train, 1 query, 2 gallery.
-
-    Args:
-        stage: The stage whose best model is taken; None for the run's, the best of all.
 
     Raises:
         FileNotFoundError: the folder is no run, or holds no model yet; ``out`` lies in no folder.
@@ -71,15 +66,13 @@ def embed_run(
     config = load_run_config(run_dir, overrides)
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise FileNotFoundError(f"--out {out}: {out.parent} is no folder that can be written to")
-    accelerator = make_accelerator(config)
-    with accelerator.main_process_first():
-        data = load_data(config.data)
-    check_split(data, split)
-    folder = chosen_model(run_dir, stage)
+    context = RunContext.open(config, announce)
+    split, branch, accelerator = options.split or "test", options.branch, context.accelerator
+    dataset, folder = context.data.split(split), chosen_model(run_dir, options.stage)
     model = AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
     roles = ("train",) if split == "train" else ("query", "gallery")
-    options = {"branches": "spatial"} if branch == "spatial" and hasattr(model, "spatial") else {}  # no crops
-    embedded = embed_split(model, data.splits[split], config.data, accelerator, roles=roles, **options)
+    parts = {"branches": "spatial"} if branch == "spatial" and hasattr(model, "spatial") else {}  # no crops
+    embedded = embed_split(model, dataset, config.data, accelerator, roles=roles, **parts)
     vectors = getattr(embedded, branch)
     if vectors is None:
         raise ValueError(
@@ -140,9 +133,8 @@ def write_features(config: RunConfig, trunk: Mapping[str, Any], out: Path, annou
     """
     if out.suffix not in (".npy", ".safetensors"):
         raise ValueError(f"--out must end in .npy or .safetensors, got {out}")
-    accelerator = make_accelerator(config)
-    with accelerator.main_process_first():
-        data = load_data(config.data)
+    context = RunContext.open(config, announce)
+    data, accelerator = context.data, context.accelerator
     size = network_options(config, data).get("image_size", 224)
     lens = create_model("lens", num_attributes=1, image_size=size, trunk=dict(trunk)).to(accelerator.device).eval()
     parts, names = [], []
@@ -167,15 +159,10 @@ def fit_lens(config: RunConfig, split: str, announce: Callable[[str], None]) -> 
     Raises:
         ValueError: an unknown split, a trunk from random weights, or other settings than those the folder was made with.
     """
-    accelerator = make_accelerator(config)
-    with accelerator.main_process_first():
-        data = load_data(config.data)
-    check_split(data, split)
-    out = Path(config.output_dir)
-    if accelerator.is_main_process:
-        check_settings(out, config, command="lens")
-    accelerator.wait_for_everyone()
-    rows = frozen_rows(out, data, split, config, accelerator)
+    context = RunContext.open(config, announce)
+    dataset, accelerator, out = context.data.split(split), context.accelerator, context.folder
+    on_main_process(accelerator, lambda: check_settings(out, config, command="lens"))
+    rows = frozen_rows(out, context, split)
     if not rows:
         raise ValueError(
             "a lens needs a pretrained trunk or vectors: set model.options.trunk.pretrained=true, or data.vectors=FILE and "
@@ -183,7 +170,7 @@ def fit_lens(config: RunConfig, split: str, announce: Callable[[str], None]) -> 
         )
     for row in rows:
         row.pop("precisions")
-    results = {"split": split, "rows": [random_row(data.splits[split], data.schema), *rows]}
+    results = {"split": split, "rows": [random_row(dataset, context.data.schema), *rows]}
     if accelerator.is_main_process:
         write_json(out / f"lens-{split}.json", results)
         announce(map_table(results, title=f"{split} MAP, %"))

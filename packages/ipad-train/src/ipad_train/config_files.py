@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
@@ -74,9 +76,10 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     data = dataclasses.replace(config.data, **paths)
     init = config.model.init
     model = dataclasses.replace(
-        config.model, trunk_weights=absolute(config.model.trunk_weights),
+        config.model,
+        trunk_weights=absolute(config.model.trunk_weights),
         init=absolute(init) if init and Path(init).expanduser().exists() else init,  # else a repository of the hub
-    )  # fmt: skip
+    )
     return dataclasses.replace(config, data=data, model=model)
 
 
@@ -125,10 +128,10 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kinds = tuple(typing.get_origin(kind) or kind for kind in allowed)
     if float in kinds and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-3 as text
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            value = float(value)  # YAML reads 1e-3 as text
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, got {value}")
     if value is False and bool not in kinds and str in kinds:
         return "no"  # YAML reads the word no as false
     if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
@@ -137,8 +140,10 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def _read_tree(source: str, relative_to: Path) -> dict[str, Any]:
+def _read_tree(source: str, relative_to: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     path = relative_to / source
+    if path.resolve() in readers:
+        raise ConfigError(f"{source}: its base leads back to itself")
     if path.is_file():
         text, folder = path.read_text(encoding="utf-8-sig"), path.parent
     elif source in list_presets():
@@ -154,7 +159,7 @@ def _read_tree(source: str, relative_to: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: a configuration is a mapping of keys, got {type(tree).__name__}")
     base = tree.pop("base", None)
-    return _merge(_read_tree(str(base), folder), tree) if base else tree
+    return _merge(_read_tree(str(base), folder, (*readers, path.resolve())), tree) if base else tree
 
 
 # Arguments of other packages' functions: taken whole, since those of one dataset or network mean nothing to another.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import datasets
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 import ipad_data
 from ipad_data import (
@@ -20,8 +19,7 @@ from ipad_data import (
     EntryTable,
     TripletSampler,
 )
-from ipad_data.samplers.plan import BatchPlan, PlanSampler
-from ipad_train.config import DataConfig, RunConfig, StageConfig
+from ipad_train.config import DataConfig, StageConfig
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,19 @@ class RunData:
     splits: datasets.DatasetDict
     schema: AttributeSchema
 
-    @property
+    def split(self, name: str) -> datasets.Dataset:
+        """One of the splits.
+
+        Raises:
+            ValueError: there is none of this name; the message lists them.
+        """
+        if name not in self.splits:
+            raise ValueError(f"split must be one of {', '.join(self.splits)}, got {name!r}")
+        return self.splits[name]
+
+    @cached_property
     def train_entries(self) -> EntryTable:
-        """Labelled entries of the training split."""
+        """Labelled entries of the training split, read once."""
         return EntryTable.from_dataset(self.splits["train"], role="train")
 
     @property
@@ -88,54 +96,21 @@ def make_sampler(data: RunData, stage: StageConfig, seed: int) -> BalancedSample
     )
 
 
-def stage_batches(
-    data: RunData, config: RunConfig, stage: StageConfig, seed: int, start_step: int, rank: int, world_size: int,
-    pin_memory: bool, with_images: bool = True,
-) -> Iterator[dict[str, torch.Tensor]]:  # fmt: skip
-    """Micro-batches of a stage from a step on, without end; which ones is a pure function of the arguments."""
-    images = BatchDataset(
-        data.splits["train"], config.data.detail_size, on_error=config.data.on_error, with_images=with_images
-    )
-    order = MicroBatchPlans(make_sampler(data, stage, seed), start_step, rank, world_size, stage.accumulation or 1)
-    return iter(_loader(images, order, config.data.num_workers if with_images else 0, pin_memory))
-
-
-class MicroBatchPlans(Sampler[BatchPlan]):
-    """Plans of the micro-batches of one step after the other, without end.
-
-    The batch of a step is cut into ``accumulation`` micro-batches, and each of them into the shares of the processes. Which
-    entries a micro-batch has over all processes does not depend on their number.
-
-    Args:
-        sampler: Where the plans come from.
-        start_step: Step to begin with, counted over all epochs.
-        rank, world_size: Which share to plan.
-        accumulation: Micro-batches of a step.
-    """
-
-    def __init__(self, sampler: PlanSampler, start_step: int, rank: int, world_size: int, accumulation: int) -> None:
-        self.sampler, self.start_step = sampler, start_step
-        self.rank, self.world_size, self.accumulation = rank, world_size, accumulation
-
-    def __iter__(self) -> Iterator[BatchPlan]:
-        for position in itertools.count(self.start_step):
-            epoch, step = divmod(position, self.sampler.steps_per_epoch)
-            for number in range(self.accumulation):
-                share = number * self.world_size + self.rank
-                yield self.sampler.plan(epoch, step, share, self.world_size * self.accumulation)
-
-
 def evaluation_batches(
     dataset: datasets.Dataset, config: DataConfig, order, on_error: str = "raise", with_images: bool = True
 ) -> DataLoader:
     """Batches of an evaluation or of embedding a split, in the order given."""
     images = BatchDataset(dataset, config.detail_size, on_error=on_error, with_images=with_images)
-    return _loader(images, order, config.num_workers if with_images else 0, False)
+    return batch_loader(images, order, config.num_workers if with_images else 0, False)
 
 
-def _loader(images: BatchDataset, order, num_workers: int, pin_memory: bool) -> DataLoader:
-    # A worker makes whole batches: no collation in the training process, which only moves them to the device.
+def batch_loader(images: BatchDataset, order, num_workers: int, pin_memory: bool) -> DataLoader:
+    """Batches in the order given. A worker makes whole ones: the training process only moves them to the device."""
     return DataLoader(
-        images, sampler=order, batch_size=None, num_workers=num_workers, pin_memory=pin_memory,
+        images,
+        sampler=order,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
         prefetch_factor=2 if num_workers else None,
-    )  # fmt: skip
+    )

@@ -7,14 +7,53 @@ processes of what each adds up. That mean is then the gradient of the whole batc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from torch import Tensor, nn
+
+Done = TypeVar("Done")
+_SENTENCE = 2048  # bytes of the longest reason that processes tell each other
 
 
 def is_distributed() -> bool:
     """Whether more than one process trains."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def on_main_process(accelerator: Accelerator, work: Callable[[], Done]) -> Done | None:
+    """Do what only the main process does, such as locking a folder; where that fails, every process fails.
+
+    Without this the others would go on alone, and end much later with words of their own about a lost connection.
+
+    Returns:
+        What ``work`` returns; None on the other processes.
+
+    Raises:
+        OSError, ValueError: of ``work``, on the main process. The others raise a ``ChildProcessError``, which is an
+            ``OSError``, with the same sentence.
+    """
+    done, raised = None, None
+    if accelerator.is_main_process:
+        try:
+            done = work()
+        except (OSError, ValueError) as error:
+            raised = error
+    if accelerator.num_processes > 1:
+        text = torch.zeros(_SENTENCE, dtype=torch.uint8, device=accelerator.device)
+        if raised is not None:
+            sentence = (str(raised) or repr(raised)).encode()[:_SENTENCE]
+            text[: len(sentence)] = torch.tensor(list(sentence), dtype=torch.uint8)
+        dist.broadcast(text, src=0)
+        reason = bytes(text.tolist()).rstrip(b"\0").decode(errors="ignore")
+        if reason and not accelerator.is_main_process:
+            raise ChildProcessError(reason)
+    if raised is not None:
+        raise raised
+    return done
 
 
 class WholeBatch:

@@ -18,6 +18,7 @@ from ipad_data.roles import ROLES
 from ipad_train.config import DataConfig
 from ipad_train.data import evaluation_batches
 from ipad_train.distributed import gather_entries
+from ipad_train.freed_memory import give_back_freed_memory
 from ipad_train.kept_crops import KeptCrops
 from ipad_train.launch import step_precision
 from ipad_train.map_files import KeptMaps
@@ -109,13 +110,20 @@ def embed_split(
         raise RuntimeError(f"{dataset.num_rows} images are too few to embed with {world_size} processes")
     if skipped:
         warnings.warn(f"{description}: {skipped} images cannot be read and are left out", stacklevel=2)
-    return _join(parts, EvaluationPlans(dataset, batch_size, roles=roles), dataset, accelerator)
+    joined = _join(parts, EvaluationPlans(dataset, batch_size, roles=roles), dataset, accelerator)
+    del parts
+    give_back_freed_memory()
+    return joined
 
 
 def embed_batch(
-    model: AttributeEmbedder, batch: dict[str, torch.Tensor], accelerator: Accelerator,
-    maps: KeptMaps | SplitVectors | None = None, crops: KeptCrops | None = None, **options: Any,
-) -> EmbeddingOutput:  # fmt: skip
+    model: AttributeEmbedder,
+    batch: dict[str, torch.Tensor],
+    accelerator: Accelerator,
+    maps: KeptMaps | SplitVectors | None = None,
+    crops: KeptCrops | None = None,
+    **options: Any,
+) -> EmbeddingOutput:
     """The model's answer to a batch on its device, in the run's precision.
 
     Args:

@@ -12,14 +12,14 @@ from accelerate import Accelerator
 from ipad_core import AttributeEmbedder
 from ipad_data import AttributeSchema
 from ipad_data.random_ranking import expected_random_map
-from ipad_rerank import FeatureReasoning, rank
+from ipad_rerank import FeatureReasoning
 from ipad_rerank.metrics import average_precision, retrieval_average_precision
-from ipad_train.config import RunConfig
-from ipad_train.data import RunData
 from ipad_train.distributed import gather_entries
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.kept_maps import kept_split
 from ipad_train.localization import localization, random_localization
+from ipad_train.reranking import rank_and_reason
+from ipad_train.run_context import RunContext
 
 VALUES = " + values"  # behind a row's name: with probabilities of values in the embedding
 BRANCH_NAMES = {"spatial": "IP-SP", "semantic": "IP-SE", "fused": "fused"}
@@ -27,10 +27,8 @@ BRANCH_NAMES = {"spatial": "IP-SP", "semantic": "IP-SE", "fused": "fused"}
 
 def evaluate_split(
     model: AttributeEmbedder,
-    data: RunData,
+    context: RunContext,
     split: str,
-    config: RunConfig,
-    accelerator: Accelerator,
     *,
     max_queries: int | None = None,
     embedded: EntryEmbeddings | None = None,
@@ -56,16 +54,13 @@ def evaluate_split(
     Raises:
         ValueError: unknown split, or none of its queries can be read.
     """
-    if split not in data.splits:
-        raise ValueError(f"split must be one of {', '.join(data.splits)}, got {split!r}")
-    dataset = data.splits[split]
+    dataset, schema, accelerator = context.data.split(split), context.data.schema, context.accelerator
     if embedded is None:
-        maps = kept_split(model, data, split, config, accelerator)
-        embedded = embed_split(model, dataset, config.data, accelerator, description=f"embedding {split}", maps=maps)
+        embedded = embed_kept_split(model, context, split)
     query, gallery = some_queries(embedded, max_queries), embedded.with_role("gallery")
     if not len(query.value_ids):
         raise ValueError(f"no query of the split {split!r} can be read, so there is nothing to evaluate")
-    rows = [random_row(dataset, data.schema)]
+    rows = [random_row(dataset, schema)]
     whole = "fused" if embedded.plain is None else "plain"
     titles = {whole: _single_name(model)}
     if embedded.semantic is not None:
@@ -77,16 +72,27 @@ def evaluate_split(
     if embedded.plain is not None:
         titles["fused"] = titles[whole] + VALUES
     for name, title in titles.items():
-        rows.append(
-            _row(title, query_precisions(query, gallery, name, accelerator), query, data.schema, keep_precisions)
-        )
+        rows.append(_row(title, query_precisions(query, gallery, name, accelerator), query, schema, keep_precisions))
     return {
         "split": split,
         "queries": len(query.value_ids),
         "rows": rows,
-        "localization": localization(embedded, dataset, data.schema),
-        "random_localization": random_localization(embedded, dataset, data.schema),
+        "localization": localization(embedded, dataset, schema),
+        "random_localization": random_localization(embedded, dataset, schema),
     }
+
+
+def embed_kept_split(model: AttributeEmbedder, context: RunContext, split: str) -> EntryEmbeddings:
+    """Embeddings of a split, from the maps of its trunk where several runs share them."""
+    maps = kept_split(model, context, split)
+    return embed_split(
+        model,
+        context.data.split(split),
+        context.config.data,
+        context.accelerator,
+        description=f"embedding {split}",
+        maps=maps,
+    )
 
 
 def some_queries(embedded: EntryEmbeddings, most: int | None) -> EntryEmbeddings:
@@ -98,9 +104,12 @@ def some_queries(embedded: EntryEmbeddings, most: int | None) -> EntryEmbeddings
 
 
 def reasoned_row(
-    reasoner: FeatureReasoning, embedded: EntryEmbeddings, schema: AttributeSchema, name: str,
+    reasoner: FeatureReasoning,
+    embedded: EntryEmbeddings,
+    schema: AttributeSchema,
+    name: str,
     keep_precisions: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The row of a split's fused embeddings after re-ranking, attribute by attribute, over the full ranking.
 
     Galleries unlike any that the reasoner was fitted on keep their ranking, with a warning.
@@ -109,10 +118,7 @@ def reasoned_row(
     precisions = np.zeros(len(query.value_ids))
     for attribute in np.unique(query.attribute_ids):
         mine, theirs = query.attribute_ids == attribute, gallery.attribute_ids == attribute
-        ranking = reasoner.rerank(
-            query.fused[mine], gallery.fused[theirs], rank(query.fused[mine], gallery.fused[theirs]), progress=False,
-            on_unfamiliar="fallback",
-        )  # fmt: skip
+        _, ranking = rank_and_reason(reasoner, query.fused[mine], gallery.fused[theirs])
         precisions[mine] = average_precision(ranking, query.value_ids[mine], gallery.value_ids[theirs])
     return _row(name, precisions, query, schema, keep_precisions)
 
@@ -131,9 +137,14 @@ def query_precisions(
     precisions = np.zeros(0)
     if len(mine.value_ids):
         precisions = retrieval_average_precision(
-            getattr(mine, name), getattr(gallery, name), mine.value_ids, gallery.value_ids, mine.attribute_ids,
-            gallery.attribute_ids, progress=False,
-        )  # fmt: skip
+            getattr(mine, name),
+            getattr(gallery, name),
+            mine.value_ids,
+            gallery.value_ids,
+            mine.attribute_ids,
+            gallery.attribute_ids,
+            progress=False,
+        )
     if count == 1:
         return np.asarray(precisions)
     (gathered,) = gather_entries(torch.as_tensor(np.asarray(precisions), device=accelerator.device))

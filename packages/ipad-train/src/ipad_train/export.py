@@ -62,9 +62,13 @@ def export_run(
     folder, side = out or RunFolder(run_dir).export, config.data.detail_size
     folder.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {
-        "architecture": model.architecture, "image_size": side, "inputs": list(INPUTS),
-        "outputs": Exportable(model, **options).names, "attributes": model.schema, "files": {},
-    }  # fmt: skip
+        "architecture": model.architecture,
+        "image_size": side,
+        "inputs": list(INPUTS),
+        "outputs": Exportable(model, **options).names,
+        "attributes": model.schema,
+        "files": {},
+    }
     for name in formats:
         path = folder / FORMATS[name]
         if name == "onnx":

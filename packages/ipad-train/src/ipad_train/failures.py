@@ -1,4 +1,4 @@
-"""What to tell the user where torch fails in words of its own: processes, workers and ports that are gone."""
+"""What to tell the user where others fail in words of their own: processes, workers, ports that are gone, a full disk."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ def taken_port(error: BaseException) -> str | None:
     )
 
 
+def full_disk(error: BaseException) -> str | None:
+    """A sentence where there is no room to write; None for other errors. Safetensors has an error of its own for it."""
+    signs = ("no space left on device", "disk quota exceeded", "file too large")
+    if not any(sign in str(error).lower() for sign in signs):
+        return None
+    first_line = str(error).strip().splitlines()[0]
+    return (
+        f"there is no room to write ({first_line}). What was written whole before stays: make room, and start again, a run "
+        "with --resume auto from its last checkpoint. `ipad-train doctor` says how much a run needs"
+    )
+
+
 def explain(error: BaseException) -> str | None:
     """The sentence for an error, or None where there is none to say."""
-    return lost_process(error) or lost_worker(error) or taken_port(error)
+    return lost_process(error) or lost_worker(error) or taken_port(error) or full_disk(error)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
-
-from accelerate import Accelerator
 
 from ipad_core import AttributeEmbedder
 from ipad_rerank import FeatureReasoning
@@ -15,25 +12,23 @@ from ipad_train.best_models import BestModels
 from ipad_train.chance import describe_stuck, stuck_attributes
 from ipad_train.checkpoint import replace_folder, write_json
 from ipad_train.config import RunConfig
-from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.evaluate import evaluate_split, reasoned_row
 from ipad_train.fusion_weight import choose_beta, with_beta
 from ipad_train.kept_crops import kept_inputs
 from ipad_train.kept_maps import forget_maps
+from ipad_train.launch import made_with
 from ipad_train.model_facts import describe_delivered, model_facts
 from ipad_train.reranking import fit_reasoner
 from ipad_train.result_tables import map_table
+from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import final_row, join_stages
 from ipad_train.value_centers import embed_for_centers, fit_centers
 from ipad_train.values import fit_values, with_values
 
 
-def finish_run(
-    run_dir: Path, config: RunConfig, data: RunData, best: BestModels, accelerator: Accelerator,
-    announce: Callable[[str], None], notes: Iterable[str] = (),
-) -> dict[str, Any]:  # fmt: skip
+def finish_run(context: RunContext, best: BestModels, notes: Iterable[str] = ()) -> dict[str, Any]:
     """Judge every stage on all of validation, deliver the best, fit its re-ranking, write ``validation.json``.
 
     Beside the delivered model lie the centers of its values, by which a catalogue names what a photo shows.
@@ -43,15 +38,18 @@ def finish_run(
 
     Returns:
         As :func:`ipad_train.run_results.evaluate_stages`; and ``stages`` (score and step of each), ``values`` and ``rerank``
-        (``used``, MAP ``before`` and ``after``; None where switched off), ``warnings``, and the ``stuck`` attributes.
+        (``used``, MAP ``before`` and ``after``; None where switched off), ``warnings``, the ``stuck`` attributes, and
+        ``made_with`` (the ``machine`` and ``versions``).
     """
+    config, data, accelerator, announce = context.config, context.data, context.accelerator, context.announce
+    run_folder = RunFolder(context.folder)
     evaluated: dict[str, dict[str, Any]] = {}
     highest = -1.0
     for name in best.scores:
-        model = AttributeEmbedder.from_pretrained(RunFolder(run_dir).stage(name)).to(accelerator.device)
+        model = AttributeEmbedder.from_pretrained(run_folder.stage(name)).to(accelerator.device)
         model.set_values(None)  # of an earlier end of the run
-        embedded = embed_validation(model, data, config, accelerator)
-        evaluated[name] = evaluate_split(model, data, "validation", config, accelerator, embedded=embedded)
+        embedded = embed_validation(model, context)
+        evaluated[name] = evaluate_split(model, context, "validation", embedded=embedded)
         if embedded.semantic is not None:
             announce(f"beta = {model.beta:.2f}, chosen on validation")
         overall = evaluated[name]["rows"][-1]["overall"]
@@ -61,13 +59,11 @@ def finish_run(
     setbacks = [line for line in map(best.setback, best.scores) if line]
     train, values = None, None
     if config.values.enabled or (config.rerank.enabled and config.rerank.fit_split == "train"):
-        train = embed_training(chosen, data, config, accelerator)
+        train = embed_training(chosen, context)
     if config.values.enabled:
         train, validation, values = _add_values(chosen, train, validation, config, highest)
         if values["used"]:
-            evaluated[best.stage] = evaluate_split(
-                chosen, data, "validation", config, accelerator, embedded=validation
-            )
+            evaluated[best.stage] = evaluate_split(chosen, context, "validation", embedded=validation)
             highest = values["after"]
             best.replace(best.stage, highest, chosen)
     best.deliver(best.stage)
@@ -75,7 +71,7 @@ def finish_run(
     reasoner, outcome = None, None
     if config.rerank.enabled:
         embedded = validation if config.rerank.fit_split == "validation" else train
-        reasoner, outcome = _fit_reasoner(run_dir, config, data, accelerator, embedded, validation, highest)
+        reasoner, outcome = _fit_reasoner(context, embedded, validation, highest)
     if train is None:
         train = embed_for_centers(chosen, data.splits["train"], config.data, accelerator)
     centers = fit_centers(train, validation, data.schema.num_values)
@@ -85,11 +81,12 @@ def finish_run(
     final, random = final_row(results)["attributes"], results["rows"][0]["attributes"]
     stuck = describe_stuck(final, random)
     results["stuck"] = stuck_attributes(final, random)
+    results["made_with"] = made_with(accelerator, config)
     results["warnings"] = [*(line.removeprefix("WARNING: ") for line in notes), *setbacks]
     if accelerator.is_main_process:
-        describe_delivered(run_dir, model_facts(run_dir, config, data, results))
-        centers.save(RunFolder(run_dir).best)
-        write_json(RunFolder(run_dir).validation, results)
+        describe_delivered(context.folder, model_facts(context.folder, config, data, results))
+        centers.save(run_folder.best)
+        write_json(run_folder.validation, results)
         forget_maps(config)
     announce(map_table(results, title="validation MAP, %"))
     if values is not None and not values["used"]:
@@ -106,33 +103,33 @@ def finish_run(
     return results
 
 
-def embed_validation(
-    model: AttributeEmbedder,
-    data: RunData,
-    config: RunConfig,
-    accelerator: Accelerator,
-    max_queries: int | None = None,
-) -> EntryEmbeddings:
+def embed_validation(model: AttributeEmbedder, context: RunContext, max_queries: int | None = None) -> EntryEmbeddings:
     """Embeddings of validation; two branches are fused with the beta that suits them, which the model keeps.
 
     ``max_queries`` limits those that choose it.
     """
-    split = data.splits["validation"]
-    kept = kept_inputs(model, data, "validation", config, accelerator)
-    embedded = embed_split(model, split, config.data, accelerator, description="embedding validation", **kept)
+    embedded = _embed_kept(model, context, "validation")
     if embedded.semantic is None:
         return embedded
-    model.beta = choose_beta(model, embedded, max_queries, accelerator)
+    model.beta = choose_beta(model, embedded, max_queries, context.accelerator)
     return with_beta(model, embedded, model.beta)
 
 
-def embed_training(
-    model: AttributeEmbedder, data: RunData, config: RunConfig, accelerator: Accelerator
-) -> EntryEmbeddings:
+def embed_training(model: AttributeEmbedder, context: RunContext) -> EntryEmbeddings:
     """Embeddings of the training entries."""
-    kept = kept_inputs(model, data, "train", config, accelerator)
+    return _embed_kept(model, context, "train", roles=("train",))
+
+
+def _embed_kept(model: AttributeEmbedder, context: RunContext, split: str, **options: Any) -> EntryEmbeddings:
+    """Embeddings of a split that training goes through, from what is kept of it."""
     return embed_split(
-        model, data.splits["train"], config.data, accelerator, roles=("train",), description="embedding train", **kept
+        model,
+        context.data.split(split),
+        context.config.data,
+        context.accelerator,
+        description=f"embedding {split}",
+        **kept_inputs(model, context, split),
+        **options,
     )
 
 
@@ -148,16 +145,16 @@ def _add_values(
 
 
 def _fit_reasoner(
-    run_dir: Path, config: RunConfig, data: RunData, accelerator: Accelerator, embedded: EntryEmbeddings,
-    validation: EntryEmbeddings, before: float,
-) -> tuple[FeatureReasoning | None, dict[str, Any]]:  # fmt: skip
+    context: RunContext, embedded: EntryEmbeddings, validation: EntryEmbeddings, before: float
+) -> tuple[FeatureReasoning | None, dict[str, Any]]:
     """The reasoner where it raises validation MAP, which is then kept in ``reasoner``; and what it came to."""
-    reasoner = fit_reasoner(embedded, config, accelerator)
-    after = reasoned_row(reasoner, validation, data.schema, "FR")["overall"]
+    accelerator, folder = context.accelerator, RunFolder(context.folder).reasoner
+    reasoner = fit_reasoner(embedded, context.config, accelerator)
+    after = reasoned_row(reasoner, validation, context.data.schema, "FR")["overall"]
     helps = not reasoner.is_identity and after > before
     if accelerator.is_main_process:
-        shutil.rmtree(RunFolder(run_dir).reasoner, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         if helps:
-            replace_folder(RunFolder(run_dir).reasoner, reasoner.save_pretrained)
+            replace_folder(folder, reasoner.save_pretrained)
     accelerator.wait_for_everyone()
     return reasoner if helps else None, {"used": helps, "before": before, "after": after}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
+import weakref
 from pathlib import Path
+from typing import IO
 
 try:
     import fcntl
@@ -22,7 +25,9 @@ class FolderBusyError(FileExistsError):
 
 
 class FolderLock:
-    """Holds a folder until :meth:`release`.
+    """Holds a folder until :meth:`release`, or until this process dies. Processes that it forks do not hold it.
+
+    On a file system without locks, as on Windows, nobody is kept out; a warning says so.
 
     Args:
         folder: It exists.
@@ -38,11 +43,20 @@ class FolderLock:
             return
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self._file.seek(0)
             owner = self._file.read().strip() or "another process is at"
             self._file.close()
             raise FolderBusyError(owner, folder) from None
+        except OSError as error:
+            warnings.warn(
+                f"{folder} lies on a file system without locks ({error.strerror}): take care that no other process "
+                f"{purpose} it",
+                stacklevel=2,
+            )
+        # A loader's worker that outlives this process for some seconds would keep the folder locked.
+        held = weakref.ref(self._file)
+        os.register_at_fork(after_in_child=lambda: _close(held()))
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} {purpose}")
         self._file.flush()
@@ -50,3 +64,8 @@ class FolderLock:
     def release(self) -> None:
         """Let others in; may be called twice."""
         self._file.close()
+
+
+def _close(file: IO[str] | None) -> None:
+    if file is not None:
+        file.close()

@@ -9,7 +9,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from ipad_core import AttributeEmbedder, FeatureMaps, create_model
 from ipad_core.backbones import VECTORS
@@ -20,12 +19,11 @@ from ipad_train.costs import model_costs
 from ipad_train.data import RunData, evaluation_batches
 from ipad_train.evaluate import evaluate_split
 from ipad_train.networks import network_options
+from ipad_train.run_context import RunContext
 from ipad_train.vectors import vectors_of
 
 
-def frozen_rows(
-    folder: Path, data: RunData, split: str, config: RunConfig, accelerator: Accelerator
-) -> list[dict[str, Any]]:
+def frozen_rows(folder: Path, context: RunContext, split: str) -> list[dict[str, Any]]:
     """The rows ``frozen trunk`` and ``lens`` of a split with ``precisions`` and ``costs``; none without pretrained weights.
 
     No seed changes them: they are made once and kept in ``folder / "lens"``, for all that share the folder.
@@ -33,14 +31,12 @@ def frozen_rows(
     kept = folder / "lens" / f"{split}.json"
     arrays = kept.with_suffix(".npz")
     if not kept.is_file():
-        trunk = frozen_trunk(config, data)
+        accelerator, trunk = context.accelerator, frozen_trunk(context.config, context.data)
         if trunk is None:
             return []
         trunk = trunk.to(accelerator.device)
-        rows = _evaluated(trunk, data, split, config, accelerator)
-        rows += _evaluated(
-            fitted_lens(trunk, folder / "lens" / "best", config, data, accelerator), data, split, config, accelerator
-        )
+        rows = _evaluated(trunk, context, split)
+        rows += _evaluated(fitted_lens(trunk, folder / "lens" / "best", context), context, split)
         if not accelerator.is_main_process:
             accelerator.wait_for_everyone()
             return rows
@@ -52,12 +48,10 @@ def frozen_rows(
         return [{**row, "precisions": precisions[row["name"]]} for row in rows]
 
 
-def _evaluated(
-    model: AttributeEmbedder, data: RunData, split: str, config: RunConfig, accelerator: Accelerator
-) -> list[dict[str, Any]]:
-    model = model.to(accelerator.device)
-    rows = evaluate_split(model, data, split, config, accelerator, keep_precisions=True)["rows"][1:]
-    costs = {**model_costs(model, config.data.detail_size)._asdict(), "images_per_second": None}
+def _evaluated(model: AttributeEmbedder, context: RunContext, split: str) -> list[dict[str, Any]]:
+    model = model.to(context.accelerator.device)
+    rows = evaluate_split(model, context, split, keep_precisions=True)["rows"][1:]
+    costs = {**model_costs(model, context.config.data.detail_size)._asdict(), "images_per_second": None}
     return [{**row, "costs": costs} for row in rows]
 
 
@@ -71,14 +65,13 @@ def frozen_trunk(config: RunConfig, data: RunData) -> AttributeEmbedder | None:
     return create_model("lens", num_attributes=count, image_size=options["image_size"], trunk=trunk).eval()
 
 
-def fitted_lens(
-    lens: AttributeEmbedder, folder: Path, config: RunConfig, data: RunData, accelerator: Accelerator
-) -> AttributeEmbedder:
+def fitted_lens(lens: AttributeEmbedder, folder: Path, context: RunContext) -> AttributeEmbedder:
     """The lens fitted on the training split and saved in ``folder``, or the one that is there already."""
+    accelerator = context.accelerator
     if (folder / "config.json").is_file():
         return AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
-    lens.schema = data.schema.values
-    lens.fit(*_training_features(lens, config, data))
+    lens.schema = context.data.schema.values
+    lens.fit(*_training_features(lens, context.config, context.data))
     if accelerator.is_main_process:
         folder.parent.mkdir(parents=True, exist_ok=True)
         replace_folder(folder, lens.save_pretrained)

@@ -20,10 +20,11 @@ from ipad_core import IPAD, AttributeEmbedder, FeatureMaps
 from ipad_data import EntryTable
 from ipad_data.samplers.plan import plan_from_rows
 from ipad_train.config import RunConfig
-from ipad_train.data import RunData, evaluation_batches
+from ipad_train.data import evaluation_batches
 from ipad_train.folded_trunk import folded
 from ipad_train.kept_maps import can_keep_maps, keep_maps, maps_dir
 from ipad_train.map_files import KeptMaps, digest_of, fast_precision, share_of, write_maps
+from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
 
 _BATCH = 32  # images
@@ -67,16 +68,15 @@ def can_keep_crops(model: AttributeEmbedder, config: RunConfig) -> bool:
     return config.stage2.spatial_learning_rate == 0 and model.semantic.crop_trunk.is_frozen
 
 
-def kept_inputs(
-    model: AttributeEmbedder, data: RunData, split: str, config: RunConfig, accelerator: Accelerator
-) -> dict[str, Any]:
+def kept_inputs(model: AttributeEmbedder, context: RunContext, split: str) -> dict[str, Any]:
     """Maps and crops of a split that training goes through again and again, as arguments of ``embed_split``.
 
     The maps of the training split hold mirror images as well, so that they are the ones that training reads.
     """
+    config, accelerator = context.config, context.accelerator
     if not can_keep_maps(model, config.data):
         return {}
-    dataset, mirrored = data.splits[split], split == "train"
+    dataset, mirrored = context.data.split(split), split == "train"
     maps = keep_maps(model, dataset, config.data, maps_dir(config), accelerator, mirrored)
     if not can_keep_crops(model, config):
         return {"maps": maps}

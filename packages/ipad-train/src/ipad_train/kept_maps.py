@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 from ipad_core import AttributeEmbedder
 from ipad_data import BatchDataset, BatchPlan
 from ipad_train.config import DataConfig, RunConfig
-from ipad_train.data import RunData
 from ipad_train.folded_trunk import folded
 from ipad_train.map_files import KeptMaps, digest_of, fast_precision, share_of, write_maps
+from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
 from ipad_train.vectors import SplitVectors, reads_vectors, vectors_of
 
@@ -91,18 +91,17 @@ def keep_maps(
     return KeptMaps(folder)
 
 
-def kept_split(
-    model: AttributeEmbedder, data: RunData, split: str, config: RunConfig, accelerator: Accelerator
-) -> KeptMaps | SplitVectors | None:
+def kept_split(model: AttributeEmbedder, context: RunContext, split: str) -> KeptMaps | SplitVectors | None:
     """Maps of a split for evaluation, without mirror images; None where the trunk learns, or no other run shares them.
 
     A run that is evaluated by itself leaves no files behind.
     """
+    config, dataset = context.config, context.data.split(split)
     if reads_vectors(model):
-        return vectors_of(model, data.splits[split], config.data)
+        return vectors_of(model, dataset, config.data)
     if config.data.maps_dir is None or not can_keep_maps(model, config.data):
         return None
-    return keep_maps(model, data.splits[split], config.data, maps_dir(config), accelerator, mirrored=False)
+    return keep_maps(model, dataset, config.data, maps_dir(config), context.accelerator, mirrored=False)
 
 
 @torch.no_grad()
@@ -128,9 +127,12 @@ def _make(
     def batches() -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
         images = BatchDataset(dataset, config.detail_size)
         for batch in DataLoader(
-            images, sampler=plans, batch_size=None, num_workers=config.num_workers,
+            images,
+            sampler=plans,
+            batch_size=None,
+            num_workers=config.num_workers,
             prefetch_factor=2 if config.num_workers else None,
-        ):  # fmt: skip
+        ):
             yield batch["rows"].numpy(), batch
 
     was_training = model.training

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import platform
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,6 +14,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from accelerate.utils import ProjectConfiguration
 
 from ipad_train.config import RunConfig, StageConfig
+from ipad_train.doctor.installed import installed_version
 from ipad_train.freed_memory import keep_freed_memory
 from ipad_train.launcher import (
     as_launched,
@@ -26,6 +28,8 @@ from ipad_train.launcher import (
 )
 from ipad_train.run_folder import RunFolder
 from ipad_train.threads import use_threads
+
+_NAMED = ("torch", "timm", "accelerate", "ipad-train", "ipad-core", "ipad-data", "ipad-rerank")
 
 
 def make_accelerator(config: RunConfig, tracking_dir: Path | None = None) -> Accelerator:
@@ -57,9 +61,14 @@ def make_accelerator(config: RunConfig, tracking_dir: Path | None = None) -> Acc
             handlers.append(InitProcessGroupKwargs(backend="gloo"))  # DeepSpeed would take NCCL
     names = config.loop.log_with if tracking_dir is not None else []
     accelerator = Accelerator(
-        mixed_precision=precision, kwargs_handlers=handlers, dynamo_backend="no", log_with=names or None,
-        project_config=ProjectConfiguration(tracking_dir, logging_dir=tracking_dir and RunFolder(tracking_dir).tensorboard),
-    )  # fmt: skip
+        mixed_precision=precision,
+        kwargs_handlers=handlers,
+        dynamo_backend="no",
+        log_with=names or None,
+        project_config=ProjectConfiguration(
+            tracking_dir, logging_dir=tracking_dir and RunFolder(tracking_dir).tensorboard
+        ),
+    )
     if accelerator.num_processes != expected:
         raise RuntimeError(
             f"the launcher announced {expected} processes (WORLD_SIZE), Accelerate runs {accelerator.num_processes}; "
@@ -137,3 +146,12 @@ def describe_machine(accelerator: Accelerator, config: RunConfig) -> str:
         f"{count} process{'es' if count > 1 else ''}, {kind}, {accelerator.device}, {precision}; each with {threads} "
         f"thread{'s' if threads > 1 else ''} ({why}) and {workers} loader worker{'s' if workers != 1 else ''}"
     )
+
+
+def made_with(accelerator: Accelerator, config: RunConfig) -> dict[str, str]:
+    """What the numbers of a run may depend on beside its configuration: ``machine``, and ``versions`` of packages."""
+    versions = [f"{package} {installed_version(package)}" for package in _NAMED]
+    return {
+        "machine": describe_machine(accelerator, config),
+        "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
+    }

@@ -75,9 +75,7 @@ def resolve_accumulation(config: RunConfig, launched: int) -> RunConfig:
     return dataclasses.replace(config, **changes)
 
 
-def launched_accumulation(
-    environment: Mapping[str, str] = os.environ, parent: psutil.Process | None = None
-) -> int:  # fmt: skip
+def launched_accumulation(environment: Mapping[str, str] = os.environ, parent: psutil.Process | None = None) -> int:
     """Micro-batches of a step that the launcher asks for; 1 where it asks for none.
 
     ``accelerate launch`` hands ``--gradient_accumulation_steps`` on to DeepSpeed only and drops it otherwise, so that its

@@ -52,17 +52,26 @@ class StageLoop:
     """
 
     def __init__(
-        self, run: StageRun, accelerator: Accelerator, config: LoopConfig, between: BetweenSteps,
+        self,
+        run: StageRun,
+        accelerator: Accelerator,
+        config: LoopConfig,
+        between: BetweenSteps,
         tracker: Tracker | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.run, self.accelerator, self.config = run, accelerator, config
         self.between, self.tracker = between, tracker
         self.stepper = Stepper(run, accelerator, config)
         self._skipped, self._timed = run.health.skipped, run.step
         self.bar = tqdm(
-            total=run.stage.steps, initial=run.step, desc=run.name, unit="step", dynamic_ncols=True,
-            disable=not accelerator.is_local_main_process, mininterval=1.0,
-        )  # fmt: skip
+            total=run.stage.steps,
+            initial=run.step,
+            desc=run.name,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not accelerator.is_local_main_process,
+            mininterval=1.0,
+        )
 
     def train(self) -> bool:
         """Train; returns False where a requested stop ended the stage early.
@@ -110,7 +119,7 @@ class StageLoop:
             means["skipped_steps"] = skipped
             self._skipped = run.health.skipped
         if self.tracker is not None and means:
-            means |= self.accelerator.unwrap_model(run.objective).state_numbers()
+            means |= self.stepper.objective.state_numbers()
             means |= learning_rates(run.stage, run.step - 1)
             if self.accelerator.scaler is not None:
                 means["loss_scale"] = self.accelerator.scaler.get_scale()

@@ -10,8 +10,15 @@ from typing import Any
 import torch
 
 PARTS = (
-    "data", "to the device", "forward", "backward", "optimizer", "momentum and queues", "evaluation", "checkpoints",
-)  # fmt: skip
+    "data",
+    "to the device",
+    "forward",
+    "backward",
+    "optimizer",
+    "momentum and queues",
+    "evaluation",
+    "checkpoints",
+)
 BETWEEN_STEPS = ("evaluation", "checkpoints")
 _ON_THE_HOST = ("data", *BETWEEN_STEPS)  # waited for by the process, wherever it trains
 

@@ -10,13 +10,13 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from ipad_train.checkpoint import CheckpointError, write_checkpoint
-from ipad_train.config import RunConfig
 from ipad_train.config_identity import config_hash
 from ipad_train.finite import check_finite
 from ipad_train.objectives import Objective
 from ipad_train.optim import load_optimizer_tensors, load_scaler, optimizer_tensors, scaler_state
 from ipad_train.position import Position
 from ipad_train.randomness import random_state, restore_random_state
+from ipad_train.run_context import RunContext
 from ipad_train.stage_run import StageRun
 
 BESIDE = (
@@ -26,10 +26,8 @@ MODEL = "model"  # folder of the network
 _MEMORY = "memory."
 
 
-def save_progress(
-    run: StageRun, accelerator: Accelerator, run_dir: Path, config: RunConfig, further: dict[str, Any]
-) -> None:
-    """Write the checkpoint of a stage in progress.
+def save_progress(run: StageRun, context: RunContext, further: dict[str, Any]) -> None:
+    """Write the checkpoint of a stage in progress into its run's folder.
 
     Args:
         further: JSON-able entries of the state.
@@ -37,14 +35,20 @@ def save_progress(
     Raises:
         DivergedError: something that would be saved holds NaN or infinity; nothing is written.
     """
+    config, accelerator = context.config, context.accelerator
     objective: Objective = accelerator.unwrap_model(run.objective)
     rank = accelerator.process_index
     state = {
-        "stage": run.name, "stage_step": run.step, "config": config.to_dict(),
-        "config_hash": config_hash(config), "world_size": accelerator.num_processes,
-        "threads": torch.get_num_threads(), "scaler": scaler_state(accelerator.scaler),
-        "health": run.health.to_dict(), **further,
-    }  # fmt: skip
+        "stage": run.name,
+        "stage_step": run.step,
+        "config": config.to_dict(),
+        "config_hash": config_hash(config),
+        "world_size": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "scaler": scaler_state(accelerator.scaler),
+        "health": run.health.to_dict(),
+        **further,
+    }
     optimizer, beside = optimizer_tensors(run.optimizer), tensors_beside(objective)
     everything = (objective.model.state_dict(), beside, optimizer)
     check_finite(accelerator, everything, f"step {run.step} of {run.name}")
@@ -58,9 +62,15 @@ def save_progress(
         save_file(random_state(), folder / f"random-{rank}.safetensors")
 
     write_checkpoint(
-        run_dir, run.offset + run.step, state, write_shared, write_own, keep=config.loop.keep_checkpoints,
-        is_main=accelerator.is_main_process, barrier=accelerator.wait_for_everyone,
-    )  # fmt: skip
+        context.folder,
+        run.global_step,
+        state,
+        write_shared,
+        write_own,
+        keep=config.loop.keep_checkpoints,
+        is_main=accelerator.is_main_process,
+        barrier=accelerator.wait_for_everyone,
+    )
 
 
 def load_progress(

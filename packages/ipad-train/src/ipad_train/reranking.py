@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 
-from ipad_rerank import FeatureReasoning
+from ipad_rerank import FeatureReasoning, Ranking, rank
 from ipad_train.config import RunConfig
 from ipad_train.embed import EntryEmbeddings
 from ipad_train.run_folder import RunFolder
@@ -36,6 +36,23 @@ def fit_reasoner(embedded: EntryEmbeddings, config: RunConfig, accelerator: Acce
         max_vectors=config.rerank.max_embeddings,
         **config.rerank.options,
     )
+
+
+def rank_and_reason(
+    reasoner: FeatureReasoning | None, query: np.ndarray, gallery: np.ndarray
+) -> tuple[Ranking, Ranking]:
+    """The full rankings of one attribute's queries before and after re-ranking; equal where there is no reasoner.
+
+    A gallery unlike any that the reasoner was fitted on keeps its ranking, with a warning. Evaluation and report both come
+    here, so that the page shows what the table counts.
+
+    Shape:
+        query ``(Q, D)``, gallery ``(G, D)``.
+    """
+    before = rank(query, gallery)
+    if reasoner is None:
+        return before, before
+    return before, reasoner.rerank(query, gallery, before, progress=False, on_unfamiliar="fallback")
 
 
 def load_reasoner(run_dir: Path) -> FeatureReasoning | None:

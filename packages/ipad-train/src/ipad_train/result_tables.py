@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
 def map_table(results: dict[str, Any], title: str = "MAP, %") -> str:
     """Results as a plain-text (and Markdown) table, with :func:`table_notes` below."""
     attributes = list(results["rows"][0]["attributes"])
-    lines = [[title, *attributes, "overall"]] + [
+    header = [title, *attributes, "overall"]
+    rows = [
         [row["name"], *(_number(row["attributes"].get(name)) for name in attributes), _number(row["overall"])]
         for row in results["rows"]
     ]
     if any("seeds" in row for row in results["rows"]):
-        lines[0].append("seeds")
-        for line, row in zip(lines[1:], results["rows"], strict=True):
-            line.append(" / ".join(_number(value, 1) for value in row["seeds"]))
+        header.append("seeds")
+        for cells, row in zip(rows, results["rows"], strict=True):
+            cells.append(" / ".join(_number(value, 1) for value in row["seeds"]))
+    return "\n".join([as_markdown(header, rows), *table_notes(results)])
+
+
+def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns are aligned, so that a terminal shows it well."""
+    lines = [list(header), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join([*text, *table_notes(results)])
+    return "\n".join(text)
 
 
 def table_notes(results: dict[str, Any]) -> list[str]:

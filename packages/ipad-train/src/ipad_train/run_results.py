@@ -5,25 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
 from ipad_core import AttributeEmbedder
 from ipad_rerank import FeatureReasoning
-from ipad_train.config import RunConfig
 from ipad_train.data import RunData
-from ipad_train.embed import EntryEmbeddings, embed_split
-from ipad_train.evaluate import evaluate_split, reasoned_row
-from ipad_train.kept_maps import kept_split
+from ipad_train.embed import EntryEmbeddings
+from ipad_train.evaluate import embed_kept_split, evaluate_split, reasoned_row
 from ipad_train.reranking import was_refused
+from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
 
 
 def evaluate_stages(
     run_dir: Path,
-    data: RunData,
+    context: RunContext,
     split: str,
-    config: RunConfig,
-    accelerator: Accelerator,
     reasoner: FeatureReasoning | None = None,
     keep_precisions: bool = False,
 ) -> dict[str, Any]:
@@ -37,7 +32,7 @@ def evaluate_stages(
         FileNotFoundError: the run has no model yet.
         ValueError: unknown split.
     """
-    check_split(data, split)
+    context.data.split(split)  # before the models are read
     folder = RunFolder(run_dir)
     chosen = folder.delivered_stage()
     folders = folder.trained_stages() if chosen else {}
@@ -45,17 +40,12 @@ def evaluate_stages(
         folders, chosen = {"best": folder.best}, "best"
     evaluated = {}
     for name, path in folders.items():
-        model = AttributeEmbedder.from_pretrained(path).to(accelerator.device)
-        maps = kept_split(model, data, split, config, accelerator)
-        embedded = embed_split(
-            model, data.splits[split], config.data, accelerator, description=f"embedding {split}", maps=maps
-        )
-        evaluated[name] = evaluate_split(
-            model, data, split, config, accelerator, embedded=embedded, keep_precisions=keep_precisions
-        )
+        model = AttributeEmbedder.from_pretrained(path).to(context.accelerator.device)
+        embedded = embed_kept_split(model, context, split)
+        evaluated[name] = evaluate_split(model, context, split, embedded=embedded, keep_precisions=keep_precisions)
         if name == chosen:
             delivered = embedded
-    return join_stages(evaluated, chosen, delivered, data, reasoner, was_refused(run_dir), keep_precisions)
+    return join_stages(evaluated, chosen, delivered, context.data, reasoner, was_refused(run_dir), keep_precisions)
 
 
 def join_stages(
@@ -107,12 +97,6 @@ def join_stages(
 def _shown(row: dict[str, Any]) -> dict[str, str]:
     """A row as a table shows it: a frozen branch differs from itself by rounding only."""
     return {name: f"{value:.2f}" for name, value in row["attributes"].items()}
-
-
-def check_split(data: RunData, split: str) -> None:
-    """Raise a ``ValueError`` that lists the splits where there is none of this name."""
-    if split not in data.splits:
-        raise ValueError(f"split must be one of {', '.join(data.splits)}, got {split!r}")
 
 
 def final_row(results: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,9 @@ class Stepper:
 
     def __init__(self, run: StageRun, accelerator: Accelerator, config: LoopConfig) -> None:
         self.run, self.accelerator, self.config = run, accelerator, config
+        self.objective = accelerator.unwrap_model(
+            run.objective
+        )  # once: Accelerate looks at what is installed each time
         self.numbers, self.times = StepNumbers(accelerator.device), PartTimes(accelerator.device)
         self.set_training_mode()
 
@@ -39,7 +42,7 @@ class Stepper:
         self.run.objective.train()
         if self.config.batch_norm == "frozen":
             freeze_batch_norm(self.run.objective)
-        self._statistics = RunningStatistics(self.accelerator.unwrap_model(self.run.objective).model)
+        self._statistics = RunningStatistics(self.objective.model)
 
     def step(self) -> list[str]:
         """The next step; returns lines for the user.
@@ -66,7 +69,7 @@ class Stepper:
                 found["skipped_images"] = batch["skipped"]  # unreadable ones, data.on_error=skip
             batches.append(batch)
             numbers.append(found)
-        objective = self.accelerator.unwrap_model(run.objective)
+        objective = self.objective
         overflows = self.accelerator.scaler is not None and run.optimizer.step_was_skipped
         if fails or overflows:
             self._statistics.restore()

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from accelerate import Accelerator
 
 from ipad_train.budget import with_steps
 from ipad_train.checkpoint import write_json
 from ipad_train.clock import images_of_a_step
 from ipad_train.config import RunConfig
+from ipad_train.data import RunData
 from ipad_train.loop import BetweenSteps, StageLoop
+from ipad_train.run_context import RunContext
 from ipad_train.training import Training
 
 _WARM_UP, _PAUSE = 3, 10  # steps that are not counted; a gap of so many medians is an evaluation, not a step
@@ -31,9 +32,10 @@ class StepTimer:
     """
 
     def __init__(
-        self, follow: Callable[[str, int], None] = lambda stage, step: None,
+        self,
+        follow: Callable[[str, int], None] = lambda stage, step: None,
         now: Callable[[], float] = time.perf_counter,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.follow, self.now = follow, now
         self._ends: dict[str, list[float]] = {}
 
@@ -61,14 +63,16 @@ def images_per_second(config: RunConfig, seconds: dict[str, float]) -> float | N
     return images / sum(stage.steps * seconds[name] for name, stage in stages)
 
 
-def measure_steps(config: RunConfig, steps: int = 12) -> tuple[RunConfig, dict[str, float]]:
-    """Time a few steps of stages 1 and 2 of a run, in a folder that is deleted again.
+def measure_steps(
+    config: RunConfig, steps: int = 12, data: RunData | None = None
+) -> tuple[RunConfig, dict[str, float]]:
+    """Time a few steps of stages 1 and 2 of a run, in a folder that is deleted again. ``data`` as in :class:`Training`.
 
     Returns:
         The configuration with the lengths of its stages in steps, and the mean seconds of a step by stage.
     """
     with tempfile.TemporaryDirectory() as folder:
-        training = Training(dataclasses.replace(config, output_dir=folder), None, lambda line: None)
+        training = Training(dataclasses.replace(config, output_dir=folder), None, lambda line: None, data)
         timer = StepTimer()
         for name, stage in training.config.stages():
             if name == "stage0":
@@ -84,15 +88,19 @@ def measure_steps(config: RunConfig, steps: int = 12) -> tuple[RunConfig, dict[s
 
 
 def measured_once(
-    path: Path, configs: Mapping[str, RunConfig], announce: Callable[[str], None], accelerator: Accelerator
+    path: Path, configs: Mapping[str, RunConfig], context: RunContext
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """By name, ``seconds`` of a step and ``steps`` of each stage of runs; what a JSON file has is not measured again."""
+    """By name, ``seconds`` of a step and ``steps`` of each stage of runs; what a JSON file has is not measured again.
+
+    The runs share the data of ``context``.
+    """
+    accelerator = context.accelerator
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     accelerator.wait_for_everyone()
     for name, config in configs.items():
         if name not in kept:
-            announce(f"timing a few steps of {name}")
-            resolved, seconds = measure_steps(config)
+            context.announce(f"timing a few steps of {name}")
+            resolved, seconds = measure_steps(config, data=context.data)
             kept[name] = {"seconds": seconds, "steps": {stage: part.steps for stage, part in resolved.stages()}}
             if accelerator.is_main_process:
                 write_json(path, kept)

@@ -14,6 +14,7 @@ from ipad_train.checkpoint import write_json
 from ipad_train.config import RunConfig
 from ipad_train.config_files import with_absolute_paths
 from ipad_train.config_identity import different_keys
+from ipad_train.data import RunData
 from ipad_train.run_folder import RunFolder
 from ipad_train.step_speed import StepTimer, images_per_second
 from ipad_train.training import Training
@@ -22,17 +23,17 @@ _SETTINGS = "settings.json"
 _FREE = ("output_dir", "seed", "loop")  # what several starts of one comparison may change
 
 
-def train_once(config: RunConfig, title: str, announce: Callable[[str], None]) -> Path:
+def train_once(config: RunConfig, title: str, announce: Callable[[str], None], data: RunData | None = None) -> Path:
     """The folder of a whole run: trained now, continued, or found.
 
-    Beside what every run leaves, ``speed.json`` has the images a second of its training.
+    Beside what every run leaves, ``speed.json`` has the images a second of its training. ``data`` as in :class:`Training`.
     """
     run_dir = Path(config.output_dir)
     if RunFolder(run_dir).validation.exists():
         announce(f"{run_dir}: trained already")
         return run_dir
     announce(f"== {title} ==")
-    training = Training(config, "auto", announce)
+    training = Training(config, "auto", announce, data)
     timer = StepTimer(training.clock.step_done)
     training.clock.step_done = timer.step_done
     training.run()

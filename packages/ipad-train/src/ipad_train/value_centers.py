@@ -103,9 +103,12 @@ def value_chances(vectors: np.ndarray, centers: np.ndarray, temperature: float) 
 
 
 def embed_for_centers(
-    model: AttributeEmbedder, dataset: datasets.Dataset, config: DataConfig, accelerator: Accelerator,
+    model: AttributeEmbedder,
+    dataset: datasets.Dataset,
+    config: DataConfig,
+    accelerator: Accelerator,
     role: str = "train",
-) -> EntryEmbeddings:  # fmt: skip
+) -> EntryEmbeddings:
     """The entries of some images of a split, chosen so that every value has ``PER_VALUE`` of them or all that there are."""
     rows = rows_for_centers(EntryTable.from_dataset(dataset, role))
     return embed_split(

@@ -31,6 +31,12 @@ def test_only_an_ipad_with_both_branches_is_ablated(small_config):
         ablate(small_config("stage2.steps=0"), announce=nothing)
 
 
+def test_the_dataset_is_opened_once_for_all_variants(small_config, tmp_path, opened):
+    ablate(small_config("stage0.steps=1", "stage1.steps=1", "stage2.steps=1"), ["6"], [0], announce=nothing)
+    assert len(list((tmp_path / "run" / "seed-0").iterdir())) == 2  # stage 0, and what the figure is of
+    assert opened == ["rendered"]
+
+
 @pytest.mark.slow
 def test_variants_share_stage_zero_and_what_is_equal_and_go_on_where_they_were(small_config, tmp_path):
     config = small_config("stage0.steps=1", "stage1.steps=2", "stage2.steps=2")

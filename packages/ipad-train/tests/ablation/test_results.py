@@ -35,8 +35,13 @@ def test_tables_and_numbers(tmp_path):
     assert json.loads((tmp_path / "ablation.json").read_text()) == results
     rows = list(csv.DictReader((tmp_path / "ablation.csv").read_text().splitlines()))
     assert rows[3] == {
-        "figure": "2", "point": "w/ IP", "measure": "overall", "mean": "60.0", "deviation": "0.0", "paper": "73.17",
-    }  # fmt: skip
+        "figure": "2",
+        "point": "w/ IP",
+        "measure": "overall",
+        "mean": "60.0",
+        "deviation": "0.0",
+        "paper": "73.17",
+    }
 
 
 def test_drawings_are_svg_and_equal_for_equal_numbers(tmp_path):

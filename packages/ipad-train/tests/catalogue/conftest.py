@@ -1,20 +1,18 @@
-"""A folder of rendered photos, a small run's model, its catalogue, and commands as real processes."""
+"""A folder of rendered photos, a small run's model, its catalogue, and the service as a real process."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,67 +20,6 @@ if not all(map(importlib.util.find_spec, ("pymilvus", "milvus_lite", "fastapi", 
     collect_ignore_glob = ["test_*.py"]  # the extra ipad-train[catalogue] is not installed
 
 COUNT = 40
-
-
-class Commands:
-    """Starts ``ipad-train`` commands from a process that has imported everything, see forking.py."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.number = folder, 0
-        settings = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._parent = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("forking.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env=settings,
-        )  # fmt: skip
-        assert self._parent.stdout.readline() == "ready\n"
-
-    def _ask(self, **asked):
-        self._parent.stdin.write(json.dumps(asked) + "\n")
-        self._parent.stdin.flush()
-        return int(self._parent.stdout.readline())
-
-    def start(self, *arguments: object, file_limit: int | None = None) -> Running:
-        self.number += 1
-        output = self.folder / f"command-{self.number}.txt"
-        pid = self._ask(arguments=[str(each) for each in arguments], output=str(output), file_limit=file_limit)
-        return Running(self, pid, output)
-
-    def run(self, *arguments: object, code: int = 0, **options) -> str:
-        """The output of a command that ends with the given code."""
-        running = self.start(*arguments, **options)
-        assert running.wait() == code, running.text()
-        return running.text()
-
-    def close(self) -> None:
-        self._parent.stdin.close()
-        self._parent.wait()
-        self._parent.stdout.close()
-
-
-@dataclass
-class Running:
-    """A command that was started."""
-
-    commands: Commands
-    pid: int
-    output: Path
-
-    def wait(self) -> int:
-        return self.commands._ask(wait=self.pid)
-
-    def kill(self, number: int = signal.SIGKILL) -> int:
-        os.kill(self.pid, number)
-        return self.wait()
-
-    def text(self) -> str:
-        return self.output.read_text(encoding="utf-8") if self.output.exists() else ""
-
-
-@pytest.fixture(scope="session")
-def commands(tmp_path_factory, _private_cache):
-    made = Commands(tmp_path_factory.mktemp("commands"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +57,8 @@ def model(run_dir):
 @pytest.fixture(scope="session")
 def indexed(photos, run_dir, tmp_path_factory) -> Path:
     """The folder of a finished catalogue; nothing changes it."""
-    from ipad_train.catalogue.making import IndexOptions, index_photos
+    from ipad_train.catalogue.index_options import IndexOptions
+    from ipad_train.catalogue.making import index_photos
 
     folder = tmp_path_factory.mktemp("indexed") / "catalogue"
     index_photos(photos, str(run_dir), str(folder), IndexOptions(progress=False), lambda line: None)
@@ -148,7 +86,7 @@ class Service:
     """A service that runs in a process of its own."""
 
     address: str
-    running: Running
+    running: Any  # of ../processes/commands.py
     photos: Path
 
     def get(self, path: str, **headers: str):
@@ -175,7 +113,7 @@ class Service:
         return json.loads(answer)
 
 
-def start_service(commands: Commands, where: object, photos: Path, *options: object) -> Service:
+def start_service(commands, where: object, photos: Path, *options: object) -> Service:
     running = commands.start("serve", where, "--port", 0, *options)
     for _ in range(1200):
         if "photos at http" in running.text():

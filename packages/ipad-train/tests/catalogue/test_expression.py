@@ -15,9 +15,15 @@ from ipad_train.catalogue.expression import Among, Both, Comparison, Either, Not
 from ipad_train.catalogue.manifest import Manifest
 
 MANIFEST = Manifest(
-    "run", "f", {"collar": ["none", "shirt"], "sleeve": ["short", "long"]}, 4, 32, "/photos",
-    kinds={"price": "number", "brand": "text", "odd name": "text"}, fields={"price": "n0", "brand": "s0", "odd name": "s15"},
-)  # fmt: skip
+    "run",
+    "f",
+    {"collar": ["none", "shirt"], "sleeve": ["short", "long"]},
+    4,
+    32,
+    "/photos",
+    kinds={"price": "number", "brand": "text", "odd name": "text"},
+    fields={"price": "n0", "brand": "s0", "odd name": "s15"},
+)
 COLUMNS = Columns.of(MANIFEST)
 
 
@@ -85,8 +91,33 @@ def test_no_filter_is_no_condition():
 
 def test_any_text_is_refused_or_becomes_an_expression_of_our_own_words():
     """Filters with pieces of them exchanged at random: an error of ours, or nothing of the text outside of quotes."""
-    pieces = ["price", "brand", "and", "or", "not", "in", "(", ")", "]", ",", "==", "<", "1", "'x'", '"', "`", ";", "\\",
-              "--", "'] or 1==1 or s0 in ['", "extra", "id", "'\\'\"'", "\n", "é"]  # fmt: skip
+    pieces = [
+        "price",
+        "brand",
+        "and",
+        "or",
+        "not",
+        "in",
+        "(",
+        ")",
+        "]",
+        ",",
+        "==",
+        "<",
+        "1",
+        "'x'",
+        '"',
+        "`",
+        ";",
+        "\\",
+        "--",
+        "'] or 1==1 or s0 in ['",
+        "extra",
+        "id",
+        "'\\'\"'",
+        "\n",
+        "é",
+    ]
     whole = [
         "price",
         "<",
@@ -139,8 +170,10 @@ class Photos:
 
     def column(self, column):
         cells = {
-            "n0": np.array([10.0, np.nan, 90.0]), "s0": np.array(["x", "y", None], dtype=object), "v0": np.array([1, -1, 0]),
-        }[column.field]  # fmt: skip
+            "n0": np.array([10.0, np.nan, 90.0]),
+            "s0": np.array(["x", "y", None], dtype=object),
+            "v0": np.array([1, -1, 0]),
+        }[column.field]
         known = cells >= 0 if column.field == "v0" else np.array([cell is not None and cell == cell for cell in cells])
         return cells, known
 
@@ -148,11 +181,16 @@ class Photos:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("price < 50", [1, 0, 0]), ("not price < 50", [0, 0, 1]), ("brand != 'x'", [0, 1, 0]),
-        ("collar != 'shirt'", [0, 0, 1]), ("not collar == 'none'", [1, 0, 0]), ("brand not in ['x', 'z']", [0, 1, 0]),
+        ("price < 50", [1, 0, 0]),
+        ("not price < 50", [0, 0, 1]),
+        ("brand != 'x'", [0, 1, 0]),
+        ("collar != 'shirt'", [0, 0, 1]),
+        ("not collar == 'none'", [1, 0, 0]),
+        ("brand not in ['x', 'z']", [0, 1, 0]),
         ("collar in ['shirt', 'none']", [1, 0, 1]),
-        ("price < 50 or brand == 'y'", [1, 1, 0]), ("not (price >= 50 and brand == 'x')", [1, 1, 0]),
+        ("price < 50 or brand == 'y'", [1, 1, 0]),
+        ("not (price >= 50 and brand == 'x')", [1, 1, 0]),
     ],
-)  # fmt: skip
+)
 def test_photos_without_a_cell_pass_no_test_on_it(text, expected):
     assert read_filter(text, COLUMNS).mask(Photos()).tolist() == [bool(each) for each in expected]

@@ -20,6 +20,7 @@ from ipad_train.catalogue.fields import FILE, HASH, VECTOR
 from ipad_train.catalogue.lock import Lease
 from ipad_train.catalogue.photo_files import content_hash
 from ipad_train.catalogue.service import running as running_module
+from ipad_train.catalogue.service.options import ServeOptions
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.timeout(3000)]  # minutes on a machine that is busy otherwise
 
@@ -88,7 +89,7 @@ def test_a_port_that_is_taken(own_catalogue):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"--port {port}"):
-            running_module.serve_catalogue(str(own_catalogue), port=port)
+            running_module.serve_catalogue(str(own_catalogue), ServeOptions(port=port))
 
 
 def test_control_c_ends_the_service_quietly(serving, photos, own_catalogue):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,11 +17,14 @@ from ipad_core import create_model
 from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.engine import ABOUT, PHOTOS, Engine
 from ipad_train.catalogue.errors import CatalogueError, PhotoError
-from ipad_train.catalogue.fields import VECTOR
-from ipad_train.catalogue.making import IndexOptions, index_photos
+from ipad_train.catalogue.fields import ID, VECTOR
+from ipad_train.catalogue.index_options import IndexOptions
+from ipad_train.catalogue.making import index_photos
 from ipad_train.catalogue.model import CatalogueModel
+from ipad_train.catalogue.naming import find_centers
 from ipad_train.catalogue.photo_files import photo_id
 from ipad_train.catalogue.searching import Searcher
+from ipad_train.value_centers import FILE
 
 QUIET = IndexOptions(progress=False)
 
@@ -225,6 +230,17 @@ def test_twelve_attributes_need_one_vector_field(twelve, photos, tmp_path):
             np.testing.assert_allclose([each.similarity for each in found], np.sort(expected)[::-1], atol=1e-5)
 
 
+def test_centers_that_cannot_be_kept_beside_the_model_are_used_all_the_same(run_dir, tmp_path):
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    kept = run / "best" / FILE
+    kept.unlink(missing_ok=True)
+    kept.with_name(f".{FILE}.partial").mkdir()  # in the way of what would be written
+    model = CatalogueModel.open(str(run))
+    centers = find_centers(model, model.network.options["embed_dim"], lambda line: None)
+    assert centers.centers.any()
+    assert not kept.exists()
+
+
 def test_another_model_is_refused_and_rebuild_takes_it(own_catalogue, photos, twelve, run_dir):
     with pytest.raises(CatalogueError, match=r"its attributes changed: it lacks sleeve_length.*it has attribute 0"):
         index_photos(photos, str(twelve), str(own_catalogue), QUIET, print)
@@ -232,6 +248,24 @@ def test_another_model_is_refused_and_rebuild_takes_it(own_catalogue, photos, tw
         _index_with_other_weights(own_catalogue, photos, run_dir)
     outcome = index_photos(
         photos, str(twelve), str(own_catalogue), IndexOptions(progress=False, rebuild=True), lambda line: None
+    )
+    assert outcome.embedded == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "its manifest is damaged"), ('{"format": "ipad-catalogue", "version": 9}', "in version 9")],
+)
+def test_a_manifest_that_cannot_be_read_is_said_and_rebuild_makes_another(
+    own_catalogue, photos, run_dir, text, message
+):
+    with Catalogue(str(own_catalogue), "tests") as catalogue:
+        nothing = np.zeros(catalogue.manifest.dim, dtype=np.float32)
+        catalogue.engine.write([{ID: "manifest:0", "text": text, VECTOR: nothing}], ABOUT)
+    with pytest.raises(CatalogueError, match=f"{message}.*--rebuild"):
+        index_photos(photos, str(run_dir), str(own_catalogue), QUIET, print)
+    outcome = index_photos(
+        photos, str(run_dir), str(own_catalogue), IndexOptions(progress=False, rebuild=True), lambda line: None
     )
     assert outcome.embedded == 40
 

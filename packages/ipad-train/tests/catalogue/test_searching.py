@@ -15,20 +15,29 @@ from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.conditions import facet_condition, read_filter
 from ipad_train.catalogue.errors import CatalogueError
 from ipad_train.catalogue.fields import VECTOR
-from ipad_train.catalogue.making import IndexOptions, index_photos
+from ipad_train.catalogue.index_options import IndexOptions
+from ipad_train.catalogue.making import index_photos
 from ipad_train.catalogue.photo_files import photo_id
 from ipad_train.catalogue.searching import Searcher
 from ipad_train.catalogue.snapshot import Snapshot
 from ipad_train.cli import main
 
 FILTERS = [
-    "price < 50", "price >= 40 and brand == 'Alder'", "brand in ['Cedar', 'Rowan'] or season != 'winter'",
-    "not (price < 50 or brand == 'Birch')", "sleeve_length == 'long'",
+    "price < 50",
+    "price >= 40 and brand == 'Alder'",
+    "brand in ['Cedar', 'Rowan'] or season != 'winter'",
+    "not (price < 50 or brand == 'Birch')",
+    "sleeve_length == 'long'",
     "sleeve_length not in ['long', 'short'] and price > 20",
-    "collar_design.confidence > 0.3", "file == 'garment-00003.jpg'", "brand == 'it''s'",
+    "collar_design.confidence > 0.3",
+    "file == 'garment-00003.jpg'",
+    "brand == 'it''s'",
     r"brand == 'a\'b\"c\\d'",
-    "season == 'no such'", "not collar_design == 'shirt'", "price < -1e9", "price > 1.5e1",
-]  # fmt: skip
+    "season == 'no such'",
+    "not collar_design == 'shirt'",
+    "price < -1e9",
+    "price > 1.5e1",
+]
 
 
 def stored_vectors(searcher, ids):
@@ -196,8 +205,20 @@ def test_weights_out_of_range(opened, weights, message):
 def test_command_line(own_catalogue, photos, tmp_path):
     outside = tmp_path / "mine.jpg"
     shutil.copy(photos / "garment-00005.jpg", outside)
-    asked = ["search", str(outside), "--catalogue", str(own_catalogue), "--attribute", "collar_design", "--attribute",
-             "sleeve_length:0.5", "--where", "price < 60", "--limit", "6"]  # fmt: skip
+    asked = [
+        "search",
+        str(outside),
+        "--catalogue",
+        str(own_catalogue),
+        "--attribute",
+        "collar_design",
+        "--attribute",
+        "sleeve_length:0.5",
+        "--where",
+        "price < 60",
+        "--limit",
+        "6",
+    ]
 
     def run(*options):
         result = CliRunner().invoke(main, [*asked, *options])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from ipad_train.cli import main
 from ipad_train.config_files import load_config
+from ipad_train.doctor import installed
 from ipad_train.doctor.finding import BROKEN, CARE, OK, Finding, as_text
 from ipad_train.doctor.installed import check_deepspeed, check_requirements, check_torch_pair
 from ipad_train.doctor.launching import (
@@ -25,6 +27,14 @@ from ipad_train.doctor.launching import (
 )
 from ipad_train.doctor.machine import check_devices, check_disk, check_shared_memory, check_threads, checkpoint_bytes
 from ipad_train.threads import available_cores
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _deepspeed_is_tried_once():
+    """Whether DeepSpeed imports is tried in a process that imports it, with the same answer for every test here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(installed, "_import_deepspeed", functools.cache(installed._import_deepspeed))
+        yield
 
 
 @pytest.fixture
@@ -82,9 +92,11 @@ def test_a_torchvision_built_for_another_torch_is_named_with_the_pair(run_proces
     )
     path = os.pathsep.join(filter(None, [str(tmp_path / "broken"), os.environ.get("PYTHONPATH")]))
     result = run_process(
-        ["-m", "ipad_train", "doctor", f"output_dir={tmp_path / 'run'}"], check=False, PYTHONPATH=path,
+        ["-m", "ipad_train", "doctor", f"output_dir={tmp_path / 'run'}"],
+        check=False,
+        PYTHONPATH=path,
         HF_HOME=str(tmp_path),
-    )  # fmt: skip
+    )
     assert result.returncode == 1, result.stdout + result.stderr
     assert "does not import beside torch" in result.stdout
     assert "operator torchvision::nms does not exist" in result.stdout
@@ -154,13 +166,18 @@ def test_a_taken_port_and_a_bad_configuration_end_with_code_1(taken_port, tmp_pa
         ("[1", "cannot be read"),
         ("- 1", "no keys"),
         (yaml.safe_dump({"distributed_type": "DEEPSPEED", "deepspeed_config": {"zero_stage": 3}}), "ZeRO-3"),
+        (
+            yaml.safe_dump({"distributed_type": "DEEPSPEED", "deepspeed_config": {"deepspeed_config_file": "FILE"}}),
+            "ZeRO-3",
+        ),
         (yaml.safe_dump({"mixed_precision": "fp8"}), "mixed_precision must be one of"),
     ],
 )
 def test_accelerates_configuration_is_read_as_the_run_would(tmp_path, config, content, message):
     path = tmp_path / "default_config.yaml"
     assert check_launcher_config(path, config).state == OK
-    path.write_text(content)
+    (tmp_path / "zero3.json").write_text('{"zero_optimization": {"stage": 3}}')
+    path.write_text(content.replace("FILE", str(tmp_path / "zero3.json")))
     found = check_launcher_config(path, config)
     assert found.state == BROKEN
     assert message in found.found
@@ -176,7 +193,10 @@ def test_shipped_launch_configurations_are_fine(tmp_path, config):
 
 def test_environment_variables_that_a_run_refuses(config):
     assert check_environment(config, {}).state == OK
-    assert check_environment(config, {"ACCELERATE_USE_FSDP": "true"}).state == BROKEN
+    found = check_environment(config, {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": "no"})
+    assert (found.state, found.mend) == (BROKEN, "unset ACCELERATE_USE_FSDP")
+    found = check_environment(config, {"WORLD_SIZE": "2", "ACCELERATE_MIXED_PRECISION": "no"})
+    assert (found.state, found.mend) == (BROKEN, "unset WORLD_SIZE")
     clash = dataclasses.replace(config, loop=dataclasses.replace(config.loop, mixed_precision="bf16"))
     found = check_environment(clash, {"ACCELERATE_MIXED_PRECISION": "fp16"})
     assert (found.state, found.mend) == (BROKEN, "unset ACCELERATE_MIXED_PRECISION")
@@ -258,6 +278,9 @@ def test_a_wrong_key_is_one_line():
 def test_the_report_counts_what_stops_a_run():
     text = as_text([Finding("a", "fine"), Finding("longer", "gone", BROKEN, "do this")])
     assert text.splitlines() == [
-        "ok    a       fine", "MEND  longer  gone", "              -> do this", "",
+        "ok    a       fine",
+        "MEND  longer  gone",
+        "              -> do this",
+        "",
         "1 to be mended before training can start",
-    ]  # fmt: skip
+    ]

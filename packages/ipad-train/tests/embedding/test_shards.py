@@ -6,9 +6,6 @@ import io
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,7 +22,6 @@ from ipad_train.cli import main
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ipad_train"]
 SMALL = ["--shard-photos", "7", "data.eval_batch_size=3"]
 
 
@@ -110,35 +106,31 @@ def test_a_table_without_labels_names_the_photos(finished, photos, tmp_path):
 
 
 @pytest.mark.multiprocess
-def test_two_processes_write_the_files_that_one_writes(finished, photos, run_process, tmp_path):
-    arguments = ["embed", str(finished[0]), "--photos", str(photos), *SMALL]
-    run_process(["-m", "ipad_train", *arguments, "--out", str(tmp_path / "one")])
-    result = run_process([*TORCHRUN, *arguments, "--out", str(tmp_path / "two")], ACCELERATE_USE_CPU="true")
-    assert "20 photos in 3 shards by 2 processes" in result.stdout
+def test_two_processes_write_the_files_that_one_writes(finished, photos, commands, tmp_path):
+    arguments = ["embed", finished[0], "--photos", photos, *SMALL]
+    commands.run(*arguments, "--out", tmp_path / "one")
+    ranks = commands.start_ranks(2, *arguments, "--out", tmp_path / "two")
+    assert [rank.wait() for rank in ranks] == [0, 0], ranks[0].text() + ranks[1].text()
+    assert "20 photos in 3 shards by 2 processes" in ranks[0].text()
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 @pytest.mark.multiprocess
-def test_a_killed_run_goes_on_and_ends_with_the_same_files(finished, photos, run_process, tmp_path):
+def test_a_killed_run_goes_on_and_ends_with_the_same_files(finished, photos, commands, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    arguments = ["-m", "ipad_train", "embed", str(finished[0]), "--photos", str(photos), "--shard-photos", "1"]
-    run_process([*arguments, "--out", str(whole)])
-    process = subprocess.Popen(
-        [sys.executable, *arguments, "--out", str(killed)], env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    arguments = ["embed", finished[0], "--photos", photos, "--shard-photos", "1"]
+    commands.run(*arguments, "--out", whole)
+    process = commands.start(*arguments, "--out", killed)
     deadline = time.monotonic() + 200
-    while not list(killed.glob("shard-*.json")) and process.poll() is None and time.monotonic() < deadline:
+    while not list(killed.glob("shard-*.json")) and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     done = {path: path.stat().st_mtime_ns for path in killed.glob("shard-*.json")}
     assert 0 < len(done) < 20
     with pytest.raises(FileNotFoundError, match="is not finished"):
         read_embeddings(killed)
     (killed / "shard-00019.safetensors").write_bytes(b"half a shard")  # as a kill may leave one without its names
-    result = run_process([*arguments, "--out", str(killed)])
-    assert "going on" in result.stdout
+    assert "going on" in commands.run(*arguments, "--out", killed)
     assert all(path.stat().st_mtime_ns == before for path, before in done.items())
     assert contents(killed) == contents(whole)
 

@@ -8,13 +8,16 @@ from torch.nn import functional as F
 
 from ipad_core import create_model
 from ipad_train.config import ClusterConfig, LossConfig
-from ipad_train.objectives import AttributeDiverging, BranchClusters, TwoBranches
+from ipad_train.objectives import AttributeDiverging, BatchLayout, BranchClusters, TwoBranches
 
 SIZES = {
-    "image_size": 32, "embed_dim": 16, "latent_dim": 16, "crop_size": 32,
+    "image_size": 32,
+    "embed_dim": 16,
+    "latent_dim": 16,
+    "crop_size": 32,
     "trunk": {"options": {"channels": [8, 8, 16, 16], "stem_width": 8, "output_stride": 8}},
     "semantic_trunk": {"options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}},
-}  # fmt: skip
+}
 OWNERS = torch.tensor([0, 0, 0, 1, 1])
 LOSSES = LossConfig(semantic_weight=0.5, contrast_weight=0.25, semantic_center_weight=2.0, spatial_center_weight=3.0)
 
@@ -24,7 +27,7 @@ def make(sampler="triplet", train_spatial=True, views=0, losses=LOSSES, length=2
     model = create_model("ipad_tiny", num_attributes=2, **SIZES)
     config = ClusterConfig(queue_length=length, refresh_every=1, start=0.0, **clusters)
     branches = BranchClusters(model, config, torch.full((5,), 4), OWNERS, 0.2, 100, train_spatial)
-    return AttributeDiverging(model, sampler, losses, branches, train_spatial, views).train()
+    return AttributeDiverging(model, BatchLayout(sampler, views), losses, branches, train_spatial).train()
 
 
 def make_batch(triplets=4, views=0, seed=1):
@@ -35,9 +38,12 @@ def make_batch(triplets=4, views=0, seed=1):
     count = len(value_ids)
     image_ids = torch.cat([torch.arange(3 * triplets), torch.arange(triplets).repeat(views)])
     return {
-        "images": torch.rand(count, 3, 48, 48, generator=generator), "image_index": torch.arange(count),
-        "attribute_ids": OWNERS[value_ids], "value_ids": value_ids, "image_ids": image_ids,
-    }  # fmt: skip
+        "images": torch.rand(count, 3, 48, 48, generator=generator),
+        "image_index": torch.arange(count),
+        "attribute_ids": OWNERS[value_ids],
+        "value_ids": value_ids,
+        "image_ids": image_ids,
+    }
 
 
 def started(objective):
@@ -52,9 +58,12 @@ def started(objective):
 def test_the_loss_is_the_weighted_sum_of_its_parts():
     losses = started(make())(make_batch())
     expected = (
-        losses["triplet_spatial"] + 0.5 * losses["triplet_semantic"] + 0.25 * losses["contrast"]
-        + 2.0 * losses["centers_semantic"] + 3.0 * losses["centers_spatial"]
-    )  # fmt: skip
+        losses["triplet_spatial"]
+        + 0.5 * losses["triplet_semantic"]
+        + 0.25 * losses["contrast"]
+        + 2.0 * losses["centers_semantic"]
+        + 3.0 * losses["centers_spatial"]
+    )
     torch.testing.assert_close(losses["loss"].detach(), expected)
     assert all(not value.requires_grad for name, value in losses.items() if name != "loss")
 
@@ -150,7 +159,7 @@ def test_half_the_memory_for_queues_moves_the_centers_by_rounding_only():
 def test_two_branches_is_equation_18_and_remembers_nothing():
     torch.manual_seed(0)
     model = create_model("rpf_tiny", num_attributes=2, **{k: v for k, v in SIZES.items() if k != "latent_dim"})
-    objective = TwoBranches(model, "triplet", LOSSES, train_spatial=True)
+    objective = TwoBranches(model, BatchLayout("triplet"), LOSSES, train_spatial=True)
     losses = objective(make_batch())
     expected = losses["triplet_spatial"] + 0.5 * losses["triplet_semantic"] + 0.25 * losses["contrast"]
     torch.testing.assert_close(losses["loss"].detach(), expected)
@@ -163,6 +172,8 @@ def test_a_network_without_a_background_trains_without_the_contrast_only():
     options = {key: SIZES[key] for key in ("image_size", "embed_dim", "latent_dim", "crop_size", "trunk")}
     model = create_model("asen_pp_tiny", num_attributes=2, **options)
     with pytest.raises(ValueError, match=r"losses\.contrast_weight must be 0 for asen_pp, .* got 0\.25"):
-        TwoBranches(model, "triplet", LOSSES, train_spatial=True)(make_batch())
-    losses = TwoBranches(model, "triplet", LossConfig(contrast_weight=0.0), train_spatial=True)(make_batch())
+        TwoBranches(model, BatchLayout("triplet"), LOSSES, train_spatial=True)(make_batch())
+    losses = TwoBranches(model, BatchLayout("triplet"), LossConfig(contrast_weight=0.0), train_spatial=True)(
+        make_batch()
+    )
     assert losses["loss"] > 0

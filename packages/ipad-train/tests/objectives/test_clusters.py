@@ -8,10 +8,13 @@ from ipad_train.config import ClusterConfig
 from ipad_train.objectives import BranchClusters
 
 MODEL = {
-    "image_size": 32, "embed_dim": 16, "latent_dim": 16, "crop_size": 32,
+    "image_size": 32,
+    "embed_dim": 16,
+    "latent_dim": 16,
+    "crop_size": 32,
     "trunk": {"options": {"channels": [8, 8, 16, 16], "stem_width": 8, "output_stride": 8}},
     "semantic_trunk": {"options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}},
-}  # fmt: skip
+}
 
 
 class Objective(nn.Module):

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from ipad_train.config import LossConfig
+from ipad_train.objectives import BatchLayout
 from ipad_train.objectives.metric_learning import EntryTriplets
 
 
@@ -19,7 +21,7 @@ def test_every_view_of_an_anchor_forms_a_triplet(views):
             terms.append(max(0.0, 0.2 - gap.item()))
     expected = torch.tensor(sum(terms) / len(terms), dtype=torch.float64)
     batch = {"attribute_ids": torch.tensor([0, 0, 2, 2, 2]).repeat(3 + views)}
-    loss, active = EntryTriplets("triplet", 0.2, views, "triplets", 3)(embeddings, batch)
+    loss, active = EntryTriplets(BatchLayout("triplet", views), LossConfig(margin=0.2), 3)(embeddings, batch)
     torch.testing.assert_close(loss, expected)
     by_attribute = torch.tensor(terms).view(5, 1 + views) > 0  # anchors and their views, triplet by triplet
     torch.testing.assert_close(active["active/0"], by_attribute[:2].float().mean())
@@ -32,10 +34,13 @@ def test_share_of_active_triplets_of_a_dense_batch():
     apart = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     embeddings = torch.cat([apart, torch.ones(3, 2), torch.ones(1, 2)])
     batch = {
-        "attribute_ids": torch.tensor([0, 0, 0, 1, 1, 1, 2]), "value_ids": torch.tensor([0, 0, 1, 2, 2, 3, 4]),
+        "attribute_ids": torch.tensor([0, 0, 0, 1, 1, 1, 2]),
+        "value_ids": torch.tensor([0, 0, 1, 2, 2, 3, 4]),
         "image_ids": torch.tensor([0, 1, 2, 0, 1, 2, 0]),
-    }  # fmt: skip
-    loss, active = EntryTriplets("dense", 0.2, 0, "attributes", 3)(embeddings, batch)
+    }
+    loss, active = EntryTriplets(BatchLayout("dense"), LossConfig(margin=0.2, average="attributes"), 3)(
+        embeddings, batch
+    )
     assert loss.item() == pytest.approx(0.2)
     assert active["active/0"] == 0
     assert active["active/1"] == 1

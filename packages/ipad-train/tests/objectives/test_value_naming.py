@@ -90,9 +90,12 @@ def test_every_method_trains_with_it(small_config, method):
     ids = torch.tensor([0, 0, 0, 0])
     values = torch.tensor([0, 0, 1, 1])
     batch = {
-        "images": torch.randint(0, 255, (4, 3, 48, 48), dtype=torch.uint8), "attribute_ids": ids, "value_ids": values,
-        "image_ids": torch.arange(4), "image_index": torch.arange(4),
-    }  # fmt: skip
+        "images": torch.randint(0, 255, (4, 3, 48, 48), dtype=torch.uint8),
+        "attribute_ids": ids,
+        "value_ids": values,
+        "image_ids": torch.arange(4),
+        "image_index": torch.arange(4),
+    }
     parts = objective(batch)
     torch.testing.assert_close(parts["loss"].detach(), parts["triplet"] + 0.5 * parts["naming"])
     parts["loss"].backward()

@@ -31,16 +31,17 @@ from ipad_core.clustering import FeatureQueue
 from ipad_data.roles import ROLES
 from ipad_train.checkpoint import checkpoint_path, read_state
 from ipad_train.config_files import load_config
-from ipad_train.data import load_data
-from ipad_train.distributed import gather_entries, is_distributed
+from ipad_train.data import RunData, load_data
+from ipad_train.distributed import gather_entries, is_distributed, on_main_process
 from ipad_train.embed import EntryEmbeddings
 from ipad_train.evaluate import query_precisions
 from ipad_train.launch import make_accelerator, with_launcher_settings
 from ipad_train.loop import BetweenSteps, StageLoop
 from ipad_train.position import Position
 from ipad_train.progress import save_progress
+from ipad_train.run_context import RunContext
 from ipad_train.stage_lengths import resolve_stages
-from ipad_train.stage_start import StageStarter
+from ipad_train.stage_start import start_stage
 
 
 class Record:
@@ -59,7 +60,7 @@ class Record:
         pass
 
 
-def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> None:
+def run_case(name: str, config_path: str, data: RunData, out: Path, overrides: list[str]) -> None:
     resume = "resume" in overrides
     settings = dict(text.removeprefix("env:").split("=", 1) for text in overrides if text.startswith("env:"))
     AcceleratorState._reset_state()
@@ -69,21 +70,19 @@ def run_case(name: str, config_path: str, out: Path, overrides: list[str]) -> No
     config = load_config(config_path, [*keys, f"output_dir={out / name}-{os.environ.get('WORLD_SIZE', 1)}"])
     accelerator = make_accelerator(config)
     assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", 1))
-    data = load_data(config.data)
     config, _ = resolve_stages(with_launcher_settings(config, accelerator), data, accelerator.num_processes)
     ((stage_name, stage),) = config.stages()
-    folder = Path(config.output_dir)
-    starter = StageStarter(config, data, accelerator, folder, lambda line: None)
+    context = RunContext(config, data, accelerator, lambda line: None)
     position = None
     if resume:
-        first = starter.start(stage_name, stage, 0, None)
+        first = start_stage(context, stage_name, stage, 0, None)
         middle = dataclasses.replace(config.loop, save_every=stage.steps // 2)
-        saving = BetweenSteps(save=lambda run: save_progress(run, accelerator, folder, config, {}))
+        saving = BetweenSteps(save=lambda run: save_progress(run, context, {}))
         StageLoop(first, accelerator, middle, saving).train()
         accelerator.free_memory()
-        checkpoint = checkpoint_path(folder, stage.steps // 2)
+        checkpoint = checkpoint_path(context.folder, stage.steps // 2)
         position = Position(checkpoint, read_state(checkpoint))
-    run = starter.start(stage_name, stage, 0, position)
+    run = start_stage(context, stage_name, stage, 0, position)
     objective = accelerator.unwrap_model(run.objective)
     before = {key: tensor.float().clone() for key, tensor in objective.model.state_dict().items()}
     batches, gradients = [], {}
@@ -142,21 +141,38 @@ def rank_queries(out: Path) -> None:
     save_file({"precisions": torch.from_numpy(found)}, out / f"ranked-{count_and_rank()}.safetensors")
 
 
+def refuse(out: Path) -> None:
+    """What only the main process does succeeds, and then fails; the sentences go into a file of each process."""
+    accelerator = Accelerator(cpu=True)
+    done = on_main_process(accelerator, lambda: "done")
+
+    def fail() -> None:
+        raise FileExistsError(f"Größe: the folder of process {os.getpid()} is taken")
+
+    try:
+        on_main_process(accelerator, fail)
+    except OSError as error:
+        said = {"done": done, "kind": type(error).__name__, "said": str(error)}
+        (out / f"refused-{count_and_rank()}.json").write_text(json.dumps(said), encoding="utf-8")
+
+
 def count_and_rank() -> str:
     return f"{dist.get_world_size()}-{dist.get_rank()}" if is_distributed() else "1-0"
 
 
 def main(config_path: str, out: str, plan: str) -> None:
     plan = json.loads(plan)
+    data = load_data(load_config(config_path).data)  # for all cases of all processes, which no case changes
     if any("DEEPSPEED" in case for _, cases in plan for case in cases):
         import deepspeed  # noqa: F401
 
     def do(cases: list[str]) -> None:
         for case in cases:
             name, *overrides = case.split(";")
-            run_case(name, config_path, Path(out), overrides)
+            run_case(name, config_path, data, Path(out), overrides)
         if is_distributed():
             queue_unequal_batches(Path(out))
+            refuse(Path(out))
         rank_queries(Path(out))
 
     for processes, cases in plan:

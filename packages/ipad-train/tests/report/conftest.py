@@ -17,6 +17,7 @@ from ipad_train.checkpoint import write_json
 from ipad_train.config_files import load_config, save_config
 from ipad_train.data import load_data
 from ipad_train.launch import make_accelerator
+from ipad_train.run_context import RunContext
 from ipad_train.run_results import evaluate_stages
 from ipad_train.tracking import Tracker
 
@@ -31,9 +32,10 @@ TINY_IPAD = TINY | {
     "semantic_trunk": {"options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}},
 }
 RENDERED = [
-    "data.options={num_train: 10, num_validation: 10, num_test: 60, size: 64}", "data.detail_size=64",
+    "data.options={num_train: 10, num_validation: 10, num_test: 60, size: 64}",
+    "data.detail_size=64",
     "data.num_workers=0",
-]  # fmt: skip
+]
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -84,7 +86,8 @@ def make_run(
     base: str = "tiny",
 ):
     """A finished run of a network with random weights; returns its folder and what was measured."""
-    config = load_config(base, [f"output_dir={folder}", f"model.name={name}", *overrides])
+    lengths = [f"stage{number}.{key}" for number in range(3) for key in ("steps=3", "epochs=null")]
+    config = load_config(base, [f"output_dir={folder}", f"model.name={name}", *lengths, *overrides])
     folder.mkdir(parents=True)
     save_config(config, folder / "config.yaml")
     data = load_data(config.data)
@@ -94,7 +97,7 @@ def make_run(
     fitted = random_reasoner() if reasoner else None
     if fitted is not None:
         fitted.save_pretrained(folder / "reasoner")
-    results = evaluate_stages(folder, data, split, config, make_accelerator(config), fitted)
+    results = evaluate_stages(folder, RunContext(config, data, make_accelerator(config)), split, fitted)
     write_json(folder / ("validation.json" if split == "validation" else f"evaluation-{split}.json"), results)
     tracker = Tracker(folder)
     for stage, first in (("stage0", 0), ("stage1", 3), ("stage2", 6)):

@@ -76,10 +76,13 @@ def test_heat_lies_where_the_attention_does():
 def test_boxes_are_drawn_where_they_are():
     picture = np.asarray(
         draw_boxes(
-            np.full((48, 48, 3), 90, np.uint8), np.array([[0.25, 0.25, 0.5, 0.75]]), np.array([0.5, 0.0, 1.0, 0.5]),
-            np.array([0.75, 0.75]), side=200,
+            np.full((48, 48, 3), 90, np.uint8),
+            np.array([[0.25, 0.25, 0.5, 0.75]]),
+            np.array([0.5, 0.0, 1.0, 0.5]),
+            np.array([0.75, 0.75]),
+            side=200,
         )
-    ).astype(int)  # fmt: skip
+    ).astype(int)
     cyan = np.argwhere((picture == TRUE_BOX).all(axis=2))
     assert np.abs(cyan.min(axis=0) - [50, 50]).max() <= 2
     assert np.abs(cyan.max(axis=0) - [149, 99]).max() <= 2

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 from ipad_data import AttributeSchema
+from ipad_rerank.rerankers.feature_reasoning.density import Density, UnfamiliarDensityWarning
 from ipad_train.config_files import load_config
 from ipad_train.data import load_data
 from ipad_train.report import write_report
+from ipad_train.reranking import load_reasoner
 
 from .conftest import RENDERED, TINY, Page, make_run
 
@@ -22,8 +24,13 @@ def test_page_is_whole_and_balanced(page):
     assert page.open == []  # every element was closed, in order
     assert page.source.startswith("<!DOCTYPE html>")
     assert [found["id"] for found in page.find("section")] == [
-        "map", "curves", "attention", "rankings", "failures", "configuration",
-    ]  # fmt: skip
+        "map",
+        "curves",
+        "attention",
+        "rankings",
+        "failures",
+        "configuration",
+    ]
     links = [found["href"].lstrip("#") for found in page.find("a")]
     assert set(links) == {found["id"] for found in page.find("section")}
 
@@ -75,15 +82,57 @@ def test_frames_say_what_the_labels_say(page, single):
         if tag == "li" and attributes.get("class") in ("right", "wrong"):
             frames.append(attributes["class"])
         alt = attributes.get("alt", "")
-        if asked := re.fullmatch(r"query image (\d+), (.*): (.*)", alt):
+        if asked := re.fullmatch(r"query image (\d+)(?:, \S+)?, (.*): (.*)", alt):
             query = asked.groups()
             assert truth[int(query[0]), query[1]] == query[2]
-        if answer := re.fullmatch(r"place (\d+), (right|wrong): (.*), image (\d+)", alt):
+        if answer := re.fullmatch(r"place (\d+), (right|wrong): (.*), image (\d+)(?:, \S+)?", alt):
             _, verdict, value, image_id = answer.groups()
             assert truth[int(image_id), query[1]] == value
             assert verdict == frames[-1] == ("right" if value == query[2] else "wrong")
     assert set(frames) == {"right", "wrong"}
     assert re.search(r"li\.right img { border-color: var\(--right\)", page.source)
+
+
+def test_the_legend_names_what_is_drawn_and_nothing_else(page):
+    assert page.find("i", class_="crop")
+    assert page.find("i", class_="true-box")
+
+
+def test_the_map_has_an_interval_where_the_page_shows_its_split(page, single):
+    overall = single[1]["rows"][-1]["overall"]
+    (low, high) = map(
+        float, re.search(r"95 % interval of that MAP\s*([0-9.]+) to ([0-9.]+) %", page.text["header"]).groups()
+    )
+    assert low < overall < high
+    assert "of 2,000 draws of as many queries" in page.text["rankings"]
+
+
+def test_a_re_ranker_that_left_everything_alone_is_said_to_and_shown_once(single, tmp_path):
+    shutil.copytree(single[0], tmp_path / "run")
+    reasoner = load_reasoner(tmp_path / "run")
+    reasoner.density = Density((5000, 9000), 0.5, (0.0, 1.0))
+    reasoner.save_pretrained(tmp_path / "run" / "reasoner")
+    with pytest.warns(UnfamiliarDensityWarning):
+        shown = Page(write_report(tmp_path / "run", announce=lambda line: None))
+    assert "left every ranking of this split as it came" in shown.text["rankings"]
+    assert "after re-ranking" not in shown.text["rankings"]
+
+
+def test_names_of_rows_are_explained(page):
+    explained = page.text["map"].replace("\n", " ")
+    assert "both branches together" in explained
+    assert "re-ordered by Feature Reasoning" in explained
+    assert "nothing trained" not in explained
+
+
+def test_what_a_run_was_made_with_is_shown(single, tmp_path):
+    shutil.copytree(single[0], tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "evaluation-test.json").read_text(encoding="utf-8"))
+    ended = {**results, "split": "validation", "made_with": {"machine": "2 processes", "versions": "torch <9>"}}
+    (tmp_path / "run" / "validation.json").write_text(json.dumps(ended), encoding="utf-8")
+    shown = Page(write_report(tmp_path / "run", announce=lambda line: None))
+    assert "2 processes" in shown.text["configuration"]
+    assert "torch &lt;9&gt;" in shown.source
 
 
 def test_notes_and_configuration_are_escaped(page):
@@ -137,6 +186,13 @@ def test_dataset_without_boxes_and_numbers_of_another_split(tmp_path):
     assert "the true box" not in shown.text["header"]
     assert "farthest from the true box" not in shown.text["failures"]
     assert len(shown.find("div", class_="maps")) == 8  # four of each attribute
+    assert not shown.find("i", class_="crop")
+    assert not shown.find("i", class_="true-box")
+    # Files are named, relative to the folder of the photos.
+    assert re.search(r"image \d+, \d+\.png", shown.text["attention"])
+    names = re.findall(r"<li>(\d+\.png)</li>", shown.source)
+    assert len(names) > 10
+    assert all((photos / name).is_file() for name in names)
 
 
 def test_a_delivered_stage_zero_and_its_warning_are_shown(single, tmp_path):

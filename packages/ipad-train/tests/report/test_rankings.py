@@ -5,9 +5,11 @@ import pytest
 
 from ipad_core import AttributeEmbedder
 from ipad_data import AttributeSchema
+from ipad_rerank.rerankers.feature_reasoning.density import Density, UnfamiliarDensityWarning
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import EntryEmbeddings, embed_split
+from ipad_train.evaluate import reasoned_row
 from ipad_train.launch import make_accelerator
 from ipad_train.report.failures import confusions, worst_queries
 from ipad_train.report.rankings import choose_queries, retrieve
@@ -20,10 +22,15 @@ def entries(vectors, attribute_ids, value_ids):
     """Entries of images 0, 1, ... with two-dimensional embeddings."""
     count = len(vectors)
     return EntryEmbeddings(
-        fused=np.asarray(vectors, dtype=np.float32), spatial=None, semantic=None, peak=None,
-        image_ids=np.arange(count), attribute_ids=np.asarray(attribute_ids), value_ids=np.asarray(value_ids),
+        fused=np.asarray(vectors, dtype=np.float32),
+        spatial=None,
+        semantic=None,
+        peak=None,
+        image_ids=np.arange(count),
+        attribute_ids=np.asarray(attribute_ids),
+        value_ids=np.asarray(value_ids),
         roles=np.zeros(count, dtype=np.int64),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +49,23 @@ def test_map_equals_the_evaluation(single, embedded):
     np.testing.assert_allclose(100 * retrieval.precision_after.mean(), rows["fused + FR"], atol=1e-3)
 
 
+def test_a_gallery_that_the_evaluation_leaves_alone_is_shown_as_it_was(single, embedded):
+    entries, data = embedded
+    reasoner = load_reasoner(single[0])
+    reasoner.density = Density((5000, 9000), 0.5, (0.0, 1.0))  # the galleries here have some tens of rows
+    with pytest.warns(UnfamiliarDensityWarning, match="fitted on 5000 to 9000"):
+        retrieval = retrieve(entries.with_role("query"), entries.with_role("gallery"), reasoner)
+    with pytest.warns(UnfamiliarDensityWarning):
+        row = reasoned_row(reasoner, entries, data.schema, "fused + FR")
+    assert (retrieval.reranked, retrieval.left_alone) == (False, True)
+    np.testing.assert_array_equal(retrieval.top_after, retrieval.top)
+    np.testing.assert_allclose(100 * retrieval.precision_after.mean(), row["overall"], atol=1e-9)
+
+
 def test_places_before_re_ranking(single, embedded):
     query, gallery = embedded[0].with_role("query"), embedded[0].with_role("gallery")
     retrieval = retrieve(query, gallery, load_reasoner(single[0]), k=10)
+    assert (retrieval.reranked, retrieval.left_alone) == (True, False)
     moved = 0
     for i in range(len(query.value_ids)):
         for place, entry in enumerate(retrieval.top_after[i]):
@@ -92,7 +113,7 @@ def test_confusions_count_wrong_first_answers():
     found = confusions(retrieve(query, gallery, None), SCHEMA)
     assert [(c.attribute, c.value, c.found, c.count, c.queries) for c in found] == [
         ("collar", "none", "shirt", 2, 2),
-    ]  # fmt: skip
+    ]
 
 
 def test_worst_queries_come_worst_first():

@@ -14,6 +14,9 @@ from ipad_core.backbones.stages import choose_stages, is_isotropic, leading_modu
 from ipad_core.weights import WeightsRecord, find_weights, load_weights, random_weights
 from ipad_core.weights.fitting import shapes_of
 
+PIXELS_AT_ONCE = 2**20
+"""Of images that pass through a trunk together on a CPU where no gradient is wanted: 4 of 512 px, 20 of 224."""
+
 
 class Trunk(nn.Module):
     """Feature map of a timm network after one or several of its stages; what lies behind them is not built.
@@ -102,7 +105,21 @@ class Trunk(nn.Module):
         return self.join(self.stage_maps(images) if isinstance(images, Tensor) else images)
 
     def stage_maps(self, images: Tensor) -> list[Tensor]:
-        """The map ``(N, C_i, h_i, w_i)`` of every stage that is read, in the order of ``stage``."""
+        """The map ``(N, C_i, h_i, w_i)`` of every stage that is read, in the order of ``stage``.
+
+        On a CPU, where no gradient is wanted, a few images at a time: that is faster, as more stays in the cache, and
+        takes a fraction of the memory.
+        """
+        alone = images.device.type == "cpu" and not (
+            torch.is_grad_enabled() or self.training or torch.compiler.is_compiling()
+        )
+        size = max(1, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1])) if alone else 0
+        if not alone or len(images) <= size:
+            return self._stage_maps(images)
+        parts = zip(*map(self._stage_maps, images.split(size)), strict=True)
+        return [torch.cat(maps) for maps in parts]
+
+    def _stage_maps(self, images: Tensor) -> list[Tensor]:
         if images.device.type == "cpu":  # a quarter faster there; on other devices the layout is the caller's
             images = images.contiguous(memory_format=torch.channels_last)
         if self._final is None:

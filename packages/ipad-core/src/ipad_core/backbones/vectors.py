@@ -33,8 +33,12 @@ class Vectors(nn.Module):
             raise ValueError(f"dim must be a positive whole number, got {dim!r}")
         self.num_features, self.stage = dim, [0]
         self.started_from: WeightsRecord = {
-            "network": "vectors", "tag": None, "source": "vectors", "sha256": None, "license": None,
-        }  # fmt: skip
+            "network": "vectors",
+            "tag": None,
+            "source": "vectors",
+            "sha256": None,
+            "license": None,
+        }
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.ones(1, 3, 1, 1), persistent=False)
 

@@ -38,9 +38,15 @@ class AttributeDiscriminants(nn.Module):
     is_posterior: Tensor
 
     def __init__(
-        self, num_attributes: int, num_features: int, width: int = 0, form: str = "posterior", balanced: bool = False,
-        standardize: bool = True, keep_features: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        num_attributes: int,
+        num_features: int,
+        width: int = 0,
+        form: str = "posterior",
+        balanced: bool = False,
+        standardize: bool = True,
+        keep_features: bool = True,
+    ) -> None:
         super().__init__()
         if form not in FORMS:
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")

@@ -31,7 +31,8 @@ class ForegroundBackgroundLoss(nn.Module):
     References:
         Wan et al. 2025, Eq. 15. The text leaves Omega undefined; as in RPF (Dong et al. 2023) it is the sum over the
         samples of the batch with another {attribute, value}. The entry's own pair is part of Psi, not counted twice. The
-        backgrounds b are those of all entries of the attribute, the entry's own among them, as in RPF's release.
+        backgrounds b are those of all entries of the attribute, the entry's own among them, as in RPF's release; the text
+        says of the same attribute value in one sentence, and of the same attribute in the next.
     """
 
     def __init__(self, temperature: float = 0.07, background_weight: float = 12.0) -> None:

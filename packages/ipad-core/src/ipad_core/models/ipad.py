@@ -97,9 +97,13 @@ class IPAD(AttributeEmbedder):
         self.spatial: SpatialBranch | None = None
         if spatial:
             iterative = IterativeAttention(
-                num_attributes, built.num_features, latent_dim, iterations, reduction,
+                num_attributes,
+                built.num_features,
+                latent_dim,
+                iterations,
+                reduction,
                 **{**READINGS[reading], **(attention or {})},
-            )  # fmt: skip
+            )
             self.spatial = SpatialBranch(built, iterative, embed_dim, position_channels)
         self.semantic: SemanticBranch | None = None
         if semantic:

@@ -130,10 +130,19 @@ def ipad_photos(**options: Any) -> IPAD:
     sizes = {
         "image_size": 320,
         "trunk": {"name": "tf_efficientnet_lite0", "stage": [3, 4], "freeze": "all"},
-        "embed_dim": 256, "latent_dim": 128, "reduction": 4, "semantic_heads": 4,
+        "embed_dim": 256,
+        "latent_dim": 128,
+        "reduction": 4,
+        "semantic_heads": 4,
         "semantic_trunk": {
-            "name": "hybrid", "stage": "last", "options": {"embed_dim": 256, "depth": 0, "num_heads": 4},
+            "name": "hybrid",
+            "stage": "last",
+            "options": {"embed_dim": 256, "depth": 0, "num_heads": 4},
         },
-        "crop_size": 160, "crop_threshold": 0.3, "crop_min_side": 0.25, "crop_margin": 0.15, "fusion": "concat",
-    }  # fmt: skip
+        "crop_size": 160,
+        "crop_threshold": 0.3,
+        "crop_min_side": 0.25,
+        "crop_margin": 0.15,
+        "fusion": "concat",
+    }
     return IPAD(**overlay_options(sizes, options))

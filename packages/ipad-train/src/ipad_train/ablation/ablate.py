@@ -16,15 +16,15 @@ from ipad_train.ablation.results import IN_BOX, figure_results, write_ablation
 from ipad_train.ablation.variants import FIGURES, TABLES, Figure, figures
 from ipad_train.checkpoint import write_json
 from ipad_train.config import RerankConfig, RunConfig, StageConfig, ValuesConfig
-from ipad_train.data import load_data
+from ipad_train.distributed import on_main_process
 from ipad_train.embed import embed_split
 from ipad_train.evaluate import evaluate_split
 from ipad_train.fusion_weight import with_beta
 from ipad_train.kept_maps import kept_split
-from ipad_train.launch import make_accelerator
 from ipad_train.networks import network_shape
 from ipad_train.paper import paper_ablation
 from ipad_train.report.extras import require
+from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
 from ipad_train.stage_lengths import resolve_stages
 from ipad_train.start import find_starting_weights
@@ -35,9 +35,12 @@ _Rows = dict[str, dict[str, float]]
 
 
 def ablate(
-    config: RunConfig, names: Sequence[str] = FIGURES, seeds: Sequence[int] = (0,), split: str = "test",
+    config: RunConfig,
+    names: Sequence[str] = FIGURES,
+    seeds: Sequence[int] = (0,),
+    split: str = "test",
     announce: Callable[[str], None] = print,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The ablations of section 4.3, each variant a run; see :func:`ipad_train.ablation.variants.figures`.
 
     All variants of a seed start from one trunk and see the same batches. What two figures need is trained once, and what is
@@ -83,15 +86,13 @@ def ablate(
 
 
 class _Ablation:
-    """The data, the runs and their evaluations of one output folder."""
+    """The data, opened once, the runs and their evaluations of one output folder."""
 
     def __init__(self, config: RunConfig, split: str, announce: Callable[[str], None]) -> None:
         self.out, self.split, self.announce = Path(config.output_dir), split, announce
-        self.accelerator = make_accelerator(config)
-        with self.accelerator.main_process_first():
-            self.data = load_data(config.data)
-        if split not in self.data.splits:
-            raise ValueError(f"split must be one of {', '.join(self.data.splits)}, got {split!r}")
+        self.context = RunContext.open(config, announce)
+        self.accelerator, self.data = self.context.accelerator, self.context.data
+        self.data.split(split)
         shape = network_shape(config, self.data)
         if shape.architecture != "ipad" or shape.spatial is None or shape.semantic is None:
             raise ValueError(f"model.name must be an ipad with both branches to ablate, got {config.model.name!r}")
@@ -106,9 +107,7 @@ class _Ablation:
             sharing_maps(config), rerank=RerankConfig(enabled=False), values=ValuesConfig()
         )
         self.figures: dict[str, Figure] = figures(self.config, shape.options)
-        if self.accelerator.is_main_process:
-            check_settings(self.out, settings, command="ablate")
-        self.accelerator.wait_for_everyone()
+        on_main_process(self.accelerator, lambda: check_settings(self.out, settings, command="ablate"))
 
     def measure(self, seed: int, name: str) -> _Rows:
         """MAP by attribute and overall of every point of a figure, and where its attention peaks, percent."""
@@ -135,17 +134,15 @@ class _Ablation:
     def _trained(self, base: RunConfig, label: str, config: RunConfig) -> Path:
         """The folder of a variant's run; equal configurations share one."""
         # Without paths: a folder that is called from elsewhere, or moved, holds the same runs.
-        anywhere = dataclasses.replace(config, output_dir="", data=dataclasses.replace(config.data, maps_dir=None))
-        anywhere = dataclasses.replace(anywhere, model=dataclasses.replace(config.model, trunk_weights=None))
-        facts = {**anywhere.to_dict(), "loop": None}
+        facts = config.to_dict() | {"output_dir": "", "loop": None}
+        facts["data"]["maps_dir"] = facts["model"]["trunk_weights"] = None
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
         seed_dir = self.out / f"seed-{base.seed}"
         slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
         found = sorted(seed_dir.glob(f"*-{digest}"))
         folder = found[0] if found else seed_dir / f"{slug}-{digest}"
-        return train_once(
-            dataclasses.replace(config, output_dir=str(folder)), f"{label}, seed {base.seed}", self.announce
-        )
+        config = dataclasses.replace(config, output_dir=str(folder))
+        return train_once(config, f"{label}, seed {base.seed}", self.announce, self.data)
 
     def _evaluated(self, run: Path) -> dict[str, Any]:
         """What the last stage of a run answers, and two branches by beta; kept in the run."""
@@ -154,16 +151,13 @@ class _Ablation:
             return json.loads(path.read_text(encoding="utf-8"))
         folder = list(RunFolder(run).trained_stages().values())[-1]
         model = AttributeEmbedder.from_pretrained(folder).to(self.accelerator.device)
-        config = dataclasses.replace(self.config, output_dir=str(run))
-        maps = (
-            None
-            if getattr(model, "spatial", None) is None
-            else kept_split(model, self.data, self.split, config, self.accelerator)
-        )
-        embedded = embed_split(model, self.data.splits[self.split], config.data, self.accelerator, maps=maps)
+        context = dataclasses.replace(self.context, config=dataclasses.replace(self.config, output_dir=str(run)))
+        maps = None if getattr(model, "spatial", None) is None else kept_split(model, context, self.split)
+        dataset = self.data.split(self.split)
+        embedded = embed_split(model, dataset, self.config.data, self.accelerator, maps=maps)
 
         def row(entries: Any) -> dict[str, float]:
-            found = evaluate_split(model, self.data, self.split, config, self.accelerator, embedded=entries)
+            found = evaluate_split(model, context, self.split, embedded=entries)
             answer, located = found["rows"][-1], found["localization"]
             in_box = {} if located is None else {IN_BOX: located["overall"]}
             return {**answer["attributes"], "overall": answer["overall"], **in_box}

@@ -23,9 +23,14 @@ def draw_bars(figure: Mapping[str, Any], path: Path) -> None:
         errors = [point["deviation"][measure] for measure in measures]
         heights = [point["mean"][measure] for measure in measures]
         axes.bar(
-            places, heights, width, label=point["name"], color=_COLORS[number % len(_COLORS)],
-            yerr=errors if any(errors) else None, capsize=2,
-        )  # fmt: skip
+            places,
+            heights,
+            width,
+            label=point["name"],
+            color=_COLORS[number % len(_COLORS)],
+            yerr=errors if any(errors) else None,
+            capsize=2,
+        )
     axes.set_xticks(range(len(measures)), [measure.replace("_", "\n") for measure in measures], fontsize=8)
     save(figure["title"], path)
 

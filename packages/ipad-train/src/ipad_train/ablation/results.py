@@ -12,7 +12,7 @@ import numpy as np
 
 from ipad_train.ablation.variants import Figure
 from ipad_train.checkpoint import write_json
-from ipad_train.comparison_files import as_markdown
+from ipad_train.result_tables import as_markdown
 
 # Point -> attribute or "overall" -> MAP in percent; and IN_BOX, where there is attention and there are true boxes.
 Measured = Mapping[str, Mapping[str, float]]

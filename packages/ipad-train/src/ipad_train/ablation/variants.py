@@ -68,28 +68,35 @@ def figures(config: RunConfig, options: Mapping[str, Any]) -> dict[str, Figure]:
     with_momentum: Change = lambda run: run  # noqa: E731
     return {
         "2": Figure(
-            "IP-SP and IP-SE", "",
+            "IP-SP and IP-SE",
+            "",
             {"w/o SE": changed(semantic=False), "w/o SP": changed(spatial=False), "w/ IP": changed()},
         ),
         "3": Figure(
-            "The components of IP-SP", "",
+            "The components of IP-SP",
+            "",
             {
-                "w/o ISA": attending(spatial=False), "w/o ICA": attending(channel=False),
-                "w/o AS": plain, "w/ IA": attending(),
+                "w/o ISA": attending(spatial=False),
+                "w/o ICA": attending(channel=False),
+                "w/o AS": plain,
+                "w/ IA": attending(),
             },
         ),
         "4": Figure(
-            "The momentum encoder", "",
+            "The momentum encoder",
+            "",
             {
-                "w/o ME": _without_clusters, "w/o ME-SP": _weights(spatial_center_weight=0.0),
-                "w/o ME-SE": _weights(semantic_center_weight=0.0), "w/ ME": with_momentum,
+                "w/o ME": _without_clusters,
+                "w/o ME-SP": _weights(spatial_center_weight=0.0),
+                "w/o ME-SE": _weights(semantic_center_weight=0.0),
+                "w/ ME": with_momentum,
             },
         ),
         "5": Figure("Rounds of the attention", "Iter", rounds),
         "6": Figure("The fusion's weight", "beta", {"w/ ME": with_momentum}),
         "readings": Figure("Readings of Eq. 1 to 5, IP-SP alone", "", attention_readings(options)),
         "fusion": Figure("Readings of Eq. 15 and 21, both branches", "", fusion_readings(config)),
-    }  # fmt: skip
+    }
 
 
 def _without_clusters(run: RunConfig) -> RunConfig:

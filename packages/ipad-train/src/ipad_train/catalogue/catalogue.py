@@ -25,6 +25,7 @@ class Catalogue:
         where: A folder, or a server's address ``http://host:19530[/database]``.
         purpose: What the process does with it: ``indexes``, ``searches``, ``serves``.
         make: Make the folder where it is missing.
+        anew: It is to be made anew: a manifest that cannot be read is no hindrance.
 
     Raises:
         CatalogueError: there is no catalogue.
@@ -32,7 +33,7 @@ class Catalogue:
         EngineError: the engine does not answer.
     """
 
-    def __init__(self, where: str, purpose: str, make: bool = False) -> None:
+    def __init__(self, where: str, purpose: str, make: bool = False, anew: bool = False) -> None:
         self.where, self._lock = where, None
         if is_address(where):
             self.engine = Engine(where, os.environ.get(TOKEN, ""))
@@ -50,11 +51,19 @@ class Catalogue:
                 self._lock.release()
                 raise
         try:
-            self.stored = read_manifest(self.engine) if self.engine.load() else None
+            self.stored = self._read(anew) if self.engine.load() else None
             if self.stored is None and not make:
                 raise CatalogueError(f"{where} holds no finished catalogue; run `ipad-train index` first")
         except BaseException:
             self.close()
+            raise
+
+    def _read(self, anew: bool) -> Manifest | None:
+        try:
+            return read_manifest(self.engine)
+        except CatalogueError:
+            if anew:
+                return None
             raise
 
     @property

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 _catalogue = click.option(
-    "--catalogue", "where", default="catalogue", show_default=True, metavar="DIR|URL",
+    "--catalogue",
+    "where",
+    default="catalogue",
+    show_default=True,
+    metavar="DIR|URL",
     help="A folder, or the address of a Milvus server: http://host:19530[/database].",
-)  # fmt: skip
+)
 
 
 @click.command()
@@ -26,8 +31,13 @@ _catalogue = click.option(
 )
 @click.option("--no-table", is_flag=True, help="Take no table, also where there is one in PHOTOS.")
 @click.option("--image-column", help="The table's column with the photos' names, relative to PHOTOS.")
-@click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
-              help="An unreadable photo: stop, or leave it out and list it.")  # fmt: skip
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="An unreadable photo: stop, or leave it out and list it.",
+)
 @click.option("--verify", is_flag=True, help="Read every photo, also where size and time are those of the last run.")
 @click.option("--rebuild", is_flag=True, help="Throw away what the catalogue holds, and embed all photos anew.")
 @click.option("--moved", is_flag=True, help="The photo folder is another one than last time, with the same photos.")
@@ -40,7 +50,8 @@ def index(photos: Path, model: str, where: str, on_error: str, engine_index: str
 
     Only photos that are new, changed or gone since the last time cost anything. An interrupted run continues where it was.
     """
-    from ipad_train.catalogue.making import IndexOptions, index_photos
+    from ipad_train.catalogue.index_options import IndexOptions
+    from ipad_train.catalogue.making import index_photos
 
     with _user_errors():
         settings = IndexOptions(index=engine_index, skip=on_error == "skip", **options)
@@ -90,17 +101,20 @@ def search(**options: Any) -> None:
 @click.option("--photos", type=click.Path(path_type=Path), help="Where the photo folder lies now, if it was moved.")
 @click.option("--max-upload-mb", default=10.0, show_default=True, help="Largest upload, in millions of bytes.")
 @click.option("--max-megapixels", default=40.0, show_default=True, help="Largest upload, in millions of pixels.")
-def serve(where: str | None, demo: bool, model: str | None, **options: Any) -> None:
+def serve(where: str | None, demo: bool, **options: Any) -> None:
     """Serve a catalogue as a page and a JSON API."""
     from ipad_train.catalogue.demo import make_demo
+    from ipad_train.catalogue.service.options import ServeOptions
     from ipad_train.catalogue.service.running import serve_catalogue
 
     with _user_errors():
+        settings = ServeOptions(**options)
         if demo:
-            where = make_demo(Path(where or "demo"), model, click.echo)
+            where = make_demo(Path(where or "demo"), settings.model, click.echo)
+            settings = replace(settings, model=None)
         elif where is None:
             raise click.UsageError("give a catalogue, a folder or an address, or --demo")
-        serve_catalogue(where, model=None if demo else model, announce=click.echo, **options)
+        serve_catalogue(where, settings, click.echo)
 
 
 @contextmanager

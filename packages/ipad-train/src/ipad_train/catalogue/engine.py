@@ -63,10 +63,12 @@ class Engine:
         try:
             self.client = pymilvus.MilvusClient(self.where, token=token, timeout=TIMEOUT, **self._connection())
         except Exception as error:
-            check = "is its disk full, or the folder damaged?" if self.is_embedded else (
-                f"no answer within {TIMEOUT:.0f} s; check that the server runs, the port (19530 by default), the firewall, "
-                "and the token (environment variable IPAD_MILVUS_TOKEN)"
-            )  # fmt: skip
+            check = "is its disk full, or the folder damaged?"
+            if not self.is_embedded:
+                check = (
+                    f"no answer within {TIMEOUT:.0f} s; check that the server runs, the port (19530 by default), the "
+                    "firewall, and the token (environment variable IPAD_MILVUS_TOKEN)"
+                )
             raise EngineError(f"{self.where}: the engine cannot be opened, {check} ({reason(error)})") from error
 
     @answering
@@ -147,19 +149,28 @@ class Engine:
 
     @answering
     def search(
-        self, vector: np.ndarray, limit: int, expression: str = "", fields: Sequence[str] = (),
+        self,
+        vector: np.ndarray,
+        limit: int,
+        expression: str = "",
+        fields: Sequence[str] = (),
         effort: dict[str, int] | None = None,
-    ) -> list[tuple[float, dict[str, Any]]]:  # fmt: skip
+    ) -> list[tuple[float, dict[str, Any]]]:
         """The best ``limit`` photos for a query ``(A * D,)``: inner product and row, best first.
 
         ``effort`` are parameters of the search; by default those of :func:`search_effort`.
         """
         effort = search_effort(self._kind, limit) if effort is None else effort
         answer = self.client.search(
-            PHOTOS, data=[np.asarray(vector, np.float32).tolist()], limit=limit, filter=expression, anns_field=VECTOR,
-            output_fields=list(fields), search_params={"metric_type": "IP", "params": effort},
+            PHOTOS,
+            data=[np.asarray(vector, np.float32).tolist()],
+            limit=limit,
+            filter=expression,
+            anns_field=VECTOR,
+            output_fields=list(fields),
+            search_params={"metric_type": "IP", "params": effort},
             timeout=TIMEOUT,
-        )  # fmt: skip
+        )
         return [(float(hit["distance"]), {ID: hit[ID], **hit["entity"]}) for hit in answer[0]]
 
     @answering
@@ -188,9 +199,13 @@ class Engine:
     @answering
     def _page(self, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
         rows = self.client.query(
-            PHOTOS, filter=expression, output_fields=[ID, *fields], timeout=60 * TIMEOUT, consistency_level="Strong",
+            PHOTOS,
+            filter=expression,
+            output_fields=[ID, *fields],
+            timeout=60 * TIMEOUT,
+            consistency_level="Strong",
             limit=10 * _EMBEDDED_PAGE if self.is_embedded else _MOST,
-        )  # fmt: skip
+        )
         return sorted((dict(row) for row in rows), key=lambda row: row[ID])
 
     def close(self) -> None:

@@ -14,9 +14,8 @@ from typing import Any
 
 from ipad_train.catalogue.photo_table import NUMBER, TEXT
 
-ID, FILE, HASH, SIZE, MTIME, TABLE, EXTRA, VECTOR = (
-    "id", "file", "hash", "size", "mtime", "table_digest", "extra", "vector",
-)  # fmt: skip
+ID, FILE, HASH, SIZE = "id", "file", "hash", "size"
+MTIME, TABLE, EXTRA, VECTOR = "mtime", "table_digest", "extra", "vector"
 MAX_DIM = 32_768
 VALUES_OF_OWN, NUMBERS_OF_OWN, TEXTS_OF_OWN = 30, 12, 12
 BOXES = "boxes"

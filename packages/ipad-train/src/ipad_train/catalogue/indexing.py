@@ -32,6 +32,7 @@ from ipad_train.catalogue.fields import (
     payload_fields,
     unpack,
 )
+from ipad_train.catalogue.index_options import IndexOptions
 from ipad_train.catalogue.lock import Lease
 from ipad_train.catalogue.model import CatalogueModel
 from ipad_train.catalogue.outcome import Outcome
@@ -50,22 +51,24 @@ class Indexer:
     Args:
         folder: The photos.
         table: Cells of the photos.
-        batch_size: Photos that the model sees at a time.
-        skip: Leave unreadable photos out; else the first one is an error.
-        verify: Read every photo, also where its size and time of change are those of the last run.
+        options: Batches, and what to do about photos that cannot be read or look as they did.
         lease: The right to index a server's catalogue; moved on with every write.
     """
 
     def __init__(
-        self, catalogue: Catalogue, model: CatalogueModel, centers: ValueCenters, folder: Path, table: PhotoTable,
-        *, batch_size: int = 32, skip: bool = False, verify: bool = False, progress: bool = True,
+        self,
+        catalogue: Catalogue,
+        model: CatalogueModel,
+        centers: ValueCenters,
+        folder: Path,
+        table: PhotoTable,
+        options: IndexOptions,
         lease: Lease | None = None,
-    ) -> None:  # fmt: skip
-        if batch_size < 1:
-            raise CatalogueError(f"--batch-size must be at least 1, got {batch_size}")
+    ) -> None:
+        if options.batch_size < 1:
+            raise CatalogueError(f"--batch-size must be at least 1, got {options.batch_size}")
         self.catalogue, self.model, self.centers = catalogue, model, centers
-        self.folder, self.table = folder, table
-        self.batch_size, self.skip, self.verify, self.progress = batch_size, skip, verify, progress
+        self.folder, self.table, self.options = folder, table, options
         self.outcome = Outcome()
         self._lease, self._unflushed = lease, 0
 
@@ -93,7 +96,7 @@ class Indexer:
         for photo in photos:
             row = known.get(photo.id)
             looks_same = row is not None and (row[SIZE], row[MTIME]) == (photo.size, photo.mtime)
-            (same if looks_same and not self.verify else unread).append(photo)
+            (same if looks_same and not self.options.verify else unread).append(photo)
         return same, unread
 
     def _delete(self, ids: list[str]) -> None:
@@ -111,13 +114,13 @@ class Indexer:
 
     def _embed(self, photos: list[PhotoFile], contents: Contents) -> None:
         """Read, embed and write; decoding and writing go on in threads beside the model."""
-        reader = PhotoReader(self.folder, self.model, contents, 2 * self.batch_size, self.skip)
+        reader = PhotoReader(self.folder, self.model, contents, 2 * self.options.batch_size, self.options.skip)
         with (
             ThreadPoolExecutor(1, "write") as writer,
-            tqdm(total=len(photos), desc="indexing", unit="photo", disable=not self.progress) as bar,
+            tqdm(total=len(photos), desc="indexing", unit="photo", disable=not self.options.progress) as bar,
         ):
             writes: deque[Future[None]] = deque()
-            for batch in batches(reader.read(photos, bar.update), self.batch_size):
+            for batch in batches(reader.read(photos, bar.update), self.options.batch_size):
                 writes.append(writer.submit(self._write_batch, batch, self._embedded(batch)))
                 while len(writes) > _PENDING_WRITES:
                     writes.popleft().result()
@@ -165,10 +168,15 @@ class Indexer:
         fields = self.catalogue.manifest.fields
         cells = {fields[column]: cell for column, cell in self.table.cells(photo.name).items()}
         return {
-            ID: photo.id, FILE: photo.name, HASH: found, SIZE: photo.size, MTIME: photo.mtime,
-            TABLE: self.table.digest(photo.name), VECTOR: np.asarray(vector, dtype=np.float32),
+            ID: photo.id,
+            FILE: photo.name,
+            HASH: found,
+            SIZE: photo.size,
+            MTIME: photo.mtime,
+            TABLE: self.table.digest(photo.name),
+            VECTOR: np.asarray(vector, dtype=np.float32),
             **pack(payload | cells, len(self.model.attributes)),
-        }  # fmt: skip
+        }
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         self.catalogue.engine.write(rows)

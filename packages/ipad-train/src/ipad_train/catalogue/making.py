@@ -13,6 +13,7 @@ from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.engine_indexes import INDEXES
 from ipad_train.catalogue.errors import CatalogueError, EngineError
 from ipad_train.catalogue.fields import assign_columns
+from ipad_train.catalogue.index_options import IndexOptions
 from ipad_train.catalogue.indexing import Indexer
 from ipad_train.catalogue.lock import Lease
 from ipad_train.catalogue.manifest import Manifest, read_centers, write_centers
@@ -22,22 +23,6 @@ from ipad_train.catalogue.outcome import Outcome
 from ipad_train.catalogue.photo_files import find_photos
 from ipad_train.catalogue.photo_table import NO_TABLE, PhotoTable, find_table, read_photo_table
 from ipad_train.value_centers import ValueCenters
-
-
-@dataclasses.dataclass(frozen=True)
-class IndexOptions:
-    """How a catalogue is made: see the options of ``ipad-train index``."""
-
-    table: Path | None = None
-    no_table: bool = False
-    image_column: str | None = None
-    index: str = "FLAT"
-    batch_size: int = 32
-    skip: bool = False
-    verify: bool = False
-    rebuild: bool = False
-    moved: bool = False
-    progress: bool = True
 
 
 def index_photos(
@@ -55,7 +40,7 @@ def index_photos(
         raise CatalogueError(f"--engine-index must be one of {', '.join(INDEXES)}, got {options.index!r}")
     files, left_out = find_photos(photos)
     model = CatalogueModel.open(source)
-    with Catalogue(where, "indexes", make=True) as catalogue, _lease(catalogue, model) as lease:
+    with Catalogue(where, "indexes", make=True, anew=options.rebuild) as catalogue, _lease(catalogue, model) as lease:
         if catalogue.stored is not None and not options.rebuild:
             check_same_model(model, catalogue.stored.made_by, where)
             _check_folder(catalogue.stored, photos, where, options.moved)
@@ -73,11 +58,7 @@ def index_photos(
             f"{len(files)} photos, {len(model.attributes)} attributes, {len(table.kinds)} columns of a table; "
             f"catalogue {where}"
         )
-        indexer = Indexer(
-            catalogue, model, centers, photos, table, batch_size=options.batch_size, skip=options.skip,
-            verify=options.verify, progress=options.progress, lease=lease,
-        )  # fmt: skip
-        outcome = indexer.run(files)
+        outcome = Indexer(catalogue, model, centers, photos, table, options, lease).run(files)
     outcome.unreadable[:0] = left_out
     return outcome
 
@@ -118,10 +99,16 @@ def _start(
     temperatures = [float(each) for each in centers.temperatures]
     catalogue.save(
         Manifest(
-            model.source, model.fingerprint, values, dim, model.detail_size, str(photos.resolve()),
-            temperatures=temperatures, index=index,
+            model.source,
+            model.fingerprint,
+            values,
+            dim,
+            model.detail_size,
+            str(photos.resolve()),
+            temperatures=temperatures,
+            index=index,
         )
-    )  # fmt: skip
+    )
     catalogue.engine.flush()
     return centers
 

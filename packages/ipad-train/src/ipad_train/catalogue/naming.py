@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from safetensors import SafetensorError
+
 from ipad_train.catalogue.model import CatalogueModel
 from ipad_train.data import load_data
 from ipad_train.launch import make_accelerator
@@ -42,6 +44,6 @@ def find_centers(model: CatalogueModel, dim: int, announce: Callable[[str], None
         for split, role in (("train", "train"), ("validation", "query"))
     )
     made = fit_centers(train, held_out, num_values)
-    with suppress(OSError):  # a folder that cannot be written to
+    with suppress(OSError, SafetensorError):  # a folder that cannot be written to
         made.save(model.folder)
     return made

@@ -132,9 +132,14 @@ class Searcher:
         return [self._found(hit, places[hit.id]) for hit in hits[:limit]]
 
     def _reranked(
-        self, vectors: np.ndarray, share: np.ndarray, expression: str, depth: int, reranker: CandidateReranker,
+        self,
+        vectors: np.ndarray,
+        share: np.ndarray,
+        expression: str,
+        depth: int,
+        reranker: CandidateReranker,
         among: int | None,
-    ) -> list[Hit]:  # fmt: skip
+    ) -> list[Hit]:
         active, roots = share > 0, np.sqrt(share)[:, None]
         blocks = (int(active.sum()), vectors.shape[1])
 
@@ -159,9 +164,10 @@ class Searcher:
     def _fields(self) -> list[str]:
         used = set(self.manifest.fields.values())
         return [
-            name for name in payload_fields(len(self.manifest.attributes))
+            name
+            for name in payload_fields(len(self.manifest.attributes))
             if name in used or name[0] == "v" or name in (FILE, HASH, EXTRA)
-        ]  # fmt: skip
+        ]
 
     def _found(self, hit: Hit, before: int) -> Found:
         row, similarity = hit.payload

@@ -31,6 +31,8 @@ class RunConfig:
     loop: LoopConfig = option(LoopConfig, "what the training loop does besides stepping")
 
     def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, "zero or more")
+        require(bool(self.output_dir), "output_dir", self.output_dir, "the name of a folder")
         for name, choices in WHEN.items():
             when = getattr(self, name).when
             require(when in choices, f"{name}.when", when, one_of(choices))

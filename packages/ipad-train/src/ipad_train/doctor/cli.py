@@ -13,9 +13,11 @@ from ipad_train.doctor.finding import BROKEN, as_text
 @click.command()
 @click.option("--config", "source", metavar="FILE|PRESET", help="The run that it is about; default: the preset tiny.")
 @click.option(
-    "--launcher", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--launcher",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Configuration of accelerate launch; default: Accelerate's own.",
-)  # fmt: skip
+)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def doctor(source: str | None, launcher: Path | None, overrides: tuple[str, ...]) -> None:
     """Whether this machine can train: what was found, whether it is fine, and the command that mends it.

@@ -33,7 +33,8 @@ def examine(config: RunConfig, launcher: Path | None = None) -> list[Finding]:
     asks = str(content.get("distributed_type", "")).upper() == "DEEPSPEED"
     asks = asks or os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
     findings = [check_requirements(), check_torch_pair()]
-    findings += [check_deepspeed(asks), check_devices(processes)]
+    on_cpu = content.get("use_cpu") is True or content.get("distributed_type") == "MULTI_CPU"
+    findings += [check_deepspeed(asks), check_devices(1 if on_cpu else processes)]
     findings += [check_launcher_config(path, config), check_environment(config)]
     findings += [check_port(processes, content), check_host_name()]
     findings += [check_threads(config, processes), check_shared_memory(config), check_disk(config)]

@@ -51,16 +51,20 @@ def check_torch_pair(load: Callable[[str], object] = importlib.import_module) ->
         return Finding(name, f"torch {torch} does not import: {_first_line(error)}", BROKEN, _pair_command(torch))
     if vision is None:
         return Finding(
-            name, f"torch {torch}; torchvision is missing, without which timm does not import", BROKEN,
+            name,
+            f"torch {torch}; torchvision is missing, without which timm does not import",
+            BROKEN,
             _pair_command(torch),
-        )  # fmt: skip
+        )
     try:
         load("torchvision")
     except (ImportError, RuntimeError, OSError) as error:
         return Finding(
-            name, f"torchvision {vision} does not import beside torch {torch}: {_first_line(error)}", BROKEN,
+            name,
+            f"torchvision {vision} does not import beside torch {torch}: {_first_line(error)}",
+            BROKEN,
             _pair_command(torch),
-        )  # fmt: skip
+        )
     found = f"torch {torch}, torchvision {vision}"
     expected = _vision_release(torch)
     if not vision.startswith(f"{expected}."):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def check_launcher_config(path: Path, config: RunConfig) -> Finding:
     if not content:
         return Finding(name, "no default; `accelerate launch` takes every GPU it sees, or one process on the CPU")
     engine = str(content.get("distributed_type", "NO")).upper().replace("FALSE", "NO")
-    stage = (content.get("deepspeed_config") or {}).get("zero_stage")
+    stage = _zero_stage(content)
     if engine not in _ENGINES or stage == 3:
         asked = f"{engine} ZeRO-3" if stage == 3 else engine
         return Finding(name, f"{path} asks for {asked}, which a run cannot use", BROKEN, aside)
@@ -62,6 +63,19 @@ def check_launcher_config(path: Path, config: RunConfig) -> Finding:
     )
 
 
+def _zero_stage(content: Mapping[str, Any]) -> int | None:
+    """The stage of ZeRO that a configuration, or the JSON file that it names, asks for; None where it does not say."""
+    settings = content.get("deepspeed_config")
+    if not isinstance(settings, dict):
+        return None
+    if (file := settings.get("deepspeed_config_file")) is None:
+        return settings.get("zero_stage")
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))["zero_optimization"]["stage"]
+    except (OSError, ValueError, KeyError, TypeError):  # the launcher's own words on it are clear
+        return None
+
+
 def check_environment(config: RunConfig, environment: Mapping[str, str] = os.environ) -> Finding:
     """Whether ``ACCELERATE_*`` variables ask for something that a run can do."""
     name = "environment"
@@ -70,13 +84,16 @@ def check_environment(config: RunConfig, environment: Mapping[str, str] = os.env
         check_launcher(environment)
         resolve_precision(config.loop.mixed_precision, environment)
     except ValueError as error:
-        return Finding(name, str(error), BROKEN, f"unset {' '.join(present)}")
+        named = [key for key in environment if key in ("WORLD_SIZE", *present) and key in str(error)]
+        return Finding(name, str(error), BROKEN, f"unset {' '.join(named or present)}")
     steps = environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "auto")
     if steps != "auto" and (not steps.isdigit() or int(steps) < 1):
         return Finding(
-            name, f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={steps!r} is no positive number", BROKEN,
+            name,
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={steps!r} is no positive number",
+            BROKEN,
             "unset ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
-        )  # fmt: skip
+        )
     found = ", ".join(f"{key}={environment[key]}" for key in present) or "no ACCELERATE_* variables are set"
     return Finding(name, found)
 
@@ -99,9 +116,11 @@ def check_port(processes: int, content: Mapping[str, Any], environment: Mapping[
     free = next((other for other in range(port + 1, min(port + 200, 65536)) if is_free(other)), 0)
     owner = _owner(port)
     return Finding(
-        name, f"{port} is in use{owner}{'' if processes > 1 else '; several processes could not meet there'}", state,
+        name,
+        f"{port} is in use{owner}{'' if processes > 1 else '; several processes could not meet there'}",
+        state,
         f"accelerate launch --main_process_port {free} -m ipad_train ... (torchrun --standalone finds one itself)",
-    )  # fmt: skip
+    )
 
 
 def check_host_name(host: str | None = None) -> Finding:
@@ -111,9 +130,11 @@ def check_host_name(host: str | None = None) -> Finding:
         address = socket.getaddrinfo(host, None)[0][4][0]
     except OSError as error:
         return Finding(
-            "host name", f"{host} has no address ({error}); several processes may not find each other", CARE,
+            "host name",
+            f"{host} has no address ({error}); several processes may not find each other",
+            CARE,
             "export GLOO_SOCKET_IFNAME=lo NCCL_SOCKET_IFNAME=lo, or add the name to /etc/hosts",
-        )  # fmt: skip
+        )
     return Finding("host name", f"{host} is {address}")
 
 

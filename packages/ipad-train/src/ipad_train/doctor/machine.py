@@ -34,9 +34,11 @@ def check_devices(processes: int) -> Finding:
             return Finding("devices", "no GPU; training runs on the CPU")
         if torch.version.cuda is None:
             return Finding(
-                "devices", f"{present} GPUs, and torch {torch.__version__} is built without CUDA", BROKEN,
+                "devices",
+                f"{present} GPUs, and torch {torch.__version__} is built without CUDA",
+                BROKEN,
                 "pip install --force-reinstall torch torchvision",
-            )  # fmt: skip
+            )
         why = f"CUDA_VISIBLE_DEVICES={masked!r} hides them" if masked is not None else "CUDA does not start"
         mend = "unset CUDA_VISIBLE_DEVICES" if masked is not None else "nvidia-smi (the driver must be as new as CUDA "
         mend += "" if masked is not None else f"{torch.version.cuda})"
@@ -50,9 +52,11 @@ def check_devices(processes: int) -> Finding:
     found += "" if torch.cuda.is_bf16_supported() else "; no bf16: use loop.mixed_precision=fp16"
     if processes > count:
         return Finding(
-            "devices", f"{found}: fewer than the {processes} processes of the launcher's configuration", BROKEN,
+            "devices",
+            f"{found}: fewer than the {processes} processes of the launcher's configuration",
+            BROKEN,
             f"accelerate launch --num_processes {count} -m ipad_train ...",
-        )  # fmt: skip
+        )
     hidden = f" ({present - count} more are hidden by CUDA_VISIBLE_DEVICES={masked!r})" if present > count else ""
     return Finding("devices", f"{count} visible{hidden}: {found}", CARE if hidden else OK)
 
@@ -70,14 +74,18 @@ def check_threads(config: RunConfig, processes: int, environment: Mapping[str, s
     source = "loop.threads" if config.loop.threads else VARIABLE
     if asked * processes > cores:
         return Finding(
-            "threads", f"{source}={asked} for each of {processes} processes on {cores} cores: they wait for each other",
-            CARE, f"unset {VARIABLE}, or loop.threads={max(1, cores // processes)}",
-        )  # fmt: skip
+            "threads",
+            f"{source}={asked} for each of {processes} processes on {cores} cores: they wait for each other",
+            CARE,
+            f"unset {VARIABLE}, or loop.threads={max(1, cores // processes)}",
+        )
     if asked < cores // processes:
         return Finding(
-            "threads", f"{source}={asked} leaves {cores - asked * processes} of {cores} cores idle on a CPU", CARE,
+            "threads",
+            f"{source}={asked} leaves {cores - asked * processes} of {cores} cores idle on a CPU",
+            CARE,
             f"unset {VARIABLE}, or loop.threads={cores // processes}",
-        )  # fmt: skip
+        )
     return Finding("threads", f"{asked} for each of {processes} processes on {cores} cores ({source})")
 
 
@@ -98,10 +106,12 @@ def check_shared_memory(config: RunConfig, shared: Path = _SHARED) -> Finding:
         return Finding(name, found)
     enough = max(0, workers * free // max(1, needed))
     return Finding(
-        name, found, BROKEN,
+        name,
+        found,
+        BROKEN,
         f"docker run --shm-size={max(1, -(-2 * needed // _GIB))}g ... (or mount -o remount,size=...), or "
         f"data.num_workers={enough}",
-    )  # fmt: skip
+    )
 
 
 def check_disk(config: RunConfig) -> Finding:
@@ -118,9 +128,11 @@ def check_disk(config: RunConfig) -> Finding:
             file.flush()
     except OSError as error:
         return Finding(
-            "output_dir", f"{place} cannot be written to: {error.strerror or error}", BROKEN,
+            "output_dir",
+            f"{place} cannot be written to: {error.strerror or error}",
+            BROKEN,
             f"output_dir=ANOTHER/FOLDER, or: chmod u+w {place}",
-        )  # fmt: skip
+        )
     free, needed = shutil.disk_usage(place).free, checkpoint_bytes(config)
     copies = config.loop.keep_checkpoints + 1  # one is being written
     found = f"{_size(free)} free in {place}; {copies} checkpoints take about {_size(copies * needed)}"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,10 +27,7 @@ from ipad_train.config_files import ConfigError
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float16"]))
 @click.option("--shard-photos", default=2048, show_default=True, help="Photos of a shard.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def embed(
-    run_dir: Path, out: Path, split: str | None, photos: Path | None, image_column: str | None, branch: str,
-    stage: str | None, dtype: str, shard_photos: int, overrides: tuple[str, ...],
-) -> None:  # fmt: skip
+def embed(run_dir: Path, out: Path, overrides: tuple[str, ...], **asked: Any) -> None:
     """Write a run's embeddings of a split, or of photos without labels, for `ipad-rerank` and any search engine.
 
     A folder is filled shard by shard by all processes, at the memory of one shard; started again after an interruption, it
@@ -41,12 +39,13 @@ def embed(
     accelerate launch -m ipad_train embed runs/ours --photos shop/ --out shop-embeddings data.on_error=skip
     """
     from ipad_train.commands import embed_run
-    from ipad_train.embedding.run import ShardOptions, embed_to_shards
+    from ipad_train.embedding.options import EmbedOptions
+    from ipad_train.embedding.run import embed_to_shards
 
     with user_errors(ConfigError):
-        options = ShardOptions(split, photos, image_column, stage, branch, dtype, shard_photos)
-        if out.suffix == ".safetensors" and photos is None:
-            embed_run(run_dir, split or "test", out, branch, overrides, click.echo, stage)
+        options = EmbedOptions(**asked)
+        if out.suffix == ".safetensors" and options.photos is None:
+            embed_run(run_dir, out, options, overrides, click.echo)
         elif out.suffix in (".safetensors", ".npy", ".npz", ".parquet"):
             joined = out.with_suffix(".npy").name
             raise ValueError(f"--out {out} must be a folder; `ipad-rerank join FOLDER {joined}` makes one file of it")
@@ -67,6 +66,7 @@ def _lost_processes() -> Iterator[None]:
             raise
         click.echo(
             "Error: another process is gone; what ended it stands in its own output. Finished shards stay, and the same "
-            "command goes on with the rest", err=True,
-        )  # fmt: skip
+            "command goes on with the rest",
+            err=True,
+        )
         os._exit(1)

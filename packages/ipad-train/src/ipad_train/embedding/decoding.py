@@ -61,6 +61,10 @@ def photo_loader(batches: PhotoBatches, order: Sequence[range], num_workers: int
     """The batches in the order given, decoded ahead by so many workers."""
     workers = num_workers if batches.with_images else 0
     return DataLoader(
-        batches, sampler=order, batch_size=None, num_workers=workers, pin_memory=pin_memory and batches.with_images,
+        batches,
+        sampler=order,
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=pin_memory and batches.with_images,
         prefetch_factor=2 if workers else None,
-    )  # fmt: skip
+    )

@@ -110,9 +110,11 @@ class SplitPhotos:
             raise ValueError(f"the split {dataset.split} has no entries of roles {', '.join(roles)}")
         self._attribute_ids = table.attribute_ids[kept]
         self._columns = {
-            "labels": table.value_ids[kept], "group_ids": self._attribute_ids, "ids": table.image_ids[kept],
+            "labels": table.value_ids[kept],
+            "group_ids": self._attribute_ids,
+            "ids": table.image_ids[kept],
             "roles": table.roles[kept],
-        }  # fmt: skip
+        }
         self._rows, starts = np.unique(table.rows[kept], return_index=True)
         self._bounds = np.append(starts, kept.sum())
         self._images = with_stored_images(dataset.select_columns(["image"]).with_format(None))

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,46 +17,19 @@ from ipad_core.models.saved_model import CONFIG, WEIGHTS
 from ipad_train.config import DataConfig
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
+from ipad_train.distributed import on_main_process
+from ipad_train.embedding.options import EmbedOptions
 from ipad_train.embedding.photos import Photos, SplitPhotos, find_unlabelled
 from ipad_train.embedding.shard_folder import ShardFolder
-from ipad_train.embedding.streaming import BRANCHES, DTYPES, ShardEmbedder
+from ipad_train.embedding.streaming import ShardEmbedder
 from ipad_train.folder_lock import FolderBusyError, FolderLock
 from ipad_train.launch import compile_network, make_accelerator, run_precision
 from ipad_train.run_folder import RunFolder
-from ipad_train.run_results import check_split
 from ipad_train.vectors import reads_vectors, vectors_of
 
 
-@dataclass(frozen=True)
-class ShardOptions:
-    """What goes into the shards: see the options of ``ipad-train embed``.
-
-    Raises:
-        ValueError: a branch, type or size that is not allowed; a split beside photos.
-    """
-
-    split: str | None = None
-    photos: Path | None = None
-    image_column: str | None = None
-    stage: str | None = None
-    branch: str = "fused"
-    dtype: str = "float32"
-    shard_photos: int = 2048
-
-    def __post_init__(self) -> None:
-        for name, value, allowed in (("branch", self.branch, BRANCHES), ("dtype", self.dtype, DTYPES)):
-            if value not in allowed:
-                raise ValueError(f"--{name} must be one of {', '.join(allowed)}, got {value!r}")
-        if self.shard_photos < 1:
-            raise ValueError(f"--shard-photos must be at least 1, got {self.shard_photos}")
-        if self.photos is not None and self.split is not None:
-            raise ValueError(f"--photos {self.photos} takes the place of a split; leave --split {self.split} out")
-        if self.image_column is not None and self.photos is None:
-            raise ValueError(f"--image-column {self.image_column} is for a table that --photos names")
-
-
 def embed_to_shards(
-    run_dir: Path, out: Path, options: ShardOptions, overrides: Iterable[str], announce: Callable[[str], None]
+    run_dir: Path, out: Path, options: EmbedOptions, overrides: Iterable[str], announce: Callable[[str], None]
 ) -> None:
     """Embed a split, or photos without labels, into a folder of shards; goes on where an earlier start was interrupted.
 
@@ -80,25 +52,28 @@ def embed_to_shards(
     shards = ShardFolder(out, -(-len(photos) // options.shard_photos))
     vectors = Path(config.data.vectors) if reads_vectors(model) else None
     settings = {
-        "photos": len(photos), "photos_digest": photos.digest(), "model": fingerprint(folder), "branch": options.branch,
+        "photos": len(photos),
+        "photos_digest": photos.digest(),
+        "model": fingerprint(folder),
+        "branch": options.branch,
         "vectors": None if vectors is None else file_digest(vectors),
-        "dtype": options.dtype, "shard_photos": options.shard_photos, "eval_batch_size": config.data.eval_batch_size,
-        "detail_size": config.data.detail_size, "precision": run_precision(accelerator),
-    }  # fmt: skip
+        "dtype": options.dtype,
+        "shard_photos": options.shard_photos,
+        "eval_batch_size": config.data.eval_batch_size,
+        "detail_size": config.data.detail_size,
+        "precision": run_precision(accelerator),
+    }
     with _alone_in(out, accelerator):
+        goes_on = on_main_process(accelerator, lambda: shards.begin(settings))
         if accelerator.is_main_process:
-            goes_on = shards.begin(settings)
             announce(
                 f"{len(photos)} photos in {shards.count} shards by {accelerator.num_processes} "
                 f"process{'es' if accelerator.num_processes > 1 else ''}{', going on' if goes_on else ''}"
             )
-        accelerator.wait_for_everyone()
         if config.loop.channels_last and accelerator.device.type == "cuda":
             model.to(memory_format=torch.channels_last)
         compile_network(model, config)
-        ShardEmbedder(
-            model, photos, shards, config.data, accelerator, options.shard_photos, options.branch, options.dtype, maps
-        ).run()
+        ShardEmbedder(model, photos, shards, config.data, accelerator, options, maps).run()
         if accelerator.is_main_process:
             counts = shards.finish(metadata)
             left = f"; {counts['unreadable']} cannot be read, see unreadable.jsonl" if counts["unreadable"] else ""
@@ -129,9 +104,14 @@ def file_digest(path: Path) -> str:
 
 
 def _asked(
-    run_dir: Path, model: AttributeEmbedder, values: dict[str, list[str]], config: DataConfig, options: ShardOptions,
-    accelerator: Accelerator, announce: Callable[[str], None],
-) -> tuple[Photos, Any, dict[str, Any]]:  # fmt: skip
+    run_dir: Path,
+    model: AttributeEmbedder,
+    values: dict[str, list[str]],
+    config: DataConfig,
+    options: EmbedOptions,
+    accelerator: Accelerator,
+    announce: Callable[[str], None],
+) -> tuple[Photos, Any, dict[str, Any]]:
     """What is embedded, what the model reads in place of images, and what the index says of it."""
     metadata: dict[str, Any] = {"run": run_dir.resolve().name, "branch": options.branch}
     names = [f"{attribute}/{value}" for attribute, words in values.items() for value in words]
@@ -145,24 +125,25 @@ def _asked(
         return photos, None, metadata | {"photos": str(options.photos.resolve())}
     split = options.split or "test"
     with accelerator.main_process_first():
-        data = load_data(config)
-    check_split(data, split)
-    dataset, roles = data.splits[split], ("train",) if split == "train" else ("query", "gallery")
+        dataset = load_data(config).split(split)
+    roles = ("train",) if split == "train" else ("query", "gallery")
     return SplitPhotos(dataset, roles), vectors_of(model, dataset, config), metadata | {"split": split}
 
 
 @contextmanager
 def _alone_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Hold the folder as long as this lasts, on the main process."""
-    if not accelerator.is_main_process:
-        yield
-        return
-    folder.mkdir(exist_ok=True)
-    try:
-        lock = FolderLock(folder, "embeds into")
-    except FolderBusyError as error:
-        raise FileExistsError(f"{error}; wait for it, stop it, or give another --out") from None
+    """Hold the folder as long as this lasts; where another process has it, all of this run's processes end."""
+
+    def lock() -> FolderLock:
+        folder.mkdir(exist_ok=True)
+        try:
+            return FolderLock(folder, "embeds into")
+        except FolderBusyError as error:
+            raise FileExistsError(f"{error}; wait for it, stop it, or give another --out") from None
+
+    held = on_main_process(accelerator, lock)
     try:
         yield
     finally:
-        lock.release()
+        if held is not None:
+            held.release()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,23 @@ from ipad_rerank.files.shards import shard_path, shard_shape, write_index
 from ipad_train.checkpoint import write_json
 
 BEGUN, FILES, UNREADABLE = "begun.json", "files.jsonl", "unreadable.jsonl"
+
+
+@dataclass
+class Shard:
+    """What a shard holds.
+
+    Args:
+        embeddings: ``(N, D)``; None where none of its photos can be read.
+        columns: Labels, group ids, ids and roles ``(N,)`` where there are any.
+        files: Id and file name of every photo in it.
+        unreadable: Id, file name and reason of the photos that could not be read.
+    """
+
+    embeddings: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    files: list[tuple[int, str]] = field(default_factory=list)
+    unreadable: list[tuple[int, str, str]] = field(default_factory=list)
 
 
 class ShardFolder:
@@ -63,23 +81,13 @@ class ShardFolder:
         except (OSError, ValueError, KeyError):
             return False
 
-    def write(
-        self, number: int, embeddings: np.ndarray | None, columns: Mapping[str, np.ndarray], files: list[tuple[int, str]],
-        problems: list[tuple[int, str, str]],
-    ) -> None:  # fmt: skip
-        """Write a shard.
-
-        Args:
-            number: Which.
-            embeddings: ``(N, D)``; None where none of its photos can be read.
-            columns: Labels, group ids, ids and roles ``(N,)`` where there are any.
-            files: Id and file name of every photo in it.
-            problems: Id, file name and reason of those that could not be read.
-        """
-        rows = 0 if embeddings is None else len(embeddings)
+    def write(self, number: int, shard: Shard) -> None:
+        """Write a shard."""
+        rows = 0 if shard.embeddings is None else len(shard.embeddings)
         if rows:
-            write_embeddings(shard_path(self.path, number), embeddings, **columns)
-        write_json(_names_path(self.path, number), {"rows": rows, "files": files, "unreadable": problems})
+            write_embeddings(shard_path(self.path, number), shard.embeddings, **shard.columns)
+        names = {"rows": rows, "files": shard.files, "unreadable": shard.unreadable}
+        write_json(_names_path(self.path, number), names)
 
     def finish(self, metadata: Mapping[str, Any]) -> dict[str, int]:
         """Write the list of the files and the index; returns numbers of ``photos``, ``rows`` and ``unreadable``.

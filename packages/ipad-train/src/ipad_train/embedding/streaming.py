@@ -22,12 +22,11 @@ from ipad_train.config import DataConfig
 from ipad_train.distributed import is_distributed
 from ipad_train.embed import embed_batch
 from ipad_train.embedding.decoding import Decoded, PhotoBatches, photo_loader
+from ipad_train.embedding.options import EmbedOptions
 from ipad_train.embedding.photos import Photos
-from ipad_train.embedding.shard_folder import ShardFolder
+from ipad_train.embedding.shard_folder import Shard, ShardFolder
 from ipad_train.vectors import SplitVectors
 
-BRANCHES = ("fused", "spatial", "semantic")
-DTYPES = ("float32", "float16")
 _PATIENCE = timedelta(days=30)  # the first process to be done waits for the last
 
 
@@ -41,9 +40,7 @@ class ShardEmbedder:
         folder: Where to; begun.
         config: Size of the images, batch and workers, and what to do about an unreadable photo.
         accelerator: The processes.
-        shard_photos: Photos of a shard.
-        branch: Which of the model's embeddings.
-        dtype: Of the numbers in the files.
+        options: Photos of a shard, which of the model's embeddings, and the type of the numbers in the files.
         maps: What the model reads in place of images, or None.
     """
 
@@ -52,9 +49,7 @@ class ShardEmbedder:
     folder: ShardFolder
     config: DataConfig
     accelerator: Accelerator
-    shard_photos: int
-    branch: str = "fused"
-    dtype: str = "float32"
+    options: EmbedOptions
     maps: SplitVectors | None = None
 
     @torch.inference_mode()
@@ -75,15 +70,20 @@ class ShardEmbedder:
         side, pinned = self.config.detail_size, self.accelerator.device.type == "cuda"
         batches = PhotoBatches(self.photos, side, with_images=self.maps is None)
         decoded = iter(photo_loader(batches, order, self.config.num_workers, pinned))
-        with tqdm(total=sum(map(len, order)), desc="embedding", unit="photo", leave=False,
-                  disable=not self.accelerator.is_main_process) as bar:  # fmt: skip
+        with tqdm(
+            total=sum(map(len, order)),
+            desc="embedding",
+            unit="photo",
+            leave=False,
+            disable=not self.accelerator.is_main_process,
+        ) as bar:
             for number in mine:
                 self._write(number, decoded, bar)
         barrier()
 
     def _range(self, number: int) -> range:
-        start = number * self.shard_photos
-        return range(start, min(start + self.shard_photos, len(self.photos)))
+        start = number * self.options.shard_photos
+        return range(start, min(start + self.options.shard_photos, len(self.photos)))
 
     def _batches(self, number: int) -> list[range]:
         photos, size = self._range(number), self.config.eval_batch_size
@@ -92,22 +92,25 @@ class ShardEmbedder:
     def _write(self, number: int, decoded: Iterator[Decoded], bar: tqdm) -> None:
         parts: list[np.ndarray] = []
         columns: dict[str, list[np.ndarray]] = {}
-        files: list[tuple[int, str]] = []
-        problems: list[tuple[int, str, str]] = []
+        shard = Shard()
         for batch in self._batches(number):
             part = next(decoded)
             if part.problems and self.config.on_error == "raise":
                 raise ValueError(f"{part.problems[0][1]}. data.on_error=skip leaves such photos out and lists them")
-            problems += [(self.photos.id(photo), self.photos.name(photo), reason) for photo, reason in part.problems]
-            files += [(self.photos.id(photo), self.photos.name(photo)) for photo in part.photos.tolist()]
+            shard.unreadable += [
+                (self.photos.id(photo), self.photos.name(photo), reason) for photo, reason in part.problems
+            ]
+            shard.files += [(self.photos.id(photo), self.photos.name(photo)) for photo in part.photos.tolist()]
             if len(part.photos):
                 embeddings, known = self._embed(part)
                 parts.append(embeddings)
                 for name, column in known.items():
                     columns.setdefault(name, []).append(column)
             bar.update(len(batch))
-        joined = {name: np.concatenate(column) for name, column in columns.items()}
-        self.folder.write(number, np.concatenate(parts) if parts else None, joined, files, problems)
+        if parts:
+            shard.embeddings = np.concatenate(parts)
+            shard.columns = {name: np.concatenate(column) for name, column in columns.items()}
+        self.folder.write(number, shard)
 
     def _embed(self, part: Decoded) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         photos, device = part.photos.numpy(), self.accelerator.device
@@ -119,12 +122,14 @@ class ShardEmbedder:
         }
         if part.images is not None:
             batch["images"] = part.images.to(device, non_blocking=True)
-        options = {"branches": "spatial"} if self.branch == "spatial" and hasattr(self.model, "spatial") else {}
+        options = (
+            {"branches": "spatial"} if self.options.branch == "spatial" and hasattr(self.model, "spatial") else {}
+        )
         output = embed_batch(self.model, batch, self.accelerator, self.maps, **options)
-        vectors = output.embedding if self.branch == "fused" else getattr(output, self.branch)
+        vectors = output.embedding if self.options.branch == "fused" else getattr(output, self.options.branch)
         if vectors is None:
-            raise ValueError(f"--branch must be one that the model has, and it has no {self.branch!r} branch")
-        return vectors.to(getattr(torch, self.dtype)).cpu().numpy(), entries.columns
+            raise ValueError(f"--branch must be one that the model has, and it has no {self.options.branch!r} branch")
+        return vectors.to(getattr(torch, self.options.dtype)).cpu().numpy(), entries.columns
 
 
 def _patient_barrier(accelerator: Accelerator) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipad_train.config import RunConfig
 from ipad_train.objectives.attribute_classification import AttributeClassification, ValueNaming
 from ipad_train.objectives.attribute_diverging import AttributeDiverging
+from ipad_train.objectives.batch_layout import BatchLayout
 from ipad_train.objectives.clusters import BranchClusters
 from ipad_train.objectives.metric_learning import MetricLearning
 from ipad_train.objectives.objective import Objective, StageSetup
@@ -14,6 +15,7 @@ __all__ = [
     "OBJECTIVES",
     "AttributeClassification",
     "AttributeDiverging",
+    "BatchLayout",
     "BranchClusters",
     "MetricLearning",
     "Objective",

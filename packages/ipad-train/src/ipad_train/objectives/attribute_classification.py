@@ -28,7 +28,7 @@ class AttributeClassification(Objective):
 
     @classmethod
     def of_stage(cls, setup: StageSetup, model: nn.Module) -> AttributeClassification:
-        return cls(model, setup.data.value_attribute_ids, setup.parts)
+        return cls(model, setup.data.value_attribute_ids, setup.layout.parts)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Loss of a batch, and the share of entries named rightly."""

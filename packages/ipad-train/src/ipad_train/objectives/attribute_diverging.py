@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ipad_core import IPAD
 from ipad_train.config import LossConfig
 from ipad_train.objectives.attribute_classification import ValueNaming
+from ipad_train.objectives.batch_layout import BatchLayout
 from ipad_train.objectives.clusters import BranchClusters
 from ipad_train.objectives.objective import Batch, StageSetup
 from ipad_train.objectives.two_branches import TwoBranches, branch_naming, trains_spatial
@@ -21,21 +22,25 @@ class AttributeDiverging(TwoBranches):
 
     Args:
         model: The ipad model with both branches.
-        sampler: Kind of batch, as in :class:`MetricLearning`.
+        layout: Of the batches. Views of the anchors take part in every term, and are not queued: three of five places would
+            be one image's.
         losses: Weights of the parts.
         clusters: Queues of the branches, or None to leave Eq. 10, 11, 16 out. They are the objective's ``memory``.
         train_spatial: Whether IP-SP learns as well.
-        anchor_views: Augmented views of each anchor that a triplet batch holds. They take part in every term, and are not
-            queued: three of five places would be one image's.
         naming: As in :class:`TwoBranches`.
     """
 
     def __init__(
-        self, model: IPAD, sampler: str, losses: LossConfig, clusters: BranchClusters | None, train_spatial: bool,
-        anchor_views: int = 0, naming: Mapping[str, ValueNaming] | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(model, sampler, losses, train_spatial, anchor_views, naming)
-        self.stacked = sampler == "triplet"
+        self,
+        model: IPAD,
+        layout: BatchLayout,
+        losses: LossConfig,
+        clusters: BranchClusters | None,
+        train_spatial: bool,
+        naming: Mapping[str, ValueNaming] | None = None,
+    ) -> None:
+        super().__init__(model, layout, losses, train_spatial, naming)
+        self.stacked = layout.stacked
         self._crops: list[Any] = []  # of the micro-batches of the step in progress
         if clusters is None:
             return
@@ -49,11 +54,16 @@ class AttributeDiverging(TwoBranches):
         clusters = None
         if config.clusters.enabled:
             clusters = BranchClusters(
-                model, config.clusters, setup.data.value_counts, setup.data.value_attribute_ids,
-                config.losses.margin, setup.stage.steps, train_spatial,
-            )  # fmt: skip
-        views, naming = setup.anchor_views, branch_naming(setup, model)
-        return cls(model, setup.stage.sampler, config.losses, clusters, train_spatial, views, naming)
+                model,
+                config.clusters,
+                setup.data.value_counts,
+                setup.data.value_attribute_ids,
+                config.losses.margin,
+                setup.stage.steps,
+                train_spatial,
+            )
+        naming = branch_naming(setup, model)
+        return cls(model, setup.layout, config.losses, clusters, train_spatial, naming)
 
     @property
     def clusters(self) -> BranchClusters | None:

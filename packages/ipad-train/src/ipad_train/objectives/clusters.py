@@ -34,9 +34,15 @@ class BranchClusters(nn.Module):
     """
 
     def __init__(
-        self, model: IPAD, config: ClusterConfig, value_counts: torch.Tensor, value_attribute_ids: torch.Tensor,
-        margin: float, steps: int, train_spatial: bool,
-    ) -> None:  # fmt: skip
+        self,
+        model: IPAD,
+        config: ClusterConfig,
+        value_counts: torch.Tensor,
+        value_attribute_ids: torch.Tensor,
+        margin: float,
+        steps: int,
+        train_spatial: bool,
+    ) -> None:
         super().__init__()
         self.config, self.steps, self.train_spatial = config, steps, train_spatial
         self.length = config.queue_length or automatic_queue_length(value_counts)

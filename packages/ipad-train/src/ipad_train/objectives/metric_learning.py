@@ -7,7 +7,9 @@ from torch import nn
 
 from ipad_core.losses import BatchAllTripletLoss, TripletLoss
 from ipad_train.collapse import spread
+from ipad_train.config import LossConfig
 from ipad_train.objectives.attribute_classification import ValueNaming, naming_of
+from ipad_train.objectives.batch_layout import BatchLayout
 from ipad_train.objectives.objective import Batch, Objective, StageSetup
 from ipad_train.step_numbers import ACTIVE
 
@@ -17,35 +19,25 @@ class MetricLearning(Objective):
 
     Args:
         model: Any network of ipad-core.
-        sampler: ``triplet``: a batch stacks anchors, positives, negatives (Eq. 14 as written); ``dense``: every
-            triplet that the labelled entries of the batch form within an attribute.
-        margin: Required similarity gap, cosine units.
-        anchor_views: Augmented views of each anchor that a triplet batch holds.
-        average: Of dense batches, see :class:`ipad_core.losses.BatchAllTripletLoss`.
+        layout: Of the batches, see :class:`EntryTriplets`.
+        losses: Margin, how dense batches are averaged, and the weight of naming beside the triplet loss's 1.
         naming: Names values from the embedding, or None.
-        naming_weight: Of its cross-entropy, beside the triplet loss's 1.
     """
 
     network = "first branch"
 
     def __init__(
-        self, model: nn.Module, sampler: str, margin: float, anchor_views: int = 0, average: str = "triplets",
-        naming: ValueNaming | None = None, naming_weight: float = 0.0,
-    ) -> None:  # fmt: skip
-        super().__init__(model, 3 + anchor_views if sampler == "triplet" else 1)
+        self, model: nn.Module, layout: BatchLayout, losses: LossConfig, naming: ValueNaming | None = None
+    ) -> None:
+        super().__init__(model, layout.parts)
         self.two_branches = getattr(model, "spatial", None) is not None
-        self.triplets = EntryTriplets(sampler, margin, anchor_views, average, model.options["num_attributes"])
-        self.naming, self.naming_weight = naming, naming_weight
+        self.triplets = EntryTriplets(layout, losses, model.options["num_attributes"])
+        self.naming, self.naming_weight = naming, losses.naming_weight
 
     @classmethod
     def of_stage(cls, setup: StageSetup, model: nn.Module) -> MetricLearning:
-        losses = setup.config.losses
         branch = "spatial" if getattr(model, "spatial", None) is not None else "embedding"
-        naming = naming_of(setup, model, [branch]).get(branch)
-        views = setup.anchor_views
-        return cls(
-            model, setup.stage.sampler, losses.margin, views, losses.average, naming, losses.naming_weight
-        )  # fmt: skip
+        return cls(model, setup.layout, setup.config.losses, naming_of(setup, model, [branch]).get(branch))
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Loss of a batch."""
@@ -62,13 +54,23 @@ class MetricLearning(Objective):
 
 
 class EntryTriplets(nn.Module):
-    """Eq. 14 over a batch of either kind. Each view of an anchor forms a triplet with its positive and negative."""
+    """Eq. 14 over a batch of either kind.
 
-    def __init__(self, sampler: str, margin: float, anchor_views: int, average: str, num_attributes: int) -> None:
+    A batch of triplets is Eq. 14 as written; each view of an anchor forms a triplet with its positive and negative. Of other
+    batches every triplet counts that the labelled entries form within an attribute.
+
+    Args:
+        layout: Of the batches.
+        losses: Margin, in cosine units; and of batches without triplets the average, see
+            :class:`ipad_core.losses.BatchAllTripletLoss`.
+        num_attributes: A.
+    """
+
+    def __init__(self, layout: BatchLayout, losses: LossConfig, num_attributes: int) -> None:
         super().__init__()
-        self.anchor_views, self.num_attributes = anchor_views, num_attributes
-        self.stacked = sampler == "triplet"
-        self.loss = TripletLoss(margin) if self.stacked else BatchAllTripletLoss(margin, average)
+        self.layout, self.num_attributes = layout, num_attributes
+        margin = losses.margin
+        self.loss = TripletLoss(margin) if layout.stacked else BatchAllTripletLoss(margin, losses.average)
 
     def forward(
         self, embeddings: torch.Tensor, batch: dict[str, torch.Tensor]
@@ -79,9 +81,9 @@ class EntryTriplets(nn.Module):
         that stays near the share it began with has not found what tells its values apart. For the spread see
         :func:`ipad_train.collapse.spread`.
         """
-        if self.stacked:
-            anchors, positives, negatives, *views = embeddings.chunk(3 + self.anchor_views)
-            times = (1 + self.anchor_views, 1)
+        if self.layout.stacked:
+            anchors, positives, negatives, *views = embeddings.chunk(self.layout.parts)
+            times = (1 + len(views), 1)
             anchors, positives, negatives = (
                 torch.cat([anchors, *views]),
                 positives.repeat(times),

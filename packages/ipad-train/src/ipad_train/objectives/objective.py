@@ -13,6 +13,7 @@ from ipad_core import AttributeEmbedder
 from ipad_train.config import RunConfig, StageConfig
 from ipad_train.data import RunData
 from ipad_train.distributed import WholeBatch
+from ipad_train.objectives.batch_layout import BatchLayout
 
 Batch = dict[str, Any]
 IDS = ("attribute_ids", "value_ids", "image_ids")
@@ -27,14 +28,9 @@ class StageSetup:
     data: RunData
 
     @property
-    def anchor_views(self) -> int:
-        """Augmented views of each anchor in the stage's batches."""
-        return self.config.data.anchor_views if self.stage.sampler == "triplet" else 0
-
-    @property
-    def parts(self) -> int:
-        """Parts that the entries of a batch are stacked in: anchors, positives, negatives, and each view of the anchors."""
-        return 3 + self.anchor_views if self.stage.sampler == "triplet" else 1
+    def layout(self) -> BatchLayout:
+        """How the stage's batches are stacked."""
+        return BatchLayout(self.stage.sampler, self.config.data.anchor_views)
 
 
 class Objective(nn.Module):

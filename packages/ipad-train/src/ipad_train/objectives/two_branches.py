@@ -10,6 +10,7 @@ from ipad_core import IPAD, EmbeddingOutput
 from ipad_core.losses import ForegroundBackgroundLoss
 from ipad_train.config import LossConfig
 from ipad_train.objectives.attribute_classification import ValueNaming, naming_of
+from ipad_train.objectives.batch_layout import BatchLayout
 from ipad_train.objectives.metric_learning import EntryTriplets
 from ipad_train.objectives.objective import Batch, Objective, StageSetup
 
@@ -21,34 +22,35 @@ class TwoBranches(Objective):
 
     Args:
         model: A network with both branches.
-        sampler: Kind of batch, as in :class:`MetricLearning`.
+        layout: Of the batches; views of the anchors take part in every term.
         losses: Weights of the parts.
         train_spatial: Whether the first branch learns as well. If not, its terms are left out: they have no gradient.
-        anchor_views: Augmented views of each anchor that a triplet batch holds; they take part in every term.
         naming: By branch (``spatial``, ``semantic``), what names values from its embedding; empty for none.
     """
 
     network = "both branches"
 
     def __init__(
-        self, model: IPAD, sampler: str, losses: LossConfig, train_spatial: bool, anchor_views: int = 0,
+        self,
+        model: IPAD,
+        layout: BatchLayout,
+        losses: LossConfig,
+        train_spatial: bool,
         naming: Mapping[str, ValueNaming] | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(model, 3 + anchor_views if sampler == "triplet" else 1)
+    ) -> None:
+        super().__init__(model, layout.parts)
         self.naming = nn.ModuleDict(naming or {})
         self.weights = losses
         self.train_spatial = train_spatial
-        self.triplets = EntryTriplets(
-            sampler, losses.margin, anchor_views, losses.average, model.options["num_attributes"]
-        )
+        self.triplets = EntryTriplets(layout, losses, model.options["num_attributes"])
         self.contrast = ForegroundBackgroundLoss(losses.temperature, losses.background_weight)
         if not train_spatial:  # else the trunk's frozen stages stay so
             model.spatial.requires_grad_(False)
 
     @classmethod
     def of_stage(cls, setup: StageSetup, model: nn.Module) -> TwoBranches:
-        views, naming = setup.anchor_views, branch_naming(setup, model)
-        return cls(model, setup.stage.sampler, setup.config.losses, trains_spatial(setup), views, naming)
+        naming = branch_naming(setup, model)
+        return cls(model, setup.layout, setup.config.losses, trains_spatial(setup), naming)
 
     def train(self, mode: bool = True) -> TwoBranches:
         """A frozen first branch stays in evaluation mode, running statistics included."""

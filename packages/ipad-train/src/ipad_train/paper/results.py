@@ -10,10 +10,18 @@ from typing import Any
 
 # Our rows -> the paper's.
 PAPER_NAMES = {
-    "random": "Baseline", "triplet": "Triplet", "CSN mask": "CSN", "ASEN": "ASEN", "HAEN": "HAEN",
-    "AttnFashion": "AttnFashion", "ISLN": "ISLN", "ASEN++": "ASEN++", "RPF": "RPF", "fused": "IPAD",
+    "random": "Baseline",
+    "triplet": "Triplet",
+    "CSN mask": "CSN",
+    "ASEN": "ASEN",
+    "HAEN": "HAEN",
+    "AttnFashion": "AttnFashion",
+    "ISLN": "ISLN",
+    "ASEN++": "ASEN++",
+    "RPF": "RPF",
+    "fused": "IPAD",
     "fused + FR": "IPAD+FR",
-}  # fmt: skip
+}
 
 
 def paper_row(dataset: str, row: str, attributes: Sequence[str]) -> dict[str, Any] | None:

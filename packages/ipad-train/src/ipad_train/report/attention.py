@@ -19,14 +19,17 @@ MAX_EXAMPLES = 36  # over all attributes: what keeps the page small
 class AttendedImage:
     """An entry and where the network looked: ``image`` with the boxes, ``maps`` one picture an iteration, data URIs.
 
-    ``hit`` says whether the last map's peak lies in a true box; None where the dataset has no boxes.
+    ``hit`` says whether the last map's peak lies in a true box; None where the dataset has no boxes. ``cropped`` says
+    whether the crop of a second branch is drawn; ``file`` is None where the image has no file of its own.
     """
 
     image_id: int
+    file: str | None
     value: str
     image: str
     maps: list[str]
     hit: bool | None
+    cropped: bool
 
 
 @torch.no_grad()
@@ -67,7 +70,8 @@ def attended_images(
         ]
         hit = None if true is None else in_boxes(peaks[i], true)
         plain = data_uri(draw_boxes(decoded[i], true, crop))
-        attended.append(AttendedImage(image_id, values[i], plain, [data_uri(picture) for picture in drawn], hit))
+        maps_drawn, file = [data_uri(picture) for picture in drawn], pictures.file_name(image_id)
+        attended.append(AttendedImage(image_id, file, values[i], plain, maps_drawn, hit, crop is not None))
     return attended
 
 

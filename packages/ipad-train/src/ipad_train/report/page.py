@@ -11,10 +11,9 @@ from accelerate import Accelerator
 from ipad_core import AttributeEmbedder
 from ipad_data import AttributeSchema
 from ipad_data.roles import SPLITS
+from ipad_train.bootstrap import mean_interval
 from ipad_train.chance import STUCK_MEANS, stuck_attributes
-from ipad_train.data import load_data
 from ipad_train.embed import embed_split
-from ipad_train.launch import make_accelerator
 from ipad_train.report.attention import attention_examples
 from ipad_train.report.curves import method_curves, run_curves
 from ipad_train.report.extras import require
@@ -22,9 +21,10 @@ from ipad_train.report.failures import attention_misses, confusions, worst_queri
 from ipad_train.report.pictures import SplitPictures
 from ipad_train.report.rankings import Retrieval, choose_queries, query_row, retrieve
 from ipad_train.report.reported_run import ReportedRun, read_run_folder
-from ipad_train.report.results_table import results_table
+from ipad_train.report.results_table import results_table, row_meanings
 from ipad_train.report.times import time_table
 from ipad_train.reranking import load_reasoner, was_refused
+from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import final_row
 from ipad_train.tracking import read_metrics, read_timings
@@ -76,10 +76,8 @@ def write_report(
     if split not in SPLITS[1:]:
         raise ValueError(f"split must be one of {', '.join(SPLITS[1:])}, got {split!r}")
     run = read_run_folder(Path(run_dir), split, overrides)
-    if accelerator is None:
-        accelerator = make_accelerator(run.config)
-    with accelerator.main_process_first():
-        data = load_data(run.config.data)
+    context = RunContext.open(run.config, announce, accelerator)
+    data, accelerator = context.data, context.accelerator
     if split not in data.splits:
         raise ValueError(f"the dataset has no split {split!r}, only {', '.join(data.splits)}")
     model = AttributeEmbedder.from_pretrained(RunFolder(run.main).best).to(accelerator.device)
@@ -91,13 +89,17 @@ def write_report(
         retrieval = retrieve(
             entries.with_role("query"), entries.with_role("gallery"), None if identity else reasoner, top
         )
-        pictures = SplitPictures(data.splits[split])
+        pictures = SplitPictures(data.splits[split], run.config.data.dir)
         detail = run.config.data.detail_size
+        attention = attention_examples(model, pictures, entries, data.schema, detail, run.config.seed, examples)
+        shown = [example for of_attribute in attention.values() for example in of_attribute]
+        found = _queries(retrieval, pictures, data.schema)
         content = {
-            **_numbers(run, model, data.schema, split),
+            **_numbers(run, model, data.schema, split, found),
             **_curves(run),
-            **_queries(retrieval, pictures, data.schema),
-            "attention": attention_examples(model, pictures, entries, data.schema, detail, run.config.seed, examples),
+            **found,
+            "attention": attention,
+            "drawn": {"boxes": any(e.hit is not None for e in shown), "crops": any(e.cropped for e in shown)},
             "identity": identity,
             "refused": was_refused(run.main),
             "misses": attention_misses(model, pictures, entries, data.schema, detail),
@@ -115,7 +117,9 @@ def write_report(
     return path
 
 
-def _numbers(run: ReportedRun, model: AttributeEmbedder, schema: AttributeSchema, split: str) -> dict[str, Any]:
+def _numbers(
+    run: ReportedRun, model: AttributeEmbedder, schema: AttributeSchema, split: str, found: dict[str, Any]
+) -> dict[str, Any]:
     """The table, and the facts that stand above it."""
     results = run.results
     final = final_row(results)
@@ -124,6 +128,9 @@ def _numbers(run: ReportedRun, model: AttributeEmbedder, schema: AttributeSchema
         f"{results['split']} MAP of {final['name'].removesuffix(' + FR (not used)')}": f"{final['overall']:.2f} %",
         "random ranking": f"{results['rows'][0]['overall']:.2f} %",
     }
+    same = results["split"] == split and abs(found["map_after"] - final["overall"]) < 0.05
+    if same and found["interval"]:
+        facts["95 % interval of that MAP"] = "{:.2f} to {:.2f} %".format(*found["interval"])
     if located := results.get("localization"):
         facts["attention peak in the true box"] = f"{located['overall']:.1f} %"
     facts["queries"] = str(results["queries"])
@@ -142,6 +149,7 @@ def _numbers(run: ReportedRun, model: AttributeEmbedder, schema: AttributeSchema
         "split": split,
         "facts": facts,
         "table": results_table(results),
+        "meanings": row_meanings(results),
         "results_split": results["split"],
         "results_file": run.results_file.name,
         "final": final["name"],
@@ -150,15 +158,18 @@ def _numbers(run: ReportedRun, model: AttributeEmbedder, schema: AttributeSchema
         "stuck_means": STUCK_MEANS,
         "warnings": run.warnings,
         "differences": results.get("differences", []),
+        "made_with": run.made_with,
         "configuration": RunFolder(run.main).config.read_text("utf-8"),
     }
 
 
 def _curves(run: ReportedRun) -> dict[str, Any]:
     metrics = {name: read_metrics(path) for name, path in run.methods.items()}
+    starts, main = run.starts(), list(run.methods)[-1]
+    first = {name: stages.get("stage1", 0) for name, stages in starts.items()}
     return {
-        "curves": run_curves(read_metrics(run.main)),
-        "method_curves": method_curves(metrics) if len(metrics) > 1 else [],
+        "curves": run_curves(metrics[main], starts[main]),
+        "method_curves": method_curves(metrics, first) if len(metrics) > 1 else [],
         "times": time_table(read_timings(run.main)),
     }
 
@@ -168,6 +179,7 @@ def _queries(retrieval: Retrieval, pictures: SplitPictures, schema: AttributeSch
     gain = retrieval.gain
     return {
         "reranked": retrieval.reranked,
+        "left_alone": retrieval.left_alone,
         "queries": [query_row(why, i, retrieval, pictures, schema) for why, i in choose_queries(retrieval, schema)],
         "worst": [query_row(why, i, retrieval, pictures, schema) for why, i in worst_queries(retrieval, schema)],
         "confusions": confusions(retrieval, schema),
@@ -176,6 +188,8 @@ def _queries(retrieval: Retrieval, pictures: SplitPictures, schema: AttributeSch
         "same": int((gain == 0).sum()),
         "map_before": 100 * float(retrieval.precision.mean()) if len(gain) else 0.0,
         "map_after": 100 * float(retrieval.precision_after.mean()) if len(gain) else 0.0,
+        "interval": mean_interval(100 * retrieval.precision_after) if len(gain) else None,
+        "gain_interval": mean_interval(100 * gain) if len(gain) and retrieval.reranked else None,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
@@ -20,9 +21,11 @@ class SplitPictures:
 
     Args:
         dataset: Split of ipad-data.
+        folder: Names of files are relative to it, where they lie in it.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, folder: str | None = None) -> None:
+        self._folder = None if folder is None or "://" in folder else Path(folder).expanduser().absolute()
         self._images = dataset.select_columns(["image"]).with_format(None)
         self._rows = {int(i): row for row, i in enumerate(dataset.with_format("numpy")["image_id"][:])}
         self._boxes = None
@@ -34,6 +37,15 @@ class SplitPictures:
         stored = self._images[self._rows[image_id]]["image"]
         source = stored["path"] if stored["bytes"] is None else stored["bytes"]
         return decode_image(source, size, fit, stored["path"] or f"image {image_id}")
+
+    def file_name(self, image_id: int) -> str | None:
+        """Name of an image's file: below the folder where it lies there, else its last part; None where it has none."""
+        path = self._images[self._rows[image_id]]["image"]["path"]
+        if not path:
+            return None
+        if self._folder is not None and Path(path).is_relative_to(self._folder):
+            return Path(path).relative_to(self._folder).as_posix()
+        return Path(path).name
 
     def thumbnail(self, image_id: int, size: int = 96) -> str:
         """Data URI of an image in its own shape."""

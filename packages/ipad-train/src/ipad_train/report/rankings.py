@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ipad_data import AttributeSchema
-from ipad_rerank import FeatureReasoning, Ranking, rank
+from ipad_rerank import FeatureReasoning, Ranking
 from ipad_rerank.metrics import average_precision
 from ipad_train.embed import EntryEmbeddings
 from ipad_train.report.attention import value_name
 from ipad_train.report.pictures import SplitPictures
+from ipad_train.reranking import rank_and_reason
 
 MAX_TYPICAL = 8  # attributes of which a typical query is shown
 
@@ -22,6 +23,9 @@ class Retrieval:
 
     ``top``, ``top_after (Q, k)``; ``former (Q, k)`` places, from 0, that ``top_after`` had before; ``precision``,
     ``precision_after (Q,)`` AP over the full ranking. Those after re-ranking equal those before where there is none.
+
+    ``reranked`` says whether a re-ranker moved anything; ``left_alone`` that there is one, and it left every ranking as it
+    came, as it does in galleries that are unlike those of its fit.
     """
 
     query: EntryEmbeddings
@@ -32,6 +36,7 @@ class Retrieval:
     precision: np.ndarray
     precision_after: np.ndarray
     reranked: bool
+    left_alone: bool
 
     @property
     def gain(self) -> np.ndarray:
@@ -41,10 +46,11 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Answer:
-    """A place in a ranking: the picture, its value, whether that is the query's, and the place it had before."""
+    """A place in a ranking: the picture, its file, its value, whether that is the query's, and the place it had before."""
 
     place: int
     image_id: int
+    file: str | None
     picture: str
     value: str
     right: bool
@@ -59,6 +65,7 @@ class QueryRow:
     attribute: str
     value: str
     image_id: int
+    file: str | None
     picture: str
     before: list[Answer]
     after: list[Answer] | None
@@ -77,18 +84,15 @@ def retrieve(
         mine, theirs = (np.flatnonzero(part.attribute_ids == attribute) for part in (query, gallery))
         if not len(theirs):
             continue
-        before = rank(query.fused[mine], gallery.fused[theirs])
-        after = before
-        if reasoner is not None:
-            after = reasoner.rerank(
-                query.fused[mine], gallery.fused[theirs], before, progress=False, on_unfamiliar="ignore"
-            )
+        before, after = rank_and_reason(reasoner, query.fused[mine], gallery.fused[theirs])
         labels = query.value_ids[mine], gallery.value_ids[theirs]
         precision[mine], precision_after[mine] = average_precision(before, *labels), average_precision(after, *labels)
         kept = min(k, len(theirs))
         top[mine, :kept], top_after[mine, :kept] = theirs[before.indices[:, :k]], theirs[after.indices[:, :k]]
         former[mine, :kept] = _places(before, after.indices[:, :k])
-    return Retrieval(query, gallery, top, top_after, former, precision, precision_after, reasoner is not None)
+    moved = bool((former != _untouched(top)).any() or (precision_after != precision).any())
+    left_alone = reasoner is not None and not moved
+    return Retrieval(query, gallery, top, top_after, former, precision, precision_after, moved, left_alone)
 
 
 def choose_queries(retrieval: Retrieval, schema: AttributeSchema) -> list[tuple[str, int]]:
@@ -122,6 +126,7 @@ def query_row(
         schema.attributes[query.attribute_ids[index]].replace("_", " "),
         value_name(schema, int(query.value_ids[index])),
         image_id,
+        pictures.file_name(image_id),
         pictures.thumbnail(image_id, 128),
         _answers(index, retrieval, pictures, schema, after=False),
         after,
@@ -143,6 +148,7 @@ def _answers(
                 Answer(
                     place + 1,
                     image_id,
+                    pictures.file_name(image_id),
                     pictures.thumbnail(image_id),
                     value_name(schema, found),
                     found == value,
@@ -150,6 +156,11 @@ def _answers(
                 )
             )
     return answers
+
+
+def _untouched(top: np.ndarray) -> np.ndarray:
+    """``(Q, k)`` places of answers that nothing moved, -1 where there is no answer."""
+    return np.where(top < 0, -1, np.arange(top.shape[1]))
 
 
 def _places(ranking: Ranking, indices: np.ndarray) -> np.ndarray:

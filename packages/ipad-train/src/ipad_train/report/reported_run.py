@@ -25,6 +25,7 @@ class ReportedRun:
         results: MAP rows, as :func:`ipad_train.evaluate.evaluate_split` returns them.
         results_file: Where they were read.
         warnings: What the run said loudly at its end, such as a stage that lost what the one before knew.
+        made_with: What it ran on and with, by name: the machine, versions of packages; empty where the run does not say.
     """
 
     dir: Path
@@ -34,6 +35,11 @@ class ReportedRun:
     results: dict[str, Any]
     results_file: Path
     warnings: list[str]
+    made_with: dict[str, str]
+
+    def starts(self) -> dict[str, dict[str, int]]:
+        """By method, the steps of its run before each stage."""
+        return {name: stage_starts(load_run_config(path)) for name, path in self.methods.items()}
 
 
 def read_run_folder(folder: Path, split: str, overrides: Iterable[str] = ()) -> ReportedRun:
@@ -56,8 +62,15 @@ def read_run_folder(folder: Path, split: str, overrides: Iterable[str] = ()) -> 
     if not RunFolder(main).best.is_dir():
         raise FileNotFoundError(f"{main} holds no model yet: it has no folder 'best'; train it to the end first")
     results, results_file = _results(folder, main, split)
-    config, warnings = load_run_config(main, overrides), _warnings(main)
-    return ReportedRun(folder, main, methods, config, results, results_file, warnings)
+    config, ended = load_run_config(main, overrides), _ended(main)
+    said, made_with = ended.get("warnings", []), ended.get("made_with", {})
+    return ReportedRun(folder, main, methods, config, results, results_file, said, made_with)
+
+
+def stage_starts(config: RunConfig) -> dict[str, int]:
+    """Steps of a run before each of its stages. A stage that ended early counts with all of its steps."""
+    stages = config.stages()
+    return {name: sum(stage.steps for _, stage in stages[:place]) for place, (name, _) in enumerate(stages)}
 
 
 def _comparison(folder: Path) -> tuple[Path, dict[str, Path]]:
@@ -97,9 +110,10 @@ def _results(folder: Path, main: Path, split: str) -> tuple[dict[str, Any], Path
     return next((pair for pair in found if pair[0]["split"] == split), found[0])
 
 
-def _warnings(main: Path) -> list[str]:
+def _ended(main: Path) -> dict[str, Any]:
+    """What the run wrote at its end; empty where it has not ended."""
     path = RunFolder(main).validation
-    return _read_results(path).get("warnings", []) if path.is_file() else []
+    return _read_results(path) if path.is_file() else {}
 
 
 def _read_results(path: Path) -> dict[str, Any]:

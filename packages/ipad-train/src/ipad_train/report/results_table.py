@@ -7,6 +7,17 @@ from typing import Any
 
 from ipad_train.chance import stuck_attributes
 
+_MEANINGS = {
+    "random": "what a ranking at random is expected to have",
+    "frozen trunk": "the trunk's own features, nothing trained",
+    "stage 0 alone": "the trunk as attribute classification left it, before any triplet",
+    "IP-SP": "the first branch, which attends to the attribute's region in the whole photo",
+    "IP-SE": "the second branch, which looks closely at the part that the first one found",
+    "fused": "both branches together",
+    "+ values": "with the probabilities of the attribute's values in the embedding",
+    "+ FR": "with the best candidates re-ordered by Feature Reasoning",
+}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -56,6 +67,12 @@ def results_table(results: dict[str, Any]) -> ResultsTable:
         for key in ("localization", "random_localization")
     )
     return ResultsTable(columns, rows, located, by_chance if located else None)
+
+
+def row_meanings(results: dict[str, Any]) -> dict[str, str]:
+    """What the parts of the rows' names mean, of those that the table has."""
+    names = [row["name"] for row in results["rows"]]
+    return {part: text for part, text in _MEANINGS.items() if any(part in name for name in names)}
 
 
 def _percent(number: float | None, digits: int = 2) -> str:

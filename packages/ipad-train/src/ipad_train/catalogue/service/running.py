@@ -6,25 +6,21 @@ import secrets
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from ipad_train.catalogue.catalogue import Catalogue
 from ipad_train.catalogue.errors import CatalogueError
 from ipad_train.catalogue.model import CatalogueModel, check_same_model
+from ipad_train.catalogue.service.options import ServeOptions
 from ipad_train.extras import require
 
 MAX_CONNECTIONS = 200
 
 
-def serve_catalogue(
-    where: str, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None, model: str | None = None,
-    photos: Path | None = None, max_upload_mb: float = 10, max_megapixels: float = 40,
-    announce: Callable[[str], None] = print,
-) -> None:  # fmt: skip
+def serve_catalogue(where: str, options: ServeOptions, announce: Callable[[str], None] = print) -> None:
     """Serve a catalogue until the process is asked to end, by a signal or Ctrl-C.
 
     Raises:
-        CatalogueError: no catalogue, another model, no photo folder, limits out of range.
+        CatalogueError: no catalogue, another model, no photo folder.
         OSError: the port is taken; the engine does not answer.
         ImportError: the extra ``catalogue`` is not installed.
     """
@@ -34,26 +30,31 @@ def serve_catalogue(
     from ipad_train.catalogue.service.guards import is_loopback
     from ipad_train.catalogue.service.state import State
 
-    for option, value in (("--max-upload-mb", max_upload_mb), ("--max-megapixels", max_megapixels)):
-        if not 0 < value <= 1000:
-            raise CatalogueError(f"{option} must be within (0, 1000], got {value:g}")
-    if token is not None and len(token) < 16:
-        raise CatalogueError("--token must have at least 16 characters")
+    host, token = options.host, options.token
     if not is_loopback(host):
         token = token or secrets.token_urlsafe(24)
-    with suppress(KeyboardInterrupt), Catalogue(where, "serves") as catalogue, _listening(host, port) as listener:
-        asked = CatalogueModel.open(model or catalogue.manifest.source)
+    with (
+        suppress(KeyboardInterrupt),
+        Catalogue(where, "serves") as catalogue,
+        _listening(host, options.port) as listener,
+    ):
+        asked = CatalogueModel.open(options.model or catalogue.manifest.source)
         check_same_model(asked, catalogue.manifest.made_by, where)
-        state = State(catalogue, asked, photos, int(max_megapixels * 1e6))
+        state = State(catalogue, asked, options.photos, int(options.max_megapixels * 1e6))
         if not state.folder.is_dir():
             raise CatalogueError(f"the photo folder {state.folder} is not there; --photos says where it lies now")
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         announce(f"{len(state.snapshot)} photos at {address}{f'?token={token}' if token else ''}   (Ctrl-C ends it)")
         config = uvicorn.Config(
-            make_app(state, token, int(max_upload_mb * 1e6)), log_level="warning", access_log=False, server_header=False,
-            limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=10, h11_max_incomplete_event_size=64 * 1024,
-        )  # fmt: skip
+            make_app(state, token, int(options.max_upload_mb * 1e6)),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=10,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 

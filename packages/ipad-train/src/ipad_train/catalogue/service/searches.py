@@ -45,15 +45,21 @@ def add_searches(app: FastAPI, state: State, max_upload: int) -> None:
                 texts = [text for text, _ in Counter(cells[known].tolist()).most_common(30)]
                 columns[name] = ColumnInfo(kind="text", texts=texts)
         return CatalogueInfo(
-            photos=len(shown), attributes=manifest.values, columns=columns, max_upload=max_upload,
-            rerankers=available_rerankers(state.model.folder), max_pixels=state.max_pixels, updated=manifest.updated,
+            photos=len(shown),
+            attributes=manifest.values,
+            columns=columns,
+            max_upload=max_upload,
+            rerankers=available_rerankers(state.model.folder),
+            max_pixels=state.max_pixels,
+            updated=manifest.updated,
             has_attention=state.has_attention,
-        )  # fmt: skip
+        )
 
     @app.post(
-        UPLOADS, tags=["search"],
+        UPLOADS,
+        tags=["search"],
         openapi_extra={"requestBody": {"required": True, "content": {"image/*": {"schema": _BINARY}}}},
-    )  # fmt: skip
+    )
     async def upload(request: Request) -> UploadAnswer:
         """Give a photo of your own, as the body of the request; its id then goes into searches."""
         from starlette.concurrency import run_in_threadpool
@@ -82,10 +88,17 @@ def add_searches(app: FastAPI, state: State, max_upload: int) -> None:
         found = state.searcher.search(vectors, asked.weights, condition, asked.limit, reranker, asked.photo, among)
         hits = [
             Hit(
-                id=each.id, file=each.file, rank=rank, rank_before=each.rank_before, score=round(each.score, 5),
-                similarity=round(each.similarity, 5), values=each.values, columns=each.columns, boxes=each.boxes,
+                id=each.id,
+                file=each.file,
+                rank=rank,
+                rank_before=each.rank_before,
+                score=round(each.score, 5),
+                similarity=round(each.similarity, 5),
+                values=each.values,
+                columns=each.columns,
+                boxes=each.boxes,
             )
             for rank, each in enumerate(found, 1)
-        ]  # fmt: skip
+        ]
         acted = any(abs(hit.score - hit.similarity) > 2e-5 for hit in hits)
         return SearchAnswer(hits=hits, reranked=acted, among=among, facets=counts)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ipad_train.comparison import add_differences, differences, mean_results
+from ipad_train.comparison.numbers import add_differences, differences, mean_results
 
 
 def row(name, overall, stuck=()):
@@ -13,19 +13,31 @@ def row(name, overall, stuck=()):
 
 def result(rows, delivered, final, located=None):
     return {
-        "split": "test", "queries": 3, "rows": rows, "delivered": delivered, "final": final, "localization": located,
-        "random_localization": None, "beta": 0.5, "seconds": 10, "device": "CPU",
-    }  # fmt: skip
+        "split": "test",
+        "queries": 3,
+        "rows": rows,
+        "delivered": delivered,
+        "final": final,
+        "localization": located,
+        "random_localization": None,
+        "beta": 0.5,
+        "seconds": 10,
+        "device": "CPU",
+    }
 
 
 FIRST = result(
-    [row("random", 20.0), row("IP-SP", 40.0, ["b"]), row("fused", 50.0), row("fused + FR", 52.0)], "fused", "fused + FR",
+    [row("random", 20.0), row("IP-SP", 40.0, ["b"]), row("fused", 50.0), row("fused + FR", 52.0)],
+    "fused",
+    "fused + FR",
     {"a": 60.0, "overall": 60.0},
-)  # fmt: skip
+)
 SECOND = result(
     [row("random", 20.0), row("IP-SP", 44.0, ["b", "a"]), row("fused", 48.0), row("fused + FR (not used)", 48.0)],
-    "fused", "fused + FR (not used)", {"a": 70.0, "overall": 70.0},
-)  # fmt: skip
+    "fused",
+    "fused + FR (not used)",
+    {"a": 70.0, "overall": 70.0},
+)
 THIRD = result([row("random", 20.0), row("IP-SP", 45.0)], "IP-SP", "IP-SP")
 
 
@@ -56,17 +68,24 @@ def test_means_over_seeds_by_hand():
 def test_the_differences_that_matter_where_their_rows_are():
     base = np.array([0.1, 0.5, 0.3])
     precisions = {
-        "IP-SP": base, "IP-SE": base + 0.1, "CSN mask": base - 0.2, "fused": base + 0.2, "lens": base + 0.05,
+        "IP-SP": base,
+        "IP-SE": base + 0.1,
+        "CSN mask": base - 0.2,
+        "fused": base + 0.2,
+        "lens": base + 0.05,
         "fused + FR": base + 0.25,
-    }  # fmt: skip
+    }
     second = {**precisions, "fused + FR (not used)": precisions["fused"]}
     found = {(d.first, d.second): d.mean for d in differences([FIRST, SECOND], [precisions, second])}
     assert found == pytest.approx(
         {
-            ("fused", "IP-SE"): 10.0, ("IP-SP", "CSN mask"): 20.0, ("fused", "lens"): 15.0, ("delivered", "lens"): 15.0,
+            ("fused", "IP-SE"): 10.0,
+            ("IP-SP", "CSN mask"): 20.0,
+            ("fused", "lens"): 15.0,
+            ("delivered", "lens"): 15.0,
             ("re-ranked", "not re-ranked"): 2.5,
         }
-    )  # fmt: skip
+    )
     alone = differences([THIRD], [{"IP-SP": base}])
     assert alone == []
 
@@ -79,16 +98,22 @@ def test_a_row_of_some_seeds_stands_where_its_seed_has_it():
 
 def test_costs_and_the_papers_row_are_carried_over():
     def costly(speed):
-        return {**row("CSN mask", 40.0), "paper": {"overall": 53.52}, "costs": {
-            "parameters": 7, "multiply_adds": 9, "milliseconds": speed, "images_per_second": None}}  # fmt: skip
+        return {
+            **row("CSN mask", 40.0),
+            "paper": {"overall": 53.52},
+            "costs": {"parameters": 7, "multiply_adds": 9, "milliseconds": speed, "images_per_second": None},
+        }
 
     both = [
         {**result([row("random", 20.0), costly(speed)], "CSN mask", "CSN mask"), "budget": "steps"} for speed in (2, 4)
     ]
     means = mean_results(both, [0, 1])
     assert means["rows"][1]["costs"] == {
-        "parameters": 7, "multiply_adds": 9, "milliseconds": 3.0, "images_per_second": None,
-    }  # fmt: skip
+        "parameters": 7,
+        "multiply_adds": 9,
+        "milliseconds": 3.0,
+        "images_per_second": None,
+    }
     assert means["rows"][1]["paper"] == {"overall": 53.52}
     assert means["budget"] == "steps"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ipad_train.checkpoint import write_json
-from ipad_train.result_tables import table_notes
+from ipad_train.result_tables import as_markdown, table_notes
 
 NAME = "comparison"
 
@@ -37,26 +37,20 @@ def comparison_cells(results: Mapping[str, Any]) -> tuple[list[str], list[list[s
     return [header[i] for i in filled], [[row[i] for i in filled] for row in rows]
 
 
-def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are aligned, so that a terminal shows it well."""
-    lines = [list(header), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
-    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(text)
-
-
 def as_latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A ``tabular`` with booktabs rules."""
     body = [" & ".join(map(_escaped, row)) + r" \\" for row in rows]
     return "\n".join(
         [
-            f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule",
-            " & ".join(map(_escaped, header)) + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}",
+            f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            r"\toprule",
+            " & ".join(map(_escaped, header)) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
         ]
-    )  # fmt: skip
+    )
 
 
 def as_csv(results: Mapping[str, Any]) -> str:
@@ -70,11 +64,16 @@ def as_csv(results: Mapping[str, Any]) -> str:
         cost, difference = row.get("costs", {}), row.get("difference")
         writer.writerow(
             [
-                row["name"], *(row["attributes"].get(name) for name in attributes), row["overall"], row["macro"],
-                *(cost.get(name) for name in costs), *(difference[key] if difference else None for key in _INTERVAL),
-                results.get("against") if difference else None, row["paper"]["overall"] if "paper" in row else None,
+                row["name"],
+                *(row["attributes"].get(name) for name in attributes),
+                row["overall"],
+                row["macro"],
+                *(cost.get(name) for name in costs),
+                *(difference[key] if difference else None for key in _INTERVAL),
+                results.get("against") if difference else None,
+                row["paper"]["overall"] if "paper" in row else None,
             ]
-        )  # fmt: skip
+        )
     return file.getvalue()
 
 
@@ -85,11 +84,16 @@ def _cells(results: Mapping[str, Any], attributes: Sequence[str]) -> Iterator[li
     for row in results["rows"]:
         cost = row.get("costs", {})
         yield [
-            row["name"], *(_number(row["attributes"].get(name)) for name in attributes), _number(row["overall"]),
-            _scaled(cost.get("parameters"), 1e6), _scaled(cost.get("multiply_adds"), 1e9),
-            _number(cost.get("milliseconds"), 1, ""), _number(cost.get("images_per_second"), 0, ""),
-            _interval(row.get("difference")), " / ".join(_number(value, 1) for value in row.get("seeds", [])),
-        ]  # fmt: skip
+            row["name"],
+            *(_number(row["attributes"].get(name)) for name in attributes),
+            _number(row["overall"]),
+            _scaled(cost.get("parameters"), 1e6),
+            _scaled(cost.get("multiply_adds"), 1e9),
+            _number(cost.get("milliseconds"), 1, ""),
+            _number(cost.get("images_per_second"), 0, ""),
+            _interval(row.get("difference")),
+            " / ".join(_number(value, 1) for value in row.get("seeds", [])),
+        ]
         if paper := row.get("paper"):
             maps = [_number(paper["attributes"].get(name)) for name in attributes]
             yield [paper["name"], *maps, _number(paper["overall"]), "", "", "", "", "", ""]

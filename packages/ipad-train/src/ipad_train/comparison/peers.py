@@ -14,17 +14,34 @@ from ipad_train.evaluate import BRANCH_NAMES, VALUES
 
 # Network of ipad-core -> name of its row.
 PEERS = {
-    "triplet": "triplet", "csn": "CSN mask", "asen": "ASEN", "asen_v2": "ASEN v2", "attn_fashion": "AttnFashion",
-    "isln": "ISLN", "haen": "HAEN", "asen_pp": "ASEN++", "rpf": "RPF",
-}  # fmt: skip
+    "triplet": "triplet",
+    "csn": "CSN mask",
+    "asen": "ASEN",
+    "asen_v2": "ASEN v2",
+    "attn_fashion": "AttnFashion",
+    "isln": "ISLN",
+    "haen": "HAEN",
+    "asen_pp": "ASEN++",
+    "rpf": "RPF",
+}
 # Those with a second stage -> what their branches are called.
 BRANCHES = {"asen_pp": ("global", "local"), "rpf": ("region", "patch")}
 FIRST_BRANCHES = {"IP-SP", *(f"{PEERS[name]} {parts[0]}" for name, parts in BRANCHES.items())}
 # Options of the configured network that its peers take over, where they know them.
 SHARED_OPTIONS = (
-    "image_size", "trunk", "embed_dim", "position_channels", "latent_dim", "reduction", "semantic_trunk",
-    "semantic_heads", "crop_size", "crop_threshold", "crop_min_side", "crop_margin",
-)  # fmt: skip
+    "image_size",
+    "trunk",
+    "embed_dim",
+    "position_channels",
+    "latent_dim",
+    "reduction",
+    "semantic_trunk",
+    "semantic_heads",
+    "crop_size",
+    "crop_threshold",
+    "crop_min_side",
+    "crop_margin",
+)
 
 
 def check_peers(names: Iterable[str], configured: str) -> list[str]:
@@ -74,10 +91,15 @@ def peer_config(
     elif name in BRANCHES:
         losses = dataclasses.replace(losses, contrast_weight=0.0)
     return dataclasses.replace(
-        config, output_dir=str(output_dir), model=ModelConfig(name=name, options=shared, trunk_weights=trunk_weights),
-        stage0=StageConfig(), stage2=config.stage2 if name in BRANCHES else StageConfig(), losses=losses,
-        clusters=dataclasses.replace(config.clusters, enabled=False), rerank=RerankConfig(enabled=False),
-    )  # fmt: skip
+        config,
+        output_dir=str(output_dir),
+        model=ModelConfig(name=name, options=shared, trunk_weights=trunk_weights),
+        stage0=StageConfig(),
+        stage2=config.stage2 if name in BRANCHES else StageConfig(),
+        losses=losses,
+        clusters=dataclasses.replace(config.clusters, enabled=False),
+        rerank=RerankConfig(enabled=False),
+    )
 
 
 def name_rows(peer: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Networks side by side: who their peers are, and that all of them train, whatever the trunk."""
+"""Networks side by side: all of them train, whatever the trunk, and what is done is not done again."""
 
 from __future__ import annotations
 
@@ -7,64 +7,19 @@ import json
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ipad_train.budget import Budget
-from ipad_train.compare import compare, compare_seeds
+from ipad_train.comparison import ComparisonPlan, compare, compare_seeds
+from ipad_train.comparison.peers import PEERS
 from ipad_train.config_files import load_run_config
-from ipad_train.data import load_data
-from ipad_train.networks import make_model, network_options
-from ipad_train.peers import PEERS, check_peers, name_rows, peer_config, row_name
+from ipad_train.training import Training
 
 FEW = ("stage0.steps=1", "stage1.steps=5", "stage2.steps=4")
 
 
 def nothing(line):
     pass
-
-
-def test_peers_share_the_trunk_and_the_sizes_and_train_what_they_have(small_config, tmp_path):
-    config = small_config("losses.contrast_weight=0.0")
-    options = network_options(config, load_data(config.data))
-    peers = {name: peer_config(config, name, options, None, tmp_path / name) for name in PEERS}
-    assert {peer.model.options["embed_dim"] for peer in peers.values()} == {16}
-    assert all(peer.model.options["trunk"] == options["trunk"] for peer in peers.values())
-    assert "latent_dim" not in peers["csn"].model.options
-    assert peers["rpf"].model.options["attribute_dim"] == options["latent_dim"]
-    assert [name for name, peer in peers.items() if peer.stage2.is_trained] == ["asen_pp", "rpf"]
-    assert not any(peer.clusters.enabled or peer.rerank.enabled or peer.stage0.is_trained for peer in peers.values())
-    assert peers["rpf"].losses.contrast_weight == 0.04  # it is what RPF is about
-    assert peers["asen_pp"].losses.contrast_weight == 0.0
-
-
-def test_haen_reads_its_types_from_the_names_of_the_attributes(small_config, tmp_path):
-    config = small_config("stage0.steps=0")
-    data = load_data(config.data)
-    peer = peer_config(config, "haen", network_options(config, data), None, tmp_path)
-    assert make_model(peer, "stage1", data, tmp_path).options["types"] == [0, 1, 1, 1, 0, 0]  # lengths and designs
-
-
-def test_names_of_networks():
-    assert check_peers(["all"], "ipad") == list(PEERS)
-    assert check_peers(["csn", "ipad", "rpf"], "ipad") == ["csn", "rpf"]
-    with pytest.raises(ValueError, match="unknown network 'isnl' to compare; did you mean one of: isln"):
-        check_peers(["isnl"], "ipad")
-    with pytest.raises(ValueError, match="'csn' is there twice"):
-        check_peers(["csn", "csn"], "ipad")
-
-
-def test_rows_under_the_peers_name():
-    rows = [{"name": name} for name in ("IP-SP", "IP-SE", "fused")]
-    assert [row["name"] for row in name_rows("rpf", rows)] == ["RPF region", "RPF patch", "RPF"]
-    assert [row["name"] for row in name_rows("rpf", [{"name": "rpf"}])] == ["RPF"]
-
-
-@pytest.mark.parametrize(
-    ("asked", "found"),
-    [(None, None), ("csn", "CSN mask"), ("csn MASK", "CSN mask"), ("ipad", "fused"), ("rpf patch", "RPF patch")],
-)
-def test_a_row_by_its_name_or_that_of_its_network(asked, found):
-    assert row_name(asked, ["csn", "rpf"], "ipad") == found
 
 
 def test_mistakes_are_found_before_anything_is_trained(small_config, tmp_path):
@@ -75,15 +30,27 @@ def test_mistakes_are_found_before_anything_is_trained(small_config, tmp_path):
         ({"split": "tset"}, "split must be one of train, validation, test, got 'tset'"),
     ):
         with pytest.raises(ValueError, match=message):
-            compare(config, ["csn"], announce=nothing, **options)
+            compare(config, ComparisonPlan(["csn"], **options), nothing)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_dataset_is_opened_once_and_each_run_is_the_one_that_it_is_by_itself(small_config, tmp_path, opened):
+    config = small_config("stage0.steps=0", "stage1.steps=2", "stage2.steps=0")
+    compare(config, ComparisonPlan(["csn"]), nothing)
+    assert opened == ["rendered"]
+    alone = load_run_config(tmp_path / "run" / "csn", [f"output_dir={tmp_path / 'alone'}"])
+    Training(alone, None, nothing).run()
+    assert len(opened) == 2
+    one, other = (load_file(tmp_path / name / "best" / "model.safetensors") for name in ("run/csn", "alone"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.slow
 def test_all_peers_within_equal_steps_and_a_network_more_later(small_config, tmp_path):
     config = small_config(*FEW)
     budget = Budget.parse("steps")
-    results = compare(config, ["csn", "rpf"], announce=nothing, budget=budget, against="csn")
+    results = compare(config, ComparisonPlan(["csn", "rpf"], against="csn", budget=budget), nothing)
     folder = tmp_path / "run"
     assert load_run_config(folder / "csn").stage1.steps == 9
     assert load_run_config(folder / "rpf").stage2.steps == 4
@@ -93,15 +60,15 @@ def test_all_peers_within_equal_steps_and_a_network_more_later(small_config, tmp
     assert "difference" in rows["fused"]
     assert "difference" not in rows["CSN mask"]
     said: list[str] = []
-    again = compare(config, ["csn", "rpf", "haen", "asen_pp"], announce=said.append, budget=budget)
+    again = compare(config, ComparisonPlan(["csn", "rpf", "haen", "asen_pp"], budget=budget), said.append)
     assert sum("trained already" in line for line in said) == 3
     more = [row["name"] for row in again["rows"]]
     assert {"HAEN", "ASEN++"} <= set(more)
     assert {row["name"]: row["overall"] for row in again["rows"]}["RPF"] == pytest.approx(rows["RPF"]["overall"])
     with pytest.raises(ValueError, match="holds runs of other settings: budget differ"):
-        compare(config, ["csn"], announce=nothing)
+        compare(config, ComparisonPlan(["csn"]), nothing)
     with pytest.raises(ValueError, match=r"holds runs of other settings: stage1\.learning_rate differ"):
-        compare(small_config(*FEW, "stage1.learning_rate=1e-4"), ["csn"], announce=nothing, budget=budget)
+        compare(small_config(*FEW, "stage1.learning_rate=1e-4"), ComparisonPlan(["csn"], budget=budget), nothing)
 
 
 @pytest.fixture
@@ -115,9 +82,13 @@ def frozen_overrides(tmp_path):
     trunk = f"{{stage: 3, freeze: all, weights: {file}, options: {options}}}"
     tokens = "{name: hybrid, stage: last, options: {embed_dim: 16, depth: 0, num_heads: 2}}"
     return (
-        f"model.options.trunk={trunk}", f"model.options.semantic_trunk={tokens}", "model.options.semantic_heads=2",
-        "stage2.spatial_learning_rate=0.0", *FEW, "stage0.steps=0",
-    )  # fmt: skip
+        f"model.options.trunk={trunk}",
+        f"model.options.semantic_trunk={tokens}",
+        "model.options.semantic_heads=2",
+        "stage2.spatial_learning_rate=0.0",
+        *FEW,
+        "stage0.steps=0",
+    )
 
 
 @pytest.mark.slow
@@ -125,7 +96,7 @@ def test_every_peer_trains_on_the_kept_maps_of_a_frozen_trunk_and_all_seeds_shar
     small_config, frozen_overrides, tmp_path
 ):
     config, said = small_config(*frozen_overrides), []
-    means = compare_seeds(config, [0, 1], ["all"], announce=said.append, against="lens")
+    means = compare_seeds(config, [0, 1], ComparisonPlan(["all"], against="lens"), said.append)
     names = [row["name"] for row in means["rows"]]
     assert {"frozen trunk", "lens", *PEERS.values()} <= set(names)
     for name in ("frozen trunk", "lens"):
@@ -144,7 +115,7 @@ def test_every_peer_trains_on_the_kept_maps_of_a_frozen_trunk_and_all_seeds_shar
 def test_equal_minutes_are_timed_once(small_config, tmp_path):
     config, said = small_config(*FEW), []
     budget = Budget("minutes", 0.005)
-    compare_seeds(config, [0, 1], ["csn"], announce=said.append, budget=budget)
+    compare_seeds(config, [0, 1], ComparisonPlan(["csn"], budget=budget), said.append)
     assert sum("timing a few steps" in line for line in said) == 2
     kept = json.loads((tmp_path / "run" / "step-seconds.json").read_text())
     expected = max(1, round(0.3 / kept["csn"]["seconds"]["stage1"]))

@@ -101,14 +101,19 @@ def mean_results(results: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> 
         )
     betas = [result["beta"] for result in results if result["beta"] is not None]
     return {
-        "split": results[0]["split"], "queries": results[0]["queries"], "seeds": list(seeds), "rows": rows,
+        "split": results[0]["split"],
+        "queries": results[0]["queries"],
+        "seeds": list(seeds),
+        "rows": rows,
         "final": _most_common(result["final"] for result in results),
         "delivered": _most_common(result["delivered"] for result in results),
         "localization": _mean_by_key([r["localization"] for r in results if r["localization"]]) or None,
-        "random_localization": results[0]["random_localization"], "beta": _mean(betas) if betas else None,
-        "seconds": sum(result["seconds"] for result in results), "device": results[0]["device"],
+        "random_localization": results[0]["random_localization"],
+        "beta": _mean(betas) if betas else None,
+        "seconds": sum(result["seconds"] for result in results),
+        "device": results[0]["device"],
         **{key: results[0][key] for key in ("dataset", "models", "budget") if key in results[0]},
-    }  # fmt: skip
+    }
 
 
 def _merged(tables: Sequence[Mapping[str, Any]]) -> list[str]:

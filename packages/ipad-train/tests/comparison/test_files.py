@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import json
 
-from ipad_train.comparison_files import write_comparison
+from ipad_train.comparison.files import write_comparison
 
 RESULTS = {
     "split": "test", "device": "CPU", "budget": "steps", "against": "triplet", "dataset": "fashionai",
