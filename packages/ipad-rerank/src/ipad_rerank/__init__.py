@@ -1,7 +1,5 @@
 """Re-rank search results of any embeddings."""
 
-from __future__ import annotations
-
 from ipad_rerank.files.embeddings import EmbeddingSet, read_embeddings, write_embeddings
 from ipad_rerank.metrics import (
     Evaluation,

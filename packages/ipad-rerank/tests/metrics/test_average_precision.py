@@ -12,7 +12,7 @@ from ipad_rerank.metrics import (
     oracle_mean_average_precision,
     per_group,
 )
-from ipad_rerank.metrics.average_precision import average_precision_of, full_average_precision
+from ipad_rerank.metrics.average_precision import average_precision_of
 from ipad_rerank.metrics.relevance import Judged
 
 
@@ -189,16 +189,18 @@ def test_rejects_unknown_options(option):
         mean_average_precision(ranking, [1], [0, 1], **option)
 
 
-def test_full_lists_by_hand_and_as_the_general_form():
+def test_judged_lists_by_hand_and_as_sums_over_all_places():
     relevant = torch.tensor([[False, True, True, False], [False, False, False, False], [True, True, True, True]])
     total = torch.tensor([2.0, 0.0, 4.0], dtype=torch.float64)
     expected = torch.tensor([(1 / 2 + 2 / 3) / 2, 0.0, 1.0], dtype=torch.float64)
-    torch.testing.assert_close(full_average_precision(relevant, total), expected)
+    place = torch.arange(1, 5, dtype=torch.float64).expand(3, -1)
+    torch.testing.assert_close(average_precision_of(Judged(relevant, place, total)), expected)
     random = torch.rand(5, 300, generator=torch.Generator().manual_seed(0)) < 0.2
     place = torch.arange(1, 301, dtype=torch.float64).expand(5, -1)
     count = random.sum(1).double()
-    general = average_precision_of(Judged(random, place, count), 300)
-    torch.testing.assert_close(full_average_precision(random, count), general, rtol=0, atol=1e-14)
+    summed = torch.where(random, random.cumsum(1) / place, 0.0).sum(1) / count
+    for at in (None, 300):
+        torch.testing.assert_close(average_precision_of(Judged(random, place, count), at), summed, rtol=0, atol=1e-14)
 
 
 @pytest.fixture

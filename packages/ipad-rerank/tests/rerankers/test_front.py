@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ipad_rerank import AverageQueryExpansion, Chain, FeatureReasoning, rank
-from ipad_rerank.rerankers.feature_reasoning.scoring import share_among_equals
-from ipad_rerank.rerankers.front import near_duplicates
+from ipad_rerank.rerankers.feature_reasoning.refiner import share_among_equals
+from ipad_rerank.rerankers.shortlist import near_duplicates
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_results_do_not_depend_on_free_memory(monkeypatch, available):
 
 
 def test_progress_is_shown_on_standard_error_when_asked_for(capsys):
-    assert list(progress_over(range(3), 3, "Searching", None)) == [0, 1, 2]
+    assert list(progress_over(range(3), "Searching", None)) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")  # no terminal
     rank(np.eye(3), np.eye(3), progress=True)
     captured = capsys.readouterr()

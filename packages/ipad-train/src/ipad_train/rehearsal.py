@@ -11,6 +11,7 @@ from ipad_core import AttributeEmbedder
 from ipad_data import BatchAugmentation
 from ipad_rerank import FeatureReasoning
 from ipad_rerank.rerankers.feature_reasoning.fit import fit_reasoner
+from ipad_rerank.rerankers.feature_reasoning.training import FitOptions
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData, make_sampler
 from ipad_train.objectives import TwoBranches, objective_of
@@ -55,8 +56,9 @@ def _check_augmentation(key: str, options: Mapping[str, Any]) -> None:
 
 
 def _check_reasoning(config: RunConfig) -> None:
-    fitting = [name for name, kind in signature(fit_reasoner).parameters.items() if kind.kind == kind.KEYWORD_ONLY]
-    known = [name for name in (*fitting, *signature(FeatureReasoning).parameters) if name not in _SET_BY_THE_RUN]
+    further = [name for name, kind in signature(fit_reasoner).parameters.items() if kind.kind == kind.KEYWORD_ONLY]
+    further += [*signature(FitOptions).parameters, *signature(FeatureReasoning).parameters]
+    known = [name for name in further if name not in _SET_BY_THE_RUN]
     for name in config.rerank.options:
         if name not in known:
             near = get_close_matches(name, known) or sorted(known)

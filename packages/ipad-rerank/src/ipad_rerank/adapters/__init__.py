@@ -1,7 +1,5 @@
 """Re-ranking on top of search engines. Import the one you use; each needs its extra."""
 
-from __future__ import annotations
-
 from ipad_rerank.adapters.faiss import FaissSearch
 from ipad_rerank.adapters.hits import Hit
 from ipad_rerank.adapters.milvus import MilvusSearch

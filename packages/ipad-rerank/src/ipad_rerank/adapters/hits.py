@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ipad_rerank.rerankers.base import after_steps, moves_gallery, moves_queries
 from ipad_rerank.rerankers.chain import Chain
-from ipad_rerank.rerankers.front import keep_in_front
 from ipad_rerank.rerankers.guard import Guard
 from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
 from ipad_rerank.rerankers.retrieval import Options, Retrieval
-from ipad_rerank.rerankers.steps import Run, moves_gallery, moves_queries
+from ipad_rerank.rerankers.shortlist import keep_in_front
 from ipad_rerank.search.vectors import ArrayLike, Vectors, positive_int
 
 
@@ -99,23 +99,20 @@ def reranked(
     found = fetch(query)
     asked, answered = query, dict[int, bool]()
 
-    def run(rows: np.ndarray, vectors: np.ndarray, steps: Sequence[Reranker], known: dict[int, bool]) -> Run:
-        part = Run(Retrieval(asked[rows], vectors, None, None, True, gallery_size, options), known)
-        for step in steps:
-            part.add(step)
-        return part
+    def part(rows: np.ndarray, vectors: np.ndarray) -> Retrieval:
+        return Retrieval(asked[rows], vectors, None, None, True, gallery_size, options)
 
     while moving := [place for place, step in enumerate(steps) if moves_queries(step)]:
         before, steps = steps[: moving[0] + 1], steps[moving[0] + 1 :]
         asked, known = asked.copy(), dict(answered)
         for rows, vectors in found.by_length():
-            part = run(rows, vectors, before, known)
-            asked[rows] = part.now.query
-            answered = {key: answered.get(key, False) or did for key, did in part.answered.items()}
+            now, did = after_steps(part(rows, vectors), before, known)
+            asked[rows] = now.query
+            answered = {key: answered.get(key, False) or value for key, value in did.items()}
         found = fetch(asked)
     lists: list[list[Hit]] = [[] for _ in found.hits]
     for rows, vectors in found.by_length():
-        ranking = run(rows, vectors, steps, answered).now.ranking
+        ranking = after_steps(part(rows, vectors), steps, answered)[0].ranking
         if isinstance(reranker, Chain):
             ranking = keep_in_front(Retrieval(query[rows], vectors, own_galleries=True), ranking)
         for row, columns, scores in zip(rows, ranking.indices.tolist(), ranking.scores.tolist(), strict=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ipad_rerank.adapters.hits import EngineSearch, Fetched, Hit, as_queries, require
+from ipad_rerank.search.memory import slices
 from ipad_rerank.search.vectors import ArrayLike, Vectors
 
 if TYPE_CHECKING:
@@ -68,11 +69,10 @@ class MilvusSearch(EngineSearch):
         vector, key, dim = self._describe()
         vectors = np.zeros((len(query), k, dim), dtype=np.float32)
         hits: list[list[Hit]] = []
-        step = max(1, _ANSWER_BYTES // (4 * dim * k))
-        for start in range(0, len(query), step):
+        for part in slices(len(query), max(1, _ANSWER_BYTES // (4 * dim * k))):
             answers = self.client.search(
                 self.collection,
-                data=query[start : start + step].tolist(),
+                data=query[part].tolist(),
                 limit=k,
                 anns_field=vector,
                 output_fields=[*payload_fields, vector],
@@ -85,11 +85,9 @@ class MilvusSearch(EngineSearch):
         present = {name for row in hits for hit in row for name in hit.payload} | {key}
         absent = [name for name in payload_fields if name != "*" and name not in present]
         if absent and any(hits):
-            raise ValueError(f"payload_fields: no hit has {', '.join(absent)}; there are {', '.join(self._fields())}")
+            fields = sorted(field["name"] for field in self.client.describe_collection(self.collection)["fields"])
+            raise ValueError(f"payload_fields: no hit has {', '.join(absent)}; there are {', '.join(fields)}")
         return Fetched(hits, vectors)
-
-    def _fields(self) -> list[str]:
-        return sorted(field["name"] for field in self.client.describe_collection(self.collection)["fields"])
 
     def add(
         self, vectors: ArrayLike, ids: Sequence[int | str], payload: Sequence[Mapping[str, object]] | None = None
@@ -103,26 +101,20 @@ class MilvusSearch(EngineSearch):
             if other is not None and len(other) != len(rows):
                 raise ValueError(f"{name} has {len(other)} entries, vectors has {len(rows)} rows; they must be equal")
         if not self.client.has_collection(self.collection):
-            self._create(rows.dim, text=isinstance(ids[0], str))
+            keys = {"id_type": "string", "max_length": 512} if isinstance(ids[0], str) else {}
+            self.client.create_collection(self.collection, dimension=rows.dim, metric_type="COSINE", **keys)
         vector, key, dim = self._describe()
         array = as_queries(vectors, dim)
-        step = max(1, _INSERT_BYTES // (4 * dim))
-        for start in range(0, len(rows), step):
-            places = range(start, min(start + step, len(rows)))
-            data = [
-                {**(payload[i] if payload is not None else {}), key: _plain(ids[i]), vector: array[i].tolist()}
-                for i in places
-            ]
-            self.client.insert(self.collection, data)
-
-    def _create(self, dim: int, text: bool) -> None:
-        options = {"id_type": "string", "max_length": 512} if text else {}
-        self.client.create_collection(self.collection, dimension=dim, metric_type="COSINE", **options)
+        stored = [{}] * len(rows) if payload is None else payload
+        for part in slices(len(rows), max(1, _INSERT_BYTES // (4 * dim))):
+            found = zip(stored[part], ids[part], array[part].tolist(), strict=True)
+            self.client.insert(self.collection, [{**each, key: _plain(i), vector: v} for each, i, v in found])
 
     def _describe(self) -> tuple[str, str, int]:
         """Vector field, primary field, dimension."""
         if not self.client.has_collection(self.collection):
-            raise ValueError(f"collection {self.collection!r} does not exist; there are: {self._others()}")
+            others = ", ".join(self.client.list_collections()) or "none"
+            raise ValueError(f"collection {self.collection!r} does not exist; there are: {others}")
         fields = self.client.describe_collection(self.collection)["fields"]
         key = next(field["name"] for field in fields if field.get("is_primary"))
         vectors = {field["name"]: field for field in fields if field["type"] == self._float_vector}
@@ -133,9 +125,6 @@ class MilvusSearch(EngineSearch):
                 f"got {self.vector_field!r}"
             )
         return wanted[0], key, int(vectors[wanted[0]]["params"]["dim"])
-
-    def _others(self) -> str:
-        return ", ".join(self.client.list_collections()) or "none"
 
 
 def _hit(found: Mapping[str, Any], vector: str, key: str) -> Hit:

@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from ipad_rerank.cli.options import FOLDER, VECTORS, Read, objective_option, reads_labelled
-from ipad_rerank.files.retrievals import split_queries
+from ipad_rerank.files.retrievals import split_queries, split_roles
 from ipad_rerank.rerankers.saving import save
 from ipad_rerank.selection.compare import compare as compare_sets
-from ipad_rerank.selection.compare import split_roles
 
 
 @click.command()

@@ -48,8 +48,8 @@ def fit(
     if data.roles is not None and bool((data.roles == 0).any()):
         data = data.role("train")
     options = {name: value for name, value in options.items() if value is not None}
-    if options.get("sequences", "auto") != "auto":
-        options["sequences"] = _whole_number(options["sequences"])
+    if options.get("sequences", "").isdecimal():
+        options["sequences"] = int(options["sequences"])
     last = FeatureReasoning() if init is None else FeatureReasoning.from_pretrained(init)
     before = [] if expand is None else [AlphaQueryExpansion(k=expand, alpha=alpha)]
     after = None if again is None else AverageQueryExpansion(k=again)
@@ -61,9 +61,3 @@ def fit(
         fitted = Chain(*before, reasoner) if before else reasoner
     fitted.save_pretrained(output)
     click.echo(f"Saved to {output}")
-
-
-def _whole_number(text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError(f'--sequences must be a whole number or "auto", got {text!r}')
-    return int(text)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from ipad_rerank.files.readers import read_arrays
+from ipad_rerank.files.readers import COLUMNS, read_arrays
 from ipad_rerank.files.shards import read_shards
 from ipad_rerank.search.labels import label_kind, label_numbers
 from ipad_rerank.search.vectors import ArrayLike
@@ -22,13 +22,9 @@ ROLES = ("train", "query", "gallery")
 WORDS = "ipad_rerank_words"
 """Name in a file's metadata under which it says which of its columns were words."""
 
-COLUMNS = ("labels", "group_ids", "ids", "roles")
 _ALIASES = {
     "embeddings": ("embeddings", "embedding", "vectors", "vector", "features"),
-    "labels": ("labels", "label"),
-    "group_ids": ("group_ids", "group_id"),
-    "ids": ("ids", "id"),
-    "roles": ("roles", "role"),
+    **{name: (name, name.removesuffix("s")) for name in COLUMNS},
 }
 
 
@@ -131,20 +127,17 @@ def read_embeddings(path: str | Path, column: str | None = None, label_column: s
         ImportError: parquet without pyarrow.
     """
     path = Path(path)
-    names = dict(_ALIASES)
-    if column is not None:
-        names["embeddings"] = (column,)
-    if label_column is not None:
-        names["labels"] = (label_column,)
+    asked = {"embeddings": column, "labels": label_column}
+    names = _ALIASES | {name: (given,) for name, given in asked.items() if given is not None}
     wanted = {alias for aliases in names.values() for alias in aliases}
     content = read_shards(path, wanted) if path.is_dir() else read_arrays(path, wanted)
     found = {
         name: next((content.arrays[alias] for alias in aliases if alias in content.arrays), None)
         for name, aliases in names.items()
     }
-    for name, asked in (("embeddings", column or "embeddings"), ("labels", label_column)):
-        if found[name] is None and asked is not None:
-            raise ValueError(f"{path} has no {asked}; it holds {', '.join(content.names) or 'nothing'}")
+    for name, given in (asked | {"embeddings": column or "embeddings"}).items():
+        if found[name] is None and given is not None:
+            raise ValueError(f"{path} has no {given}; it holds {', '.join(content.names) or 'nothing'}")
     try:
         words = frozenset(content.metadata.pop(WORDS, ()))
         return EmbeddingSet(**found, metadata=content.metadata, words=words)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+VECTORS = "embeddings"
+COLUMNS = ("labels", "group_ids", "ids", "roles")
+"""What a file may know of each vector."""
+
+
 class Content(NamedTuple):
     """Arrays by name, the file's metadata, and the names of everything in the file."""
 

@@ -9,19 +9,28 @@ import numpy as np
 from ipad_rerank.files.embeddings import ROLES, EmbeddingSet, check_same_words
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.search.cosine import rank
-from ipad_rerank.search.groups import searches
+from ipad_rerank.search.labels import searches
 from ipad_rerank.search.ranking import Ranking
 
 
 def split_queries(data: EmbeddingSet, seed: int = 0) -> tuple[EmbeddingSet, EmbeddingSet]:
-    """Queries and gallery by role, or a random fifth and the rest where there are no roles."""
+    """(query, gallery) by role, or a random split 1 : 4 where there are no roles."""
+    return _split(data, {"query": 1, "gallery": 4}, 2, seed)
+
+
+def split_roles(data: EmbeddingSet, seed: int = 0) -> tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet]:
+    """(train, query, gallery) by role, or a random split 5 : 1 : 4 where there are no roles."""
+    return _split(data, {"train": 5, "query": 1, "gallery": 4}, 20, seed)
+
+
+def _split(data: EmbeddingSet, shares: dict[str, int], fewest: int, seed: int) -> tuple[EmbeddingSet, ...]:
     if data.roles is not None:
-        return data.role("query"), data.role("gallery")
-    if len(data) < 2:
-        raise ValueError("one row cannot be both query and gallery; at least 2 are needed")
+        return tuple(data.role(name) for name in shares)
+    if len(data) < fewest:
+        raise ValueError(f"{len(data)} rows are too few to split; at least {fewest} are needed")
+    sizes = [max(1, len(data) * share // sum(shares.values())) for share in shares.values()]
     order = np.random.default_rng(seed).permutation(len(data))
-    cut = max(1, len(data) // 5)
-    return data.select(order[:cut]), data.select(order[cut:])
+    return tuple(data.select(rows) for rows in np.split(order, np.cumsum(sizes)[:-1]))
 
 
 def part_of(data: EmbeddingSet, role: str) -> tuple[np.ndarray, EmbeddingSet]:

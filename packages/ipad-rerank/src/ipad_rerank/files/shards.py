@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from ipad_rerank.files.readers import Content, read_arrays
+from ipad_rerank.files.readers import COLUMNS, VECTORS, Content, read_arrays
 
 INDEX = "index.json"
-_VECTORS = "embeddings"
-_COLUMNS = ("labels", "group_ids", "ids", "roles")
 
 
 def shard_path(folder: str | Path, number: int) -> Path:
@@ -34,7 +32,7 @@ def shard_shape(path: Path) -> tuple[int, int]:
         FileNotFoundError: no such file.
         ValueError: it is damaged, or holds no embeddings.
     """
-    return tuple(_facts(path)[_VECTORS][0])
+    return tuple(_facts(path)[VECTORS][0])
 
 
 def write_index(
@@ -59,9 +57,9 @@ def write_index(
         mine = _facts(path)
         if {k: (s[1:], d) for k, (s, d) in mine.items()} != {k: (s[1:], d) for k, (s, d) in first.items()}:
             raise ValueError(f"{path} holds {_named(mine)}, and {shards[0].name} {_named(first)}; they must be alike")
-        rows.append(mine[_VECTORS][0][0])
+        rows.append(mine[VECTORS][0][0])
     entries = [{"file": path.name, "rows": count} for path, count in zip(shards, rows, strict=True)]
-    content = {"shards": entries, "rows": sum(rows), "dim": first[_VECTORS][0][1], "metadata": metadata or {}, **facts}
+    content = {"shards": entries, "rows": sum(rows), "dim": first[VECTORS][0][1], "metadata": metadata or {}} | facts
     part = Path(folder) / (INDEX + ".part")
     part.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
     part.replace(Path(folder) / INDEX)
@@ -95,14 +93,8 @@ def read_shards(folder: Path, wanted: Collection[str]) -> Content:
         FileNotFoundError: as :func:`read_index`, or a shard is missing.
         ValueError: a damaged shard, or one that is not as long as the index says.
     """
-    index, arrays, names = read_index(folder), {}, []
-    start = 0
-    for content, rows in _contents(folder, index, wanted):
-        for name, part in content.arrays.items():
-            if name not in arrays:
-                arrays[name] = np.empty((index["rows"], *part.shape[1:]), part.dtype)
-            arrays[name][start : start + rows] = part
-        start, names = start + rows, content.names
+    index = read_index(folder)
+    arrays, names = _filled(folder, index, wanted, lambda _, shape, dtype: np.empty(shape, dtype))
     return Content(arrays, dict(index.get("metadata", {})), names)
 
 
@@ -123,32 +115,40 @@ def join_shards(folder: str | Path, out: str | Path) -> tuple[int, int]:
         raise ValueError(f"shards are joined to a .npy file, which can be memory-mapped; got {out}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent}: no such folder")
-    index, maps, parts, start = read_index(folder), {}, {}, 0
-    for content, rows in _contents(folder, index, (_VECTORS, *_COLUMNS)):
-        for name, array in content.arrays.items():
-            if name not in maps:
-                final = out if name == _VECTORS else out.with_suffix(f".{name}.npy")
-                parts[final] = final.with_name(final.name + ".part")
-                shape = (index["rows"], *array.shape[1:])
-                maps[name] = np.lib.format.open_memmap(parts[final], "w+", array.dtype, shape)
-            maps[name][start : start + rows] = array
-        start += rows
-    for array in maps.values():
+    index, parts = read_index(folder), {}
+
+    def new(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        final = out if name == VECTORS else out.with_suffix(f".{name}.npy")
+        parts[final] = final.with_name(final.name + ".part")
+        return np.lib.format.open_memmap(parts[final], "w+", dtype, shape)
+
+    for array in _filled(folder, index, (VECTORS, *COLUMNS), new)[0].values():
         array.flush()
-    maps.clear()
     for final in sorted(parts, key=lambda path: path == out):
         os.replace(parts[final], final)
     return index["rows"], index["dim"]
 
 
-def _contents(folder: Path, index: dict[str, Any], wanted: Collection[str]) -> Iterator[tuple[Content, int]]:
+def _filled(
+    folder: Path,
+    index: dict[str, Any],
+    wanted: Collection[str],
+    new: Callable[[str, tuple[int, ...], np.dtype], np.ndarray],
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The shards' arrays, one after the other in what ``new(name, shape, dtype)`` makes; and the names in the last."""
+    arrays, names, start = {}, [], 0
     for shard in index["shards"]:
-        path = folder / Path(shard["file"]).name
+        path, rows = folder / Path(shard["file"]).name, shard["rows"]
         content = read_arrays(path, wanted)
         lengths = {name: len(array) for name, array in content.arrays.items()}
-        if set(lengths.values()) != {shard["rows"]}:
-            raise ValueError(f"{path} must hold {shard['rows']} rows, as {folder / INDEX} says; it holds {lengths}")
-        yield content, shard["rows"]
+        if set(lengths.values()) != {rows}:
+            raise ValueError(f"{path} must hold {rows} rows, as {folder / INDEX} says; it holds {lengths}")
+        for name, part in content.arrays.items():
+            if name not in arrays:
+                arrays[name] = new(name, (index["rows"], *part.shape[1:]), part.dtype)
+            arrays[name][start : start + rows] = part
+        start, names = start + rows, content.names
+    return arrays, names
 
 
 def _facts(path: Path) -> dict[str, tuple[list[int], str]]:
@@ -161,8 +161,8 @@ def _facts(path: Path) -> dict[str, tuple[list[int], str]]:
             facts = {name: (each.get_shape(), each.get_dtype()) for name, each in slices.items()}
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    if _VECTORS not in facts or len(facts[_VECTORS][0]) != 2:
-        raise ValueError(f"{path} holds no {_VECTORS} (N, D), only {', '.join(facts) or 'nothing'}")
+    if VECTORS not in facts or len(facts[VECTORS][0]) != 2:
+        raise ValueError(f"{path} holds no {VECTORS} (N, D), only {', '.join(facts) or 'nothing'}")
     return facts
 
 

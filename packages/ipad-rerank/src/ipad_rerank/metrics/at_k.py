@@ -16,27 +16,8 @@ AtK: TypeAlias = Callable[[Judged, int], Tensor]
 """Judged lists of B queries, and k, to ``(B,)`` values."""
 
 
-def precision_of(judged: Judged, k: int) -> Tensor:
-    return judged.within(k).sum(1, dtype=torch.float64) / k
-
-
-def recall_of(judged: Judged, k: int) -> Tensor:
-    return judged.within(k).sum(1, dtype=torch.float64) / judged.total.clamp_min(1)
-
-
-def hit_of(judged: Judged, k: int) -> Tensor:
-    return judged.within(k).any(1).double()
-
-
-def ndcg_of(judged: Judged, k: int) -> Tensor:
-    gains = (1 / torch.log2(1 + judged.position.clamp_min(1))).masked_fill(~judged.within(k), 0.0).sum(1)
-    places = torch.arange(1, k + 1, dtype=torch.float64, device=gains.device)
-    ideal = torch.cat([gains.new_zeros(1), (1 / torch.log2(1 + places)).cumsum(0)])
-    return gains / ideal[judged.total.clamp(1, k).long()]
-
-
-def _per_query(of: AtK, name: str, doc: str) -> Callable[..., Array]:
-    """The public function of a measure."""
+def _per_query(of: AtK) -> Callable[..., Array]:
+    """The public function of a measure, which keeps the measure of judged lists as its ``of``."""
 
     def at_k(
         ranking: Ranking,
@@ -52,32 +33,41 @@ def _per_query(of: AtK, name: str, doc: str) -> Callable[..., Array]:
         labels = (query_labels, gallery_labels, query_groups, gallery_groups)
         return measure(ranking, lambda judged: of(judged.head(k), k), *labels, no_relevant=no_relevant)
 
-    at_k.__name__ = at_k.__qualname__ = name
-    at_k.__doc__ = f"{doc}\n\n    Arguments are those of :func:`~ipad_rerank.average_precision`, and k, at least 1."
+    at_k.of, at_k.__name__, at_k.__qualname__ = of, of.__name__, of.__name__
+    at_k.__doc__ = (
+        f"{of.__doc__}\n\n    Arguments are those of :func:`~ipad_rerank.average_precision`, and k, at least 1."
+    )
     return at_k
 
 
-precision_at_k = _per_query(
-    precision_of,
-    "precision_at_k",
-    "``(Q,)`` relevant entries among the first k places, over k (also where a list is shorter than k).",
-)
-recall_at_k = _per_query(
-    recall_of,
-    "recall_at_k",
+@_per_query
+def precision_at_k(judged: Judged, k: int) -> Tensor:
+    """``(Q,)`` relevant entries among the first k places, over k (also where a list is shorter than k)."""
+    return judged.within(k).sum(1, dtype=torch.float64) / k
+
+
+@_per_query
+def recall_at_k(judged: Judged, k: int) -> Tensor:
     """``(Q,)`` relevant entries among the first k places, over all relevant items of the gallery.
 
-    Metric-learning papers often call something else recall@k: see :func:`hit_rate_at_k`.""",
-)
-hit_rate_at_k = _per_query(
-    hit_of,
-    "hit_rate_at_k",
-    """``(Q,)`` 1 where any of the first k places is relevant, else 0 (CMC, the "recall@k" of metric learning).""",
-)
-ndcg_at_k = _per_query(
-    ndcg_of,
-    "ndcg_at_k",
+    Metric-learning papers often call something else recall@k: see :func:`hit_rate_at_k`.
+    """
+    return judged.within(k).sum(1, dtype=torch.float64) / judged.total.clamp_min(1)
+
+
+@_per_query
+def hit_rate_at_k(judged: Judged, k: int) -> Tensor:
+    """``(Q,)`` 1 where any of the first k places is relevant, else 0 (CMC, the "recall@k" of metric learning)."""
+    return judged.within(k).any(1).double()
+
+
+@_per_query
+def ndcg_at_k(judged: Judged, k: int) -> Tensor:
     """``(Q,)`` sum of ``1 / log2(1 + place)`` of the relevant entries in the first k places, over the most possible.
 
-    The most possible is a list with the first ``min(R, k)`` places relevant, R counted over the whole gallery.""",
-)
+    The most possible is a list with the first ``min(R, k)`` places relevant, R counted over the whole gallery.
+    """
+    gains = (1 / torch.log2(1 + judged.position.clamp_min(1))).masked_fill(~judged.within(k), 0.0).sum(1)
+    places = torch.arange(1, k + 1, dtype=torch.float64, device=gains.device)
+    ideal = torch.cat([gains.new_zeros(1), (1 / torch.log2(1 + places)).cumsum(0)])
+    return gains / ideal[judged.total.clamp(1, k).long()]

@@ -11,7 +11,7 @@ from torch import Tensor
 from ipad_rerank.metrics.relevance import Judged, NoRelevant, cutoff, measure
 from ipad_rerank.metrics.summary import Averaging, average
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
+from ipad_rerank.search.vectors import Array, ArrayLike, one_of, positive_int
 
 Denominator = Literal["reachable", "relevant", "found"]
 
@@ -60,8 +60,7 @@ def average_precision(
         >>> average_precision(ranking, [1], [1, 1, 0]).round(4).tolist()  # (1/2 + 2/3) / 2
         [0.5833]
     """
-    if denominator not in get_args(Denominator):
-        raise ValueError(f'denominator must be "reachable", "relevant" or "found", got {denominator!r}')
+    one_of(get_args(Denominator), denominator, "denominator")
     of = partial(average_precision_of, at=cutoff(at, ranking), denominator=denominator)
     return measure(ranking, of, query_labels, gallery_labels, query_groups, gallery_groups, no_relevant=no_relevant)
 
@@ -116,11 +115,10 @@ def oracle_average_precision(
     n_r, last = positive_int(n_r, "n_r"), cutoff(at, ranking)
 
     def perfect(judged: Judged) -> Tensor:
-        in_head = judged.relevant[:, :n_r].sum(1, dtype=torch.float64).clamp_max(last)  # these get precision 1 each
-        found = judged.relevant.cumsum(1, dtype=torch.float64)
-        in_tail = judged.within(last)[:, n_r:]
-        summed = (found / judged.position.clamp_min(1))[:, n_r:].masked_fill(~in_tail, 0.0).sum(1) + in_head
-        return summed / _denominator(judged.total, in_head + in_tail.sum(1), last, denominator)
+        head = Judged.of_one_group(judged.relevant[:, :n_r].sort(dim=1, descending=True).values, judged.total)
+        relevant = torch.cat([head.relevant, judged.relevant[:, n_r:]], dim=1)
+        position = torch.cat([head.position, judged.position[:, n_r:]], dim=1)
+        return average_precision_of(Judged(relevant, position, judged.total), last, denominator)
 
     labels = (query_labels, gallery_labels, query_groups, gallery_groups)
     return measure(ranking, perfect, *labels, no_relevant=no_relevant)
@@ -131,32 +129,16 @@ def oracle_mean_average_precision(*arguments: Any, **options: Any) -> float:
     return average(oracle_average_precision(*arguments, **options))
 
 
-def average_precision_of(judged: Judged, at: int, denominator: Denominator = "reachable") -> Tensor:
-    """``(B,)`` AP of judged lists; queries without relevant items come out as 0."""
-    relevant = judged.within(at)
-    found = relevant.cumsum(1, dtype=torch.float64)
-    summed = (found / judged.position.clamp_min(1)).masked_fill_(~relevant, 0.0).sum(1)
-    count = found[:, -1] if found.shape[1] else torch.zeros_like(judged.total)
-    return summed / _denominator(judged.total, count, at, denominator)
-
-
-def full_average_precision(relevant: Tensor, total: Tensor) -> Tensor:
-    """``(B,)`` AP of lists that hold the whole gallery.
+def average_precision_of(judged: Judged, at: int | None = None, denominator: Denominator = "reachable") -> Tensor:
+    """``(B,)`` AP of judged lists, or of their first ``at`` places; queries without relevant items come out as 0.
 
     Only relevant entries are looked at, so that long lists cost no sums over all of their places.
-
-    Args:
-        relevant: ``(B, G)`` bool, best first.
-        total: ``(B,)`` float64, relevant items of each query.
     """
+    relevant = judged.relevant if at is None else judged.within(at)
     owner, place = relevant.nonzero(as_tuple=True)
-    counts = torch.bincount(owner, minlength=len(relevant))
-    before = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
-    precision = (before + 1).double() / (place + 1)
-    return torch.zeros_like(total).index_add_(0, owner, precision) / total.clamp_min(1)
-
-
-def _denominator(total: Tensor, found: Tensor, at: int, denominator: Denominator) -> Tensor:
-    """N, at least 1."""
-    counts = {"reachable": total.clamp_max(at), "relevant": total, "found": found}
-    return counts[denominator].clamp_min(1)
+    found = torch.bincount(owner, minlength=len(relevant))
+    earlier = torch.arange(len(owner), device=owner.device) - (found.cumsum(0) - found)[owner]
+    precision = (earlier + 1) / judged.position[owner, place]
+    longest = relevant.shape[1] if at is None else at
+    counts = {"reachable": judged.total.clamp_max(longest), "relevant": judged.total, "found": found}
+    return torch.zeros_like(judged.total).index_add_(0, owner, precision) / counts[denominator].clamp_min(1)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from ipad_rerank.metrics.objectives import per_query
-from ipad_rerank.metrics.relevance import NoRelevant, in_kind
+from ipad_rerank.metrics.relevance import NoRelevant
 from ipad_rerank.metrics.summary import average, per_group
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
+from ipad_rerank.search.vectors import Array, ArrayLike, in_kind, positive_int
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,6 @@ def evaluate(
         label_map=average(precise, groups, query_labels, weighting="label"),
         per_group=per_group(precise, groups),
         **{kind: {k: average(values[f"{kind}@{k}"]) for k in cuts} for kind in kinds},
-        average_precision=in_kind(ranking, precise),
+        average_precision=in_kind(precise, ranking.indices),
         queries=int((~torch.isnan(precise)).sum()),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics.at_k import hit_of, ndcg_of, precision_of, recall_of
+from ipad_rerank.metrics.at_k import hit_rate_at_k, ndcg_at_k, precision_at_k, recall_at_k
 from ipad_rerank.metrics.average_precision import average_precision_of
 from ipad_rerank.metrics.relevance import Measure, measured
 from ipad_rerank.search.ranking import Ranking
@@ -27,7 +27,7 @@ TOLERANCE = 0.005
 BLENDS = (1.0, 0.75, 0.5, 0.25)
 """Weights of a re-ranker's scores beside the first similarity that are tried."""
 
-_AT_K = {"precision": precision_of, "recall": recall_of, "hit_rate": hit_of, "ndcg": ndcg_of}
+_AT_K = {"precision": precision_at_k, "recall": recall_at_k, "hit_rate": hit_rate_at_k, "ndcg": ndcg_at_k}
 
 
 def measure_named(name: str) -> Measure:
@@ -37,22 +37,21 @@ def measure_named(name: str) -> Measure:
         ValueError: another name.
     """
     if name == "map":
-        return lambda judged: average_precision_of(judged, max(judged.relevant.shape[1], 1))
+        return average_precision_of
     found = re.fullmatch(r"([a-z_]+)@(\d+)", name) if isinstance(name, str) else None
     if found is None or found[1] not in _AT_K:
         raise ValueError(
             f'objective must be "map" or one of {", ".join(_AT_K)} with a k, as in "ndcg@10"; got {name!r}'
         )
     k = positive_int(int(found[2]), "k of the objective")
-    return lambda judged: _AT_K[found[1]](judged.head(k), k)
+    return lambda judged: _AT_K[found[1]].of(judged.head(k), k)
 
 
 def label_of(name: str) -> str:
     """As tables show it: MAP, P@1, nDCG@10."""
     kind, _, k = name.partition("@")
-    return {"map": "MAP", "precision": "P", "recall": "R", "hit_rate": "hit", "ndcg": "nDCG"}[kind] + (
-        f"@{k}" if k else ""
-    )
+    short = {"map": "MAP", "precision": "P", "recall": "R", "hit_rate": "hit", "ndcg": "nDCG"}[kind]
+    return f"{short}@{k}" if k else short
 
 
 def per_query(names: Sequence[str], ranking: Ranking, *labels: ArrayLike | None, **options: Any) -> dict[str, Tensor]:

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
-from ipad_rerank.search.groups import check_groups
-from ipad_rerank.search.labels import UNLABELLED, as_labels, check_same_kind
-from ipad_rerank.search.memory import rows_that_fit
+from ipad_rerank.search.labels import UNLABELLED, as_labels, check_groups, check_same_kind, pair_ids
+from ipad_rerank.search.memory import rows_that_fit, slices
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
+from ipad_rerank.search.vectors import Array, ArrayLike, in_kind, one_of, positive_int
 
 NoRelevant = Literal["zero", "skip"]
 
@@ -37,6 +36,12 @@ class Judged:
     relevant: Tensor
     position: Tensor
     total: Tensor
+
+    @classmethod
+    def of_one_group(cls, relevant: Tensor, total: Tensor) -> Judged:
+        """Lists in which every entry is of the query's group."""
+        place = torch.arange(1, relevant.shape[1] + 1, dtype=torch.float64, device=relevant.device)
+        return cls(relevant, place.expand(relevant.shape), total)
 
     def within(self, at: int) -> Tensor:
         """``(B, k)`` bool: relevant and among the first ``at`` places."""
@@ -62,24 +67,30 @@ class Judge:
 
     def __init__(
         self,
+        num_queries: int,
+        num_gallery: int | None,
         query_labels: ArrayLike,
         gallery_labels: ArrayLike,
-        query_groups: ArrayLike | None,
-        gallery_groups: ArrayLike | None,
-        num_queries: int,
-        num_gallery: int | None = None,
+        query_groups: ArrayLike | None = None,
+        gallery_groups: ArrayLike | None = None,
     ) -> None:
         check_groups(query_groups, gallery_groups)
         check_same_kind(query_labels, "query_labels", gallery_labels, "gallery_labels")
         queries = as_labels(query_labels, "query_labels", num_queries, "query")
         num_gallery = len(gallery_labels) if num_gallery is None else num_gallery
         items = as_labels(gallery_labels, "gallery_labels", num_gallery, "gallery")
+        labels = torch.cat([queries, items])
         self.query_groups = self.gallery_groups = None
-        if query_groups is not None:
+        if query_groups is None:
+            classes = labels.unique(return_inverse=True)[1]
+        else:
             self.query_groups = as_labels(query_groups, "query_groups", num_queries, "query")
             self.gallery_groups = as_labels(gallery_groups, "gallery_groups", num_gallery, "gallery")
-        queries, items = _joint_ids(queries, items, self.query_groups, self.gallery_groups)
-        self.query_classes, self.gallery_classes = queries, items  # equal class = same label of the same group
+            classes = pair_ids(torch.cat([self.query_groups, self.gallery_groups]), labels)
+        # Equal class = same label of the same group. What has no label equals nothing, not even what has none either.
+        queries = torch.where(queries != UNLABELLED, classes[:num_queries], -1)
+        items = torch.where(items != UNLABELLED, classes[num_queries:], -2)
+        self.query_classes, self.gallery_classes = queries, items
         counts = torch.bincount(items[items >= 0], minlength=int(queries.max()) + 1 if len(queries) else 0)
         self.total = torch.where(queries >= 0, counts[queries.clamp_min(0)], 0).double()
 
@@ -90,34 +101,24 @@ class Judge:
         """All queries of ``ranking``, a memory-sized slice at a time."""
         ranking.check_gallery(len(self), len(self.gallery_classes))
         indices, _ = ranking.tensors()
-        step = rows_that_fit(64 * max(ranking.k, 1), indices.device)
-        for start in range(0, len(self), step):
-            rows = slice(start, min(start + step, len(self)))
-            yield rows, self.judge(indices[rows], rows)
+        for rows in slices(len(self), rows_that_fit(64 * max(ranking.k, 1), indices.device)):
+            yield rows, self._judge(indices[rows], rows)
 
-    def judge(self, indices: Tensor, rows: slice) -> Judged:
-        """Judge the lists ``indices (B, k)`` of the queries ``rows``."""
+    def _judge(self, indices: Tensor, rows: slice) -> Judged:
         device = indices.device
         relevant = self.gallery_classes.to(device)[indices] == self.query_classes[rows].to(device)[:, None]
+        total = self.total[rows].to(device)
         if self.gallery_groups is None:
-            position = torch.arange(1, indices.shape[1] + 1, dtype=torch.float64, device=device).expand(indices.shape)
-        else:
-            same = self.gallery_groups.to(device)[indices] == self.query_groups[rows].to(device)[:, None]
-            position = same.cumsum(1, dtype=torch.float64)
-        return Judged(relevant, position, self.total[rows].to(device))
+            return Judged.of_one_group(relevant, total)
+        same = self.gallery_groups.to(device)[indices] == self.query_groups[rows].to(device)[:, None]
+        return Judged(relevant, same.cumsum(1, dtype=torch.float64), total)
 
 
 def measured(
-    measures: Mapping[str, Measure],
-    ranking: Ranking,
-    query_labels: ArrayLike,
-    gallery_labels: ArrayLike,
-    query_groups: ArrayLike | None = None,
-    gallery_groups: ArrayLike | None = None,
-    no_relevant: NoRelevant = "zero",
+    measures: Mapping[str, Measure], ranking: Ranking, *labels: ArrayLike | None, no_relevant: NoRelevant = "zero"
 ) -> dict[str, Tensor]:
     """``(Q,)`` float64 values of each measure by name, in one pass; arguments are those of ``average_precision``."""
-    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(ranking))
+    judge = Judge(len(ranking), None, *labels)
     device = ranking.tensors()[0].device
     values = {name: torch.empty(len(ranking), dtype=torch.float64, device=device) for name in measures}
     for rows, judged in judge.chunks(ranking):
@@ -128,7 +129,7 @@ def measured(
 
 def measure(ranking: Ranking, of: Measure, *labels: ArrayLike | None, no_relevant: NoRelevant = "zero") -> Array:
     """``(Q,)`` values of one measure, of the ranking's kind."""
-    return in_kind(ranking, measured({"": of}, ranking, *labels, no_relevant=no_relevant)[""])
+    return in_kind(measured({"": of}, ranking, *labels, no_relevant=no_relevant)[""], ranking.indices)
 
 
 def cutoff(at: int | None, ranking: Ranking) -> int:
@@ -138,25 +139,5 @@ def cutoff(at: int | None, ranking: Ranking) -> int:
 
 def without_relevant(values: Tensor, total: Tensor, no_relevant: str) -> Tensor:
     """Value of queries that have nothing to find: 0 ("zero"), or NaN, which averages leave out ("skip")."""
-    if no_relevant not in ("zero", "skip"):
-        raise ValueError(f'no_relevant must be "zero" or "skip", got {no_relevant!r}')
-    return torch.where(total > 0, values, 0.0 if no_relevant == "zero" else float("nan"))
-
-
-def in_kind(ranking: Ranking, values: Tensor) -> Array:
-    """Per-query ``values`` as numpy for a numpy ranking, else a tensor on its device."""
-    return values if isinstance(ranking.indices, Tensor) else values.cpu().numpy()
-
-
-def _joint_ids(
-    queries: Tensor, items: Tensor, query_groups: Tensor | None, gallery_groups: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    known = torch.cat([queries, items]) != UNLABELLED
-    labels = torch.cat([queries, items]).unique(return_inverse=True)[1]
-    if query_groups is not None:
-        groups = torch.cat([query_groups, gallery_groups]).unique(return_inverse=True)[1]
-        span = int(labels.max()) + 1 if len(labels) else 1
-        labels = (groups * span + labels).unique(return_inverse=True)[1]
-    asked, others = labels[: len(queries)], labels[len(queries) :]
-    # What has no label equals nothing, not even what has no label either.
-    return torch.where(known[: len(asked)], asked, -1), torch.where(known[len(asked) :], others, -2)
+    other = 0.0 if one_of(get_args(NoRelevant), no_relevant, "no_relevant") == "zero" else float("nan")
+    return torch.where(total > 0, values, other)

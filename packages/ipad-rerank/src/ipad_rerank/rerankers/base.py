@@ -1,19 +1,25 @@
-"""What all re-rankers of this package share: how they are called, and how they are saved."""
+"""What all re-rankers share: how one is called and saved, and how several work one after the other."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
-from ipad_rerank.rerankers.protocols import Reranker
+from ipad_rerank.rerankers.protocols import GalleryAugmenter, QueryExpander, Reranker
 from ipad_rerank.rerankers.retrieval import Options, Retrieval
-from ipad_rerank.rerankers.saving import Saved
+from ipad_rerank.rerankers.saving import Config, Tensors, load, save
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ArrayLike, positive_int
+from ipad_rerank.search.vectors import Array, ArrayLike, positive_int
 
 
-class BaseReranker(Saved, ABC):
-    """A re-ranker that answers a :class:`~ipad_rerank.rerankers.retrieval.Retrieval`."""
+class BaseReranker(ABC):
+    """A re-ranker that answers a :class:`~ipad_rerank.rerankers.retrieval.Retrieval`.
+
+    To be saved, a class has a name in ``saving.kinds``, and ``to_config`` and ``from_config``; one with weights also
+    ``tensors``.
+    """
 
     @abstractmethod
     def answer(self, asked: Retrieval, **shared: Any) -> Ranking:
@@ -81,6 +87,33 @@ class BaseReranker(Saved, ABC):
         options = Options(batch_size, on_unfamiliar, progress)
         return self.answer(Retrieval(query, candidates, ranking, None, True, gallery_size, options))
 
+    def to_config(self) -> Config:
+        """All but the weights, as JSON values."""
+        raise NotImplementedError
+
+    def tensors(self) -> Tensors:
+        """The weights by name."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: Config, tensors: Tensors) -> Self:
+        """The re-ranker that had this configuration and these weights."""
+        raise NotImplementedError
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write into ``folder``, made if missing, in place of what re-ranker was saved there before."""
+        save(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what :meth:`save_pretrained` wrote; errors as those of :func:`ipad_rerank.load`."""
+        found = load(folder)
+        if not isinstance(found, cls):
+            raise ValueError(
+                f"{folder} holds a {type(found).__name__}, not a {cls.__name__}; ipad_rerank.load reads any"
+            )
+        return found
+
 
 def answer_of(reranker: Reranker, asked: Retrieval) -> Ranking:
     """The answer of any re-ranker, also one of others."""
@@ -91,3 +124,51 @@ def answer_of(reranker: Reranker, asked: Retrieval) -> Ranking:
         size = asked.collection_size
         return reranker.rerank_candidates(asked.query, asked.gallery, size, ranking=asked.ranking, **options)
     return reranker.rerank(asked.query, asked.gallery, asked.ranking, **options)
+
+
+def after_steps(
+    now: Retrieval, steps: Sequence[Reranker], answered: Mapping[int, bool] | None = None
+) -> tuple[Retrieval, dict[int, bool]]:
+    """What is left after each step worked on what the one before left, and which steps did something, by their id.
+
+    Args:
+        now: What the first step gets.
+        steps: Re-rankers.
+        answered: Which steps of earlier searches did something; they look at the density no more.
+    """
+    answered = dict(answered or {})
+    for step in steps:
+        if moves_queries(step):
+            options = now.options.given("batch_size")
+            now = now.moved(query=step.expand(now.query, now.gallery, now.ranking, **options))
+        elif moves_gallery(step) and not now.own_galleries:
+            now = now.moved(gallery=step.augment(now.gallery))
+        elif now.options.on_unfamiliar != "fallback" or answered.get(id(step), True):
+            # A reasoner looks on its first pass; a later one of the same reasoner, behind moved queries, goes along.
+            now = now.after(now.ranking)
+            found = answer_of(step, now.told("ignore") if id(step) in answered else now)
+            answered[id(step)] = found is not now.ranking
+            now = now.after(found)
+    return now, answered
+
+
+def moved_queries(steps: Sequence[Reranker], query: Array, gallery: Array) -> Array:
+    """Unit queries ``(Q, D)`` as the steps leave them."""
+    asked = Retrieval(query, gallery, k=_depth_of(steps), options=Options(on_unfamiliar="ignore"))
+    return after_steps(asked, steps)[0].query
+
+
+def moves_queries(step: Reranker) -> bool:
+    """True for a query expansion over the whole gallery."""
+    return isinstance(step, QueryExpander) and getattr(step, "restrict_to", None) is None
+
+
+def moves_gallery(step: Reranker) -> bool:
+    """True for an augmentation of the whole gallery."""
+    return isinstance(step, GalleryAugmenter) and getattr(step, "restrict_to", None) is None
+
+
+def _depth_of(steps: Sequence[Reranker]) -> int | None:
+    """How long the lists must be for expansions alone; None, all, where other steps are among them."""
+    sizes = [getattr(step, "k", None) if moves_queries(step) else None for step in steps]
+    return None if None in sizes else max(sizes, default=1)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from ipad_rerank.rerankers.base import BaseReranker
+from ipad_rerank.rerankers.base import BaseReranker, after_steps, moves_gallery, moves_queries
 from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
-from ipad_rerank.rerankers.front import keep_in_front
 from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
 from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.rerankers.saving import Config, Tensors, pack, unpack
-from ipad_rerank.rerankers.steps import Run, moves_gallery, moves_queries
+from ipad_rerank.rerankers.shortlist import keep_in_front
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ArrayLike
 
@@ -84,7 +83,7 @@ class Chain(BaseReranker):
         return Chain(*fitted)
 
     def answer(self, asked: Retrieval) -> Ranking:
-        """The last step's ranking; near-duplicates of a query that are in front at first stay there (see ``front.py``).
+        """The last step's ranking; near-duplicates of a query that are in front at first stay there (see ``shortlist.py``).
 
         With ``on_unfamiliar="fallback"`` a reasoner that does not know the density does nothing, and the other steps still
         count. Among candidates, queries move towards the best of the candidates only.
@@ -95,10 +94,8 @@ class Chain(BaseReranker):
         for step in self.rerankers if asked.own_galleries else ():
             if not isinstance(step, CandidateReranker) or (moves_gallery(step) and step is not self.rerankers[-1]):
                 raise TypeError(f"rerank_candidates works without the gallery, which {step!r} needs")
-        run = Run(asked)
-        for step in self.rerankers:
-            run.add(step)
-        return keep_in_front(asked, asked.in_kind(*run.now.ranking.tensors()))
+        now, _ = after_steps(asked, self.rerankers)
+        return keep_in_front(asked, asked.in_kind(*now.ranking.tensors()))
 
     def to_config(self) -> Config:
         steps = zip(self.rerankers, self._firsts, strict=True)

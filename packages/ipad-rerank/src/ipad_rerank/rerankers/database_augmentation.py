@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipad_rerank.rerankers.gallery_neighbors import Neighbors, gallery_neighbors
-from ipad_rerank.rerankers.plain import Grid, PlainReranker, exponent
+from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
+from ipad_rerank.rerankers.plain import Grid, PlainReranker
 from ipad_rerank.rerankers.retrieval import Retrieval, batches
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import stable_topk
-from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Array, ArrayLike, Vectors, compute_dtype
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Array, ArrayLike, Vectors
 
 
 @dataclass(frozen=True)
@@ -39,35 +39,32 @@ class DatabaseAugmentation(PlainReranker):
 
     grid: ClassVar[Grid] = {"k": (2, 5, 10, 20, 50, 100), "alpha": (0, 1, 3)}
     sizes = ("k",)
+    ranges: ClassVar[dict[str, str]] = {"alpha": "[0, inf)"}
     pair_cost = 6
 
     k: int = 10
     alpha: float = 3.0
     restrict_to: int | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        exponent(self.alpha, "alpha")
-
-    def augment(self, gallery: ArrayLike, neighbors: Neighbors | None = None, batch_size: int | None = None) -> Array:
+    def augment(self, gallery: ArrayLike, neighbors: Ranking | None = None, batch_size: int | None = None) -> Array:
         """New unit gallery ``(G, D)`` of the gallery's kind."""
         items = Vectors(gallery, "gallery")
         neighbors = gallery_neighbors(gallery, self.k, batch_size) if neighbors is None else neighbors.top(self.k)
-        dtype, device = compute_dtype(items), items.device
+        indices, cosine = neighbors.tensors()
+        dtype, device = items.dtype, items.device
         moved = torch.empty(len(items), items.dim, dtype=dtype, device=device)
-        for rows in batches(len(items), self.k * (4 * items.dim + 8), dtype, device, batch_size):
-            itself = items.unit(rows.start, rows.stop, dtype, device)
-            near = items.take(neighbors.indices[rows], dtype, device)
-            weights = neighbors.cosine[rows].to(device, dtype).clamp(0, 1) ** self.alpha
+        for rows in batches(len(items), dtype.itemsize * self.k * (4 * items.dim + 8), device, batch_size):
+            itself, near = items.unit(rows, dtype, device), items.unit(indices[rows], dtype, device)
+            weights = cosine[rows].to(device, dtype).clamp(0, 1) ** self.alpha
             pulled = itself + torch.einsum("bk,bkd->bd", weights, near)
             moved[rows] = F.normalize(pulled.masked_fill((itself == 0).all(1, keepdim=True), 0.0), dim=1)
         return items.in_kind(moved)
 
     @classmethod
-    def shared_work(cls, rerankers: Sequence[DatabaseAugmentation], gallery: ArrayLike) -> dict[str, Neighbors]:
+    def shared_work(cls, rerankers: Sequence[DatabaseAugmentation], gallery: ArrayLike) -> dict[str, Ranking]:
         return {"neighbors": gallery_neighbors(gallery, max(reranker.k for reranker in rerankers))}
 
-    def search(self, asked: Retrieval, neighbors: Neighbors | None = None) -> Ranking:
+    def search(self, asked: Retrieval, neighbors: Ranking | None = None) -> Ranking:
         """Search the augmented gallery; ``neighbors`` are those of the gallery, k or more, where the caller has them."""
         moved = asked.moved(gallery=self.augment(asked.gallery, neighbors, asked.options.batch_size))
         return asked.in_kind(*moved.ranking.tensors())

@@ -12,7 +12,7 @@ from torch import Tensor
 from ipad_rerank.metrics.objectives import per_query
 from ipad_rerank.metrics.relevance import Judge
 from ipad_rerank.rerankers.retrieval import Options, Retrieval
-from ipad_rerank.search.groups import Rows, searches
+from ipad_rerank.search.labels import Rows, searches
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array
 
@@ -27,7 +27,7 @@ class LabelledSearch:
 
     @cached_property
     def _judge(self) -> Judge:
-        return Judge(*self.labels, None, None, len(self.asked.ranking))
+        return Judge(len(self.asked.ranking), None, *self.labels)
 
     @property
     def relevant(self) -> Tensor:

@@ -14,7 +14,7 @@ from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.rerankers.saving import Config, Tensors
 from ipad_rerank.rerankers.shortlist import Shortlist
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ArrayLike, positive_int
+from ipad_rerank.search.vectors import ArrayLike, number_in, positive_int
 
 Grid: TypeAlias = Mapping[str, Sequence[float]]
 """Values to try, by the name of the setting."""
@@ -33,7 +33,10 @@ class PlainReranker(BaseReranker):
     relevant to a query, from a handful to hundreds. Empty: only the settings as they are."""
 
     sizes: ClassVar[tuple[str, ...]] = ()
-    """Settings that count neighbors; ``tune`` leaves out values that the gallery cannot fill."""
+    """Settings that are whole numbers from 1 on; ``tune`` leaves out values of its grid that the gallery cannot fill."""
+
+    ranges: ClassVar[Mapping[str, str]] = {}
+    """Intervals that other settings must lie in, such as ``{"alpha": "[0, inf)"}``."""
 
     pair_cost: ClassVar[int] = 0
     """Numbers that :meth:`refine` holds for each pair of a query's candidates."""
@@ -43,6 +46,8 @@ class PlainReranker(BaseReranker):
     def __post_init__(self) -> None:
         for name in self.sizes:
             positive_int(getattr(self, name), name)
+        for name, interval in self.ranges.items():
+            number_in(interval, getattr(self, name), name)
         if self.restrict_to is not None:
             positive_int(self.restrict_to, "restrict_to")
 
@@ -98,9 +103,3 @@ class PlainReranker(BaseReranker):
         shortlist = Shortlist(asked, head)
         numbers = shortlist.head * (4 * asked.items.dim + self.pair_cost * shortlist.head + 8)
         return shortlist.rerank(self.refine, numbers)
-
-
-def exponent(value: float, name: str) -> None:
-    """ValueError unless ``value`` is 0 or more and finite."""
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} must be 0 or more, got {value}")

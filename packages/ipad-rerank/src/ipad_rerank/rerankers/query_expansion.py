@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipad_rerank.rerankers.plain import Grid, PlainReranker, exponent
+from ipad_rerank.rerankers.plain import Grid, PlainReranker
 from ipad_rerank.rerankers.retrieval import Options, Retrieval
 from ipad_rerank.rerankers.shortlist import Shortlist
 from ipad_rerank.search.ranking import Ranking
@@ -80,14 +80,11 @@ class AlphaQueryExpansion(QueryExpansion):
     """
 
     grid: ClassVar[Grid] = {"k": (5, 10, 20, 50, 100, 200), "alpha": (0, 1, 3, 5)}
+    ranges: ClassVar[dict[str, str]] = {"alpha": "[0, inf)"}
 
     k: int = 50
     alpha: float = 3.0
     restrict_to: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        exponent(self.alpha, "alpha")
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
 import torch
 
 from ipad_rerank.search.cosine import rank
-from ipad_rerank.search.memory import rows_that_fit
+from ipad_rerank.search.memory import rows_that_fit, slices
+from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import (
-    ZERO_VECTOR_SCORE,
-    ArrayLike,
-    Vectors,
-    candidates_of,
-    compute_dtype,
-    pair_of,
-    positive_int,
-    work_device,
-)
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike, Pair, Vectors, one_of, pair_of, positive_int
 
 ON_UNFAMILIAR = ("warn", "fallback", "ignore")
 
@@ -44,13 +36,11 @@ class Options:
     def __post_init__(self) -> None:
         if self.batch_size is not None:
             positive_int(self.batch_size, "batch_size")
-        if self.on_unfamiliar not in ON_UNFAMILIAR:
-            raise ValueError(f"on_unfamiliar must be one of {', '.join(ON_UNFAMILIAR)}, got {self.on_unfamiliar!r}")
+        one_of(ON_UNFAMILIAR, self.on_unfamiliar, "on_unfamiliar")
 
     def given(self, *names: str) -> dict[str, Any]:
         """Those of ``names`` that differ from the default: re-rankers of others need not know what is not used."""
-        defaults = {field.name: field.default for field in fields(self)}
-        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Options, name)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,26 +72,27 @@ class Retrieval:
             self.ranked.check_gallery(len(self.queries), self.items.shape[-2])
 
     @cached_property
-    def _vectors(self) -> tuple[Vectors, Vectors]:
-        return (candidates_of if self.own_galleries else pair_of)(self.query, self.gallery)
+    def pair(self) -> Pair:
+        """Queries and gallery, checked."""
+        return pair_of(self.query, self.gallery, self.own_galleries)
 
     @property
     def queries(self) -> Vectors:
-        return self._vectors[0]
+        return self.pair.queries
 
     @property
     def items(self) -> Vectors:
-        return self._vectors[1]
+        return self.pair.items
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the work."""
-        return compute_dtype(*self._vectors)
+        return self.pair.dtype
 
     @property
     def device(self) -> torch.device:
         """Of the work."""
-        return work_device(*self._vectors)
+        return self.pair.device
 
     @property
     def gallery_size(self) -> int | None:
@@ -121,7 +112,7 @@ class Retrieval:
         if self.ranked is not None:
             return self.ranked
         if self.own_galleries:
-            return rank_candidates(self.queries, self.items, self.dtype, self.device)
+            return rank_candidates(self.pair)
         return rank(self.query, self.gallery, self.k, self.options.batch_size, self.options.progress)
 
     def in_kind(self, indices: torch.Tensor, scores: torch.Tensor) -> Ranking:
@@ -142,34 +133,30 @@ class Retrieval:
         """The same with this option changed."""
         return replace(self, options=replace(self.options, on_unfamiliar=on_unfamiliar))
 
-    def batches(self, numbers: int) -> Iterator[slice]:
-        """Slices of queries; ``numbers`` are held for each."""
-        return batches(len(self.queries), numbers, self.dtype, self.device, self.options.batch_size)
+    def batches(self, numbers: int, label: str | None = None, most: int | None = None) -> Iterable[slice]:
+        """Slices of queries; ``numbers`` are held for each. With a ``label``, progress is shown."""
+        size = self.dtype.itemsize * numbers
+        parts = batches(len(self.queries), size, self.device, self.options.batch_size, most)
+        return parts if label is None else progress_over(parts, label, self.options.progress)
 
 
-def rank_candidates(queries: Vectors, items: Vectors, dtype: torch.dtype, device: torch.device) -> Ranking:
+def rank_candidates(pair: Pair) -> Ranking:
     """Each query's candidates ``(Q, k, D)`` by cosine; indices are columns, ties by lowest column."""
+    queries, items, dtype, device = pair
     scores = torch.empty(items.shape[:2], dtype=dtype, device=device)
-    for rows in batches(len(items), 4 * items.shape[1] * items.dim, dtype, device):
-        unit = items.unit(rows.start, rows.stop, dtype, device)
-        query = queries.unit(rows.start, rows.stop, dtype, device)
-        scores[rows] = (unit * query[:, None]).sum(-1).clamp_(-1, 1)
-        scores[rows] = scores[rows].masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
+    for rows in batches(len(items), 4 * dtype.itemsize * items.shape[1] * items.dim, device):
+        unit, query = items.unit(rows, dtype, device), queries.unit(rows, dtype, device)
+        cosine = (unit * query[:, None]).sum(-1).clamp_(-1, 1)
+        scores[rows] = cosine.masked_fill_((unit == 0).all(-1), ZERO_VECTOR_SCORE)
     scores, order = torch.sort(scores, dim=1, descending=True, stable=True)
     return Ranking(queries.in_kind(order), queries.in_kind(scores))
 
 
 def batches(
-    count: int,
-    numbers: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    size: int | None = None,
-    most: int | None = None,
-) -> Iterator[slice]:
-    """Slices of ``count`` rows, sized from free memory (``numbers`` a row, at most ``most``) unless ``size`` is given."""
-    if size is None:
-        size = min(rows_that_fit(dtype.itemsize * numbers, device), most or count)
-    step = min(positive_int(size, "batch_size"), max(count, 1))
-    for start in range(0, count, step):
-        yield slice(start, min(start + step, count))
+    count: int, bytes_per_row: int, device: torch.device, size: int | None = None, most: int | None = None
+) -> list[slice]:
+    """``count`` rows in parts of ``size``, or of as many as free memory allows, at most ``most``."""
+    size = (
+        min(rows_that_fit(bytes_per_row, device), most or count) if size is None else positive_int(size, "batch_size")
+    )
+    return slices(count, size)

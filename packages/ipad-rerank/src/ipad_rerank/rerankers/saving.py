@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ipad_rerank.rerankers.protocols import Reranker
+from ipad_rerank.search.vectors import one_of
 
 if TYPE_CHECKING:
     from ipad_rerank.rerankers.base import BaseReranker
@@ -29,40 +30,6 @@ VERSION = 3
 Tensors: TypeAlias = dict[str, Tensor]
 Config: TypeAlias = dict[str, Any]
 """Settings by name, as JSON values."""
-
-
-class Saved:
-    """Base of re-rankers that can be saved.
-
-    A class has a name in ``kinds``, and ``to_config`` and ``from_config``; one with weights also ``tensors``.
-    """
-
-    def to_config(self) -> Config:
-        """All but the weights, as JSON values."""
-        raise NotImplementedError
-
-    def tensors(self) -> Tensors:
-        """The weights by name."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: Config, tensors: Tensors) -> Self:
-        """The re-ranker that had this configuration and these weights."""
-        raise NotImplementedError
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write into ``folder``, made if missing, in place of what re-ranker was saved there before."""
-        save(self, folder)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """Read what :meth:`save_pretrained` wrote; errors as those of :func:`ipad_rerank.load`."""
-        found = load(folder)
-        if not isinstance(found, cls):
-            raise ValueError(
-                f"{folder} holds a {type(found).__name__}, not a {cls.__name__}; ipad_rerank.load reads any"
-            )
-        return found
 
 
 def pack(reranker: Reranker) -> tuple[Config, Tensors]:
@@ -80,14 +47,12 @@ def pack(reranker: Reranker) -> tuple[Config, Tensors]:
 def unpack(config: Config, tensors: Tensors) -> BaseReranker:
     """The re-ranker of :func:`pack`."""
     config = dict(config)
-    kind = config.pop("kind", None)
-    if kind not in kinds():
-        raise ValueError(f"kind must be one of {', '.join(kinds())}, got {kind!r}")
+    kind = one_of(kinds(), config.pop("kind", None), "kind")
     return kinds()[kind].from_config(config, tensors)
 
 
-def kinds() -> dict[str, type[Saved]]:
-    """All that can be saved, by name."""
+def kinds() -> dict[str, type[BaseReranker]]:
+    """All that can be saved, by name: classes with ``to_config`` and ``from_config``, and with weights ``tensors``."""
     from ipad_rerank.rerankers.chain import Chain  # here, since a chain saves its steps by this module
     from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
     from ipad_rerank.rerankers.guard import Guard
@@ -97,7 +62,7 @@ def kinds() -> dict[str, type[Saved]]:
 
 
 def save(reranker: Reranker, folder: str | Path) -> None:
-    """Write a re-ranker of this package into ``folder``: see :meth:`Saved.save_pretrained`."""
+    """Write a re-ranker of this package into ``folder``: what re-ranker was saved there before is replaced."""
     config, tensors = pack(reranker)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""Re-order the head of each query's list by scores that look at its vectors: the one loop of all re-rankers."""
+"""The head of each query's list: re-ordered by scores that look at its vectors, the one loop of all re-rankers.
+
+Near-duplicates of a query stay in front: nobody wants an exact copy of what was asked for anywhere else.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,15 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.rerankers.retrieval import Retrieval, batches
-from ipad_rerank.search.memory import work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE
+
+NEAR = 0.05
+"""A candidate is a near-duplicate where its distance ``1 - cos`` is at most this share of the tenth candidate's."""
+
+PLACE = 10
+"""The candidate that they are compared with. Queries with more near-duplicates than that keep exact copies only."""
 
 Refine: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Unit queries ``(B, D)`` and their candidates ``(B, n, D)``, best first -> scores ``(B, n)`` above -2."""
@@ -36,22 +44,19 @@ class Shortlist:
         self.head = min(head, self.ranking.k)
         self._indices = self.ranking.tensors()[0][:, : self.head]
         self._unit: Tensor | None = None
-        items = asked.items
-        needed = 4 * self.dtype.itemsize * len(items) * items.dim
-        few = len(items) <= self._indices.numel() and needed <= work_budget(self.device)
-        if few and not asked.own_galleries:
-            self._unit = items.unit(0, len(items), self.dtype, self.device)  # every row once
+        if not asked.own_galleries and len(asked.items) <= self._indices.numel():
+            self._unit = asked.items.unit_if_it_fits(None, self.dtype, self.device)  # every row once
         if asked.own_galleries or self._unit is not None:
             self._indices = self._indices.to(self.device)
 
     def batch(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Unit queries ``(B, D)`` and their candidates ``(B, head, D)``, in the ranking's order."""
         items, indices = self.asked.items, self._indices[rows]
-        query = self.asked.queries.unit(rows.start, rows.stop, self.dtype, self.device)
+        query = self.asked.queries.unit(rows, self.dtype, self.device)
         if self.asked.own_galleries:
-            unit = items.unit(rows.start, rows.stop, self.dtype, self.device)
+            unit = items.unit(rows, self.dtype, self.device)
             return query, unit.take_along_dim(indices[:, :, None], dim=1)
-        return query, items.take(indices, self.dtype, self.device) if self._unit is None else self._unit[indices]
+        return query, items.unit(indices, self.dtype, self.device) if self._unit is None else self._unit[indices]
 
     def rerank(self, refine: Refine, numbers: int, most: int | None = None) -> Ranking:
         """The ranking with its head in the order of ``refine``'s scores; the tail stays.
@@ -64,8 +69,8 @@ class Shortlist:
         """
         count, options = len(self.ranking), self.asked.options
         refined = torch.empty(count, self.head, dtype=self.dtype, device=self.device)
-        parts = list(batches(count, numbers, self.dtype, self.device, options.batch_size, most))
-        for rows in progress_over(parts, len(parts), "Re-ranking", options.progress):
+        parts = batches(count, self.dtype.itemsize * numbers, self.device, options.batch_size, most)
+        for rows in progress_over(parts, "Re-ranking", options.progress):
             query, unit = self.batch(rows)
             scores = refine(query, unit).masked_fill((query == 0).all(-1, keepdim=True), 0.0)
             refined[rows] = scores.masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
@@ -98,3 +103,42 @@ def splice(ranking: Ranking, refined: Tensor) -> Ranking:
         floor = tail[:, :1]
         refined = torch.maximum(refined + (floor - refined[:, -1:]).clamp_min(0), floor)
     return ranking.like(torch.cat([front, indices[:, head:]], 1), torch.cat([refined, tail], 1))
+
+
+def near_duplicates(cosine: Tensor) -> Tensor:
+    """``(B, h)`` bool: which candidates are near-duplicates of their query.
+
+    Args:
+        cosine: ``(B, h)`` of the candidates to the query.
+    """
+    distance = 1 - cosine
+    ordinary = distance.kthvalue(min(PLACE, cosine.shape[1]), dim=1, keepdim=True).values
+    return distance <= (NEAR * ordinary).clamp_min(1e-6)
+
+
+def keep_in_front(asked: Retrieval, found: Ranking, first: int = 0) -> Ranking:
+    """``found`` with what the ranking of ``asked``, by cosine, had in front put there again, in that order.
+
+    Args:
+        asked: The queries, with their ranking by cosine.
+        found: Another ranking of them.
+        first: So many are put in front whatever they are; further ones where they are near-duplicates.
+    """
+    indices, scores = found.tensors()
+    cosine = cosines(asked, max(PLACE, first))
+    near = near_duplicates(cosine)
+    near[:, :first] = True
+    rows = near.any(1).nonzero()[:, 0]
+    if not len(rows):
+        return found
+    best = asked.ranking.tensors()[0][rows, : cosine.shape[1]]
+    cosine, near = cosine[rows].to(scores.dtype).cummin(1).values, near[rows]
+    lifted = torch.where(near, scores[rows, :1].clamp_min(0) + 1 + cosine, -torch.inf)
+    kept, old = scores[rows], indices[rows]
+    for column in best.masked_fill(~near, -1).T:  # each is in front now, so no more where it was
+        kept = kept.masked_fill(old == column[:, None], -torch.inf)
+    merged, order = torch.sort(torch.cat([lifted, kept], 1), dim=1, descending=True, stable=True)
+    mixed = torch.cat([best, old], 1).gather(1, order)
+    return found.like(
+        indices.index_copy(0, rows, mixed[:, : found.k]), scores.index_copy(0, rows, merged[:, : found.k])
+    )

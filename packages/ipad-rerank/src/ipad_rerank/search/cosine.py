@@ -5,19 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ipad_rerank.search.memory import free_memory, work_budget
+from ipad_rerank.search.memory import free_memory, slices, work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import merged_topk
-from ipad_rerank.search.vectors import (
-    ZERO_VECTOR_SCORE,
-    ArrayLike,
-    Vectors,
-    compute_dtype,
-    pair_of,
-    positive_int,
-    work_device,
-)
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike, Vectors, pair_of, positive_int
 
 ALIGN = 64
 
@@ -46,12 +38,8 @@ def padded_cosine(query: Tensor, items: Vectors, rows: Tensor | None = None) -> 
     count = len(items) if rows is None else len(rows)
     scores = query.new_empty(len(query), count)
     step = max(ALIGN, work_budget(query.device) // (4 * 32 * items.dim) // ALIGN * ALIGN)
-    for start in range(0, count, step):
-        part = slice(start, min(start + step, count))
-        if rows is None:
-            block = items.unit(part.start, part.stop, query.dtype, query.device)
-        else:
-            block = items.take(rows[part], query.dtype, query.device)
+    for part in slices(count, step):
+        block = items.unit(part if rows is None else rows[part], query.dtype, query.device)
         scores[:, part] = unit_cosine(query, block)
     return scores
 
@@ -86,11 +74,9 @@ def rank(
         >>> rank([[1.0, 0.0]], [[0.0, 1.0], [2.0, 0.0]]).indices.tolist()
         [[1, 0]]
     """
-    queries, items = pair_of(query, gallery)
+    queries, items, dtype, device = pair_of(query, gallery)
     k = len(items) if k is None else min(positive_int(k, "k"), len(items))
-    dtype = compute_dtype(queries, items)
-    device = work_device(queries, items)
-    size = 8 if dtype == torch.float64 else 4
+    size = dtype.itemsize
     needed, free = len(queries) * k * (size + 8), free_memory(device)
     if needed > free:
         raise MemoryError(
@@ -107,11 +93,11 @@ def rank(
     indices = torch.empty(len(queries), k, dtype=torch.int64, device=device)
     scores = torch.empty(len(queries), k, dtype=dtype, device=device)
     pieces = [(start, first) for start in range(0, len(queries), batch_size) for first in range(0, len(items), chunk)]
-    for start, first in progress_over(pieces, len(pieces), "Searching", progress):
-        rows = slice(start, min(start + batch_size, len(queries)))
+    for start, first in progress_over(pieces, "Searching", progress):
+        rows = slice(start, start + batch_size)
         if first == 0:
-            part, best = queries.unit(rows.start, rows.stop, dtype, device), None
-        block = items.unit(first, min(first + chunk, len(items)), dtype, device)
+            part, best = queries.unit(rows, dtype, device), None
+        block = items.unit(slice(first, first + chunk), dtype, device)
         best = merged_topk(best, unit_cosine(part, block), first, k)
         if first + chunk >= len(items):
             scores[rows], indices[rows] = best

@@ -1,18 +1,27 @@
-"""Labels of any kind as whole numbers: numbers, truth values, words; None is unlabelled and equals nothing."""
+"""Labels of any kind as whole numbers (numbers, truth values, words; None is unlabelled and equals nothing), and groups.
+
+Where labels count within groups, each group of queries searches the gallery rows of the same group.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ipad_rerank.search.vectors import ArrayLike
+from ipad_rerank.search.vectors import Array, ArrayLike
 
 UNLABELLED = -(1 << 63)
 """Stands for None."""
+
+Rows: TypeAlias = "np.ndarray | slice"
+"""Rows to index an array with; ``slice(None)`` is all of them, without a copy."""
+
+ALL = slice(None)
 
 
 def as_labels(value: ArrayLike, name: str, length: int, length_of: str) -> Tensor:
@@ -28,25 +37,27 @@ def as_labels(value: ArrayLike, name: str, length: int, length_of: str) -> Tenso
         ValueError: another shape or length, fractions.
         TypeError: neither numbers nor words, or both.
     """
-    array = value if isinstance(value, Tensor) else np.asarray(value)
+    array = _as_numpy(value)
     if array.ndim != 1:
-        raise ValueError(f"{name} must have shape (N,), got {tuple(array.shape)}")
-    if array.shape[0] != length:
-        raise ValueError(f"{name} has {array.shape[0]} entries, {length_of} has {length} rows; they must be equal")
-    return torch.from_numpy(label_numbers(array.detach().cpu().numpy() if isinstance(array, Tensor) else array, name))
+        raise ValueError(f"{name} must have shape (N,), got {array.shape}")
+    if len(array) != length:
+        raise ValueError(f"{name} has {len(array)} entries, {length_of} has {length} rows; they must be equal")
+    return torch.from_numpy(label_numbers(array, name))
 
 
 def label_numbers(array: np.ndarray, name: str) -> np.ndarray:
     """As :func:`as_labels`, of a numpy array."""
     kind = label_kind(array, name)
     if array.dtype.kind == "O":
-        known = np.array([entry is not None for entry in array.tolist()], dtype=bool)
+        known = np.array([entry is not None for entry in array], dtype=bool)
         numbers = np.full(len(array), UNLABELLED, dtype=np.int64)
         if known.any():
             numbers[known] = label_numbers(np.array(array[known].tolist()), name)
         return numbers
-    if kind == "words":
-        return hashed(array)
+    if kind == "words":  # 64 bits of each word's hash, so that a word has the same number in every file
+        words, places = np.unique(array, return_inverse=True)
+        digests = b"".join(hashlib.blake2b(str(word).encode(), digest_size=8).digest() for word in words)
+        return np.frombuffer(digests, dtype="<i8").astype(np.int64)[places.reshape(-1)]
     if array.dtype.kind == "f" and not bool((array == np.round(array)).all()):
         raise ValueError(f"{name} must be whole numbers or words, got {array.dtype} with fractions or NaN")
     return array.astype(np.int64)
@@ -54,18 +65,19 @@ def label_numbers(array: np.ndarray, name: str) -> np.ndarray:
 
 def label_kind(value: ArrayLike, name: str) -> str | None:
     """ "numbers", "words", or None where all are unlabelled; TypeError for a mixture, or anything else."""
-    array = value.numpy(force=True) if isinstance(value, Tensor) else np.asarray(value)
+    array = _as_numpy(value)
     if array.dtype.kind in "biuf":
         return "numbers"
     if array.dtype.kind == "U":
         return "words"
-    entries = [entry for entry in array.tolist() if entry is not None] if array.dtype.kind == "O" else [b""]
-    found = {"words" if isinstance(entry, str) else "numbers" if _is_number(entry) else "else" for entry in entries}
-    if len(found) > 1 or "else" in found:
-        raise TypeError(
-            f"{name} must be whole numbers or words (or None), not both and nothing else; got {_kinds(entries)}"
-        )
-    return found.pop() if found else None
+    types = {type(entry) for entry in array.ravel() if entry is not None}
+    words = {issubclass(kind, str) for kind in types}
+    if len(words) > 1 or not all(
+        issubclass(kind, (str, int, float, np.integer, np.floating, np.bool_)) for kind in types
+    ):
+        found = ", ".join(sorted(kind.__name__ for kind in types))
+        raise TypeError(f"{name} must be whole numbers or words (or None), not both and nothing else; got {found}")
+    return None if not words else "words" if words.pop() else "numbers"
 
 
 def check_same_kind(first: ArrayLike, first_name: str, second: ArrayLike, second_name: str) -> None:
@@ -77,16 +89,38 @@ def check_same_kind(first: ArrayLike, first_name: str, second: ArrayLike, second
         )
 
 
-def hashed(words: np.ndarray) -> np.ndarray:
-    """64 bits of each word's hash, so that a word has the same number in every file."""
-    known, places = np.unique(words, return_inverse=True)
-    digests = b"".join(hashlib.blake2b(str(word).encode(), digest_size=8).digest() for word in known)
-    return np.frombuffer(digests, dtype="<i8").astype(np.int64)[places.reshape(-1)]
+def pair_ids(first: Tensor, second: Tensor) -> Tensor:
+    """``(N,)`` whole numbers from 0 on, one for each pair of values that occurs."""
+    first, second = (values.unique(return_inverse=True)[1] for values in (first, second))
+    return (first * (int(second.max()) + 1 if len(second) else 1) + second).unique(return_inverse=True)[1]
 
 
-def _is_number(entry: object) -> bool:
-    return isinstance(entry, (int, float, np.number, np.bool_))
+def check_groups(query_groups: object, gallery_groups: object) -> None:
+    """ValueError where one of the two is given without the other."""
+    if (query_groups is None) != (gallery_groups is None):
+        missing = "query_groups" if query_groups is None else "gallery_groups"
+        raise ValueError(f"query_groups and gallery_groups go together, {missing} is missing")
 
 
-def _kinds(entries: Sequence[object]) -> str:
-    return ", ".join(sorted({type(entry).__name__ for entry in entries}))
+def searches(query_groups: Array | None, gallery_groups: Array | None) -> Iterator[tuple[Rows, Rows]]:
+    """``(query_rows, gallery_rows)`` of each search: all in all without groups, else one pair a group.
+
+    A group that the gallery lacks is left out.
+
+    Args:
+        query_groups: ``(Q,)`` whole numbers or None.
+        gallery_groups: ``(G,)`` or None.
+    """
+    check_groups(query_groups, gallery_groups)
+    if query_groups is None:
+        yield ALL, ALL
+        return
+    query_groups, gallery_groups = _as_numpy(query_groups), _as_numpy(gallery_groups)
+    for group in np.unique(query_groups):
+        gallery_rows = np.flatnonzero(gallery_groups == group)
+        if len(gallery_rows):
+            yield np.flatnonzero(query_groups == group), gallery_rows
+
+
+def _as_numpy(value: ArrayLike) -> np.ndarray:
+    return value.numpy(force=True) if isinstance(value, Tensor) else np.asarray(value)

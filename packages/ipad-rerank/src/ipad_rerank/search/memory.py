@@ -1,4 +1,4 @@
-"""How much memory is free, and how many rows of work fit into a share of it."""
+"""How much memory is free, how many rows of work fit into a share of it, and work in parts of so many."""
 
 from __future__ import annotations
 
@@ -36,3 +36,8 @@ def work_budget(device: torch.device) -> int:
 def rows_that_fit(bytes_per_row: int, device: torch.device) -> int:
     """At least 1."""
     return max(1, work_budget(device) // max(bytes_per_row, 1))
+
+
+def slices(count: int, step: int) -> list[slice]:
+    """``count`` rows in parts of ``step``."""
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]

@@ -14,33 +14,27 @@ T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 30.0
 
 
-def progress_over(items: Iterable[T], length: int, label: str, show: bool | None) -> Iterator[T]:
+def progress_over(items: Iterable[T], label: str, show: bool | None, length: int | None = None) -> Iterator[T]:
     """Yield ``items`` and say how far it is; work of a few steps, or of less than half a minute, stays silent.
 
     Args:
         items: What to go through.
-        length: How many there are.
         label: What is done, in a word.
         show: True shows a bar, False nothing; None a bar on a terminal and lines elsewhere.
+        length: How many there are, where the items cannot be counted.
     """
-    if show is None and not sys.stderr.isatty():
-        yield from _with_lines(items, length, label)
-    elif show or (show is None and length >= 4):
+    length = len(items) if length is None else length
+    as_lines = show is None and not sys.stderr.isatty()
+    if show or (show is None and length >= 4 and not as_lines):
         with click.progressbar(items, length=length, label=label, file=sys.stderr) as bar:
             yield from bar
-    else:
-        yield from items
-
-
-def _with_lines(items: Iterable[T], length: int, label: str) -> Iterator[T]:
+        return
     start = said = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
-        if done and now - said >= SECONDS_BETWEEN_LINES:
-            said = now
-            click.echo(
-                f"{label}: {done} of {length}, about {in_words((now - start) / done * (length - done))} left", err=True
-            )
+        if as_lines and done and now - said >= SECONDS_BETWEEN_LINES:
+            said, left = now, in_words((now - start) / done * (length - done))
+            click.echo(f"{label}: {done} of {length}, about {left} left", err=True)
         yield item
 
 

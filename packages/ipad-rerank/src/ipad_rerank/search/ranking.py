@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ipad_rerank.search.vectors import Array, positive_int
+from ipad_rerank.search.vectors import Array, in_kind, positive_int
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +74,7 @@ class Ranking:
 
     def like(self, indices: torch.Tensor, scores: torch.Tensor) -> Ranking:
         """A ranking of these tensors, of this one's kind and device."""
-        if isinstance(self.indices, torch.Tensor):
-            return Ranking(indices.to(self.indices.device), scores.to(self.indices.device))
-        return Ranking(indices.cpu().numpy(), scores.cpu().numpy())
+        return Ranking(in_kind(indices, self.indices), in_kind(scores, self.indices))
 
     def top(self, k: int) -> Ranking:
         """The best k of every row."""

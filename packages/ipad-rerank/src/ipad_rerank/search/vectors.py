@@ -6,11 +6,13 @@ size costs one chunk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+
+from ipad_rerank.search.memory import slices, work_budget
 
 Array: TypeAlias = np.ndarray | torch.Tensor
 """What comes back: of the kind that came in."""
@@ -22,8 +24,6 @@ Device: TypeAlias = torch.device | str | None
 
 ZERO_VECTOR_SCORE = -2.0
 """Score of a zero vector: it has no direction, so it ranks below every cosine (the least of which is -1)."""
-
-_NUMPY_KINDS = "fiu"  # float, signed, unsigned
 
 
 class Vectors:
@@ -72,27 +72,41 @@ class Vectors:
         return self.array.device if self.is_torch else torch.device("cpu")
 
     @property
-    def is_double(self) -> bool:
-        return str(self.array.dtype).endswith("float64")
+    def dtype(self) -> torch.dtype:
+        """Of the work: float64 where these are, else float32."""
+        return torch.float64 if str(self.array.dtype).endswith("float64") else torch.float32
 
-    def unit(self, start: int, stop: int, dtype: torch.dtype = torch.float32, device: Device = None) -> torch.Tensor:
-        """Rows ``start:stop`` at unit length; a zero vector stays zero."""
-        return self._unit(self.array[start:stop], dtype, device, start)
+    def unit(
+        self, rows: slice | torch.Tensor, dtype: torch.dtype = torch.float32, device: Device = None
+    ) -> torch.Tensor:
+        """Rows at unit length, those of a slice, or at numbers (int64, any shape) -> ``(*rows.shape, D)``.
 
-    def take(self, rows: torch.Tensor, dtype: torch.dtype = torch.float32, device: Device = None) -> torch.Tensor:
-        """Unit rows at ``rows`` (int64, any shape) -> ``(*rows.shape, D)``."""
-        flat = rows.reshape(-1)
+        A zero vector stays zero.
+        """
+        if isinstance(rows, slice):
+            return self._unit(self.array[rows], dtype, device, rows.start)
         if self.is_torch:
-            unit = self._unit(self.array[flat.to(self.array.device)], dtype, device, None)
-        else:
-            wanted, inverse = np.unique(flat.cpu().numpy(), return_inverse=True)  # ascending: kind to a memory map
-            part = self._unit(self.array[wanted], dtype, device, None)
-            unit = part[torch.from_numpy(inverse.reshape(-1)).to(part.device)]
-        return unit.reshape(*rows.shape, self.dim)
+            return self._unit(self.array[rows.to(self.array.device)], dtype, device)
+        wanted, places = np.unique(rows.cpu().numpy(), return_inverse=True)  # ascending: kind to a memory map
+        unit = self._unit(self.array[wanted], dtype, device)
+        return unit[torch.from_numpy(places.reshape(rows.shape)).to(unit.device)]
 
-    def _unit(self, chunk: Array, dtype: torch.dtype, device: Device, start: int | None) -> torch.Tensor:
+    def unit_if_it_fits(
+        self, rows: torch.Tensor | None, dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor | None:
+        """The rows at numbers ``(n,)``, or all, to be kept; None where they have to be read a few at a time."""
+        count = len(self) if rows is None else len(rows)
+        if 2 * count * self.dim * dtype.itemsize > work_budget(device):
+            return None
+        unit = torch.empty(count, self.dim, dtype=dtype, device=device)
+        for part in slices(count, 4096):
+            unit[part] = self.unit(part if rows is None else rows[part], dtype, device)
+        return unit
+
+    def _unit(self, chunk: Array, dtype: torch.dtype, device: Device, start: int | None = None) -> torch.Tensor:
         if not self.is_torch:
-            chunk = torch.from_numpy(np.array(chunk, dtype=_numpy_dtype(dtype), order="C", copy=True))
+            kind = np.float64 if dtype == torch.float64 else np.float32
+            chunk = torch.from_numpy(np.array(chunk, dtype=kind, order="C", copy=True))
         chunk = chunk.detach().to(device=device if device is not None else self.device, dtype=dtype)
         peak = chunk.abs().amax(dim=-1, keepdim=True)  # scaling by the peak first: no overflow, NaN and inf survive
         if not bool(torch.isfinite(peak).all()):
@@ -103,42 +117,61 @@ class Vectors:
         return chunk / chunk.norm(dim=-1, keepdim=True).clamp_min(0.5)  # a non-zero row now has a norm of at least 1
 
     def in_kind(self, tensor: torch.Tensor) -> Array:
-        """``tensor`` as numpy if this came as numpy or lists, on this tensor's device otherwise."""
-        return tensor.to(self.device) if self.is_torch else tensor.cpu().numpy()
+        """See :func:`in_kind`; what came as lists is answered as numpy."""
+        return in_kind(tensor, self.array)
 
 
-def pair_of(query: ArrayLike, gallery: ArrayLike) -> tuple[Vectors, Vectors]:
-    """``query (Q, D)`` and ``gallery (G, D)``, checked."""
+class Pair(NamedTuple):
+    """Queries and what they search, checked, with the kind of number and the device to work with.
+
+    That is float64 where both are, else float32; and a GPU where one of them is there.
+    """
+
+    queries: Vectors
+    items: Vectors
+    dtype: torch.dtype
+    device: torch.device
+
+
+def pair_of(query: ArrayLike, gallery: ArrayLike, own_galleries: bool = False) -> Pair:
+    """``query (Q, D)`` and ``gallery (G, D)``, or each query's own candidates ``(Q, k, D)``."""
     queries = Vectors(query, "query")
-    return queries, Vectors(gallery, "gallery", dim=queries.dim)
-
-
-def candidates_of(query: ArrayLike, candidates: ArrayLike) -> tuple[Vectors, Vectors]:
-    """``query (Q, D)`` and ``candidates (Q, k, D)``, checked."""
-    queries = Vectors(query, "query")
-    items = Vectors(candidates, "candidates", dim=queries.dim, ndim=3)
-    if len(items) != len(queries):
+    name, ndim = ("candidates", 3) if own_galleries else ("gallery", 2)
+    items = Vectors(gallery, name, dim=queries.dim, ndim=ndim)
+    if own_galleries and len(items) != len(queries):
         raise ValueError(f"candidates has {len(items)} rows, query has {len(queries)}; they must be equal")
-    return queries, items
+    dtype = queries.dtype if queries.dtype == items.dtype else torch.float32
+    return Pair(queries, items, dtype, items.device if items.device.type != "cpu" else queries.device)
 
 
-def work_device(*vectors: Vectors) -> torch.device:
-    """Where to compute: on a GPU where one of them is there."""
-    return next((v.device for v in reversed(vectors) if v.device.type != "cpu"), torch.device("cpu"))
+def in_kind(tensor: torch.Tensor, like: Array) -> Array:
+    """``tensor`` as numpy where ``like`` is that, else on the device of ``like``."""
+    return tensor.to(like.device) if isinstance(like, torch.Tensor) else tensor.cpu().numpy()
 
 
-def compute_dtype(*vectors: Vectors) -> torch.dtype:
-    """float64 where all inputs are float64, else float32."""
-    return torch.float64 if all(v.is_double for v in vectors) else torch.float32
-
-
-def positive_int(value: object, name: str) -> int:
-    """``value`` as an int of at least 1."""
+def positive_int(value: object, name: str, least: int = 1) -> int:
+    """``value`` as an int of at least 1, or ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be a whole number, got {type(value).__name__} {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
     return int(value)
+
+
+def number_in(interval: str, value: float, name: str) -> float:
+    """``value``, if it lies in an interval such as "[0, 1)" or "(0, inf)"."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    inside = low < value < high or (value == low and interval[0] == "[") or (value == high and interval[-1] == "]")
+    if not inside:
+        raise ValueError(f"{name} must be within {interval}, got {value}")
+    return value
+
+
+def one_of(choices: Iterable[str], value: str, name: str) -> str:
+    """``value``, if it is one of ``choices``."""
+    if value not in (choices := tuple(choices)):
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
 
 
 def _as_array(value: ArrayLike, name: str) -> Array:
@@ -153,10 +186,6 @@ def _as_array(value: ArrayLike, name: str) -> Array:
             value = np.asarray(value)
         except ValueError as error:
             raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from error
-    if value.size and value.dtype.kind not in _NUMPY_KINDS:
+    if value.size and value.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}")
     return value
-
-
-def _numpy_dtype(dtype: torch.dtype) -> type:
-    return np.float64 if dtype == torch.float64 else np.float32

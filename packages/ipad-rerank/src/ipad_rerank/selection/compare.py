@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import time
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import click
 import numpy as np
 
 from ipad_rerank.files.embeddings import EmbeddingSet, check_same_words
 from ipad_rerank.metrics.objectives import measure_named
+from ipad_rerank.rerankers.chain import Chain
+from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning, NoGainWarning
+from ipad_rerank.rerankers.plain import PlainReranker
 from ipad_rerank.rerankers.protocols import Reranker
-from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion
+from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQueryExpansion
 from ipad_rerank.rerankers.registry import RERANKERS
 from ipad_rerank.search.progress import in_words
-from ipad_rerank.selection.methods import fitted_reasoners, tuned_peer
 from ipad_rerank.selection.recommendation import Trial, recommended_of
 from ipad_rerank.selection.table import Comparison, Report
+from ipad_rerank.selection.tune import tune
 
 CALIBRATION = 1000
 """Queries, at most, that are kept from tuning and fitting for the guards of the best methods."""
@@ -27,16 +33,8 @@ WORK = (6, 2, 4)
 FEWEST_TO_CALIBRATE = 100
 """Queries below which there is no gate."""
 
-
-def split_roles(data: EmbeddingSet, seed: int = 0) -> tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet]:
-    """(train, query, gallery) by role, or a random split 5 : 1 : 4 where there are none."""
-    if data.roles is not None:
-        return data.role("train"), data.role("query"), data.role("gallery")
-    if len(data) < 20:
-        raise ValueError(f"{len(data)} rows are too few to split; at least 20 are needed")
-    order = np.random.default_rng(seed).permutation(len(data))
-    half, tenth = len(data) // 2, max(1, len(data) // 10)
-    return data.select(order[:half]), data.select(order[half : half + tenth]), data.select(order[half + tenth :])
+MOST_TO_AVERAGE = 50
+"""Candidates that an expansion behind Feature Reasoning takes; fewer where query expansion was tuned to fewer."""
 
 
 def compare(
@@ -77,11 +75,11 @@ def compare(
     methods: list[tuple[str, Reranker]] = []
     for name in peers:
         say(f"tuning {name}")
-        methods.append(tuned_peer(name, rest, len(gallery), seed, objective))
+        methods.append(_tuned_peer(name, rest, len(gallery), seed=seed, objective=objective))
     expansion = next((found for _, found in methods if isinstance(found, AlphaQueryExpansion)), AlphaQueryExpansion())
     say("fitting feature reasoning, alone and behind query expansion")
     options = {"n_r": n_r, "steps": steps, "seed": seed, "verbose": False, "objective": objective}
-    reasoner, fitted = fitted_reasoners(rest, expansion, **options)
+    reasoner, fitted = _fitted_reasoners(rest, expansion, **options)
     methods += fitted
     say(f"searching with {len(methods)} methods")
     report = Report(query, gallery, objective, seed)
@@ -89,11 +87,57 @@ def compare(
     say("guarding the best, and trying it on the largest gallery")
     largest = Report(query, _joined(gallery, train), objective, seed)
     calibration = None if asked is None else (asked, weights, rest.select(slice(0, len(gallery))))
-    trial = Trial(dict(methods), report, largest, calibration, objective)
+    trial = Trial(dict(methods), report, largest, calibration)
     row, words = recommended_of(rows, trial, objective)
     recommended = None if row is None else trial.rerankers[row.name]
     oracle = 100 * float(report.oracle(reasoner.n_r - 1).mean())
     return Comparison(tuple(rows + trial.rows), objective, oracle, reasoner.n_r, words, recommended)
+
+
+def _tuned_peer(name: str, train: EmbeddingSet, gallery_size: int, **options: Any) -> tuple[str, PlainReranker]:
+    """A peer with its best parameters for up to 300 of the training vectors in a gallery of the others."""
+    order = np.random.default_rng(options["seed"]).permutation(len(train))
+    cut = max(1, min(300, len(train) // 5))
+    asked, pool = train.select(order[:cut]), train.select(order[cut : cut + gallery_size])
+    vectors = (asked.embeddings, pool.embeddings, asked.labels, pool.labels)
+    groups = {"query_groups": asked.group_ids, "gallery_groups": pool.group_ids}
+    found = tune(name, *vectors, **groups, max_queries=150, **options).reranker
+    return _describe(name, found), found
+
+
+def _fitted_reasoners(
+    train: EmbeddingSet, expansion: AlphaQueryExpansion, **options: Any
+) -> tuple[FeatureReasoning, list[tuple[str, Reranker]]]:
+    """Feature Reasoning by itself, and the ways to use it, with names."""
+    arguments = (train.embeddings, train.labels, train.group_ids)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoGainWarning)
+        reasoner = FeatureReasoning.fit(*arguments, **options)
+        name = f"feature reasoning (n_r={reasoner.n_r}"
+        methods: list[tuple[str, Reranker]] = [(f"{name})" + _note(reasoner), reasoner)]
+        if not reasoner.is_identity:
+            dealt = copy.deepcopy(reasoner)
+            dealt.sequences = "auto"
+            again = AverageQueryExpansion(k=min(expansion.k, MOST_TO_AVERAGE))
+            twice = f"feature reasoning, expansion, feature reasoning (k={again.k}"
+            methods += [
+                (f'{name}, sequences="auto")', dealt),
+                (f"feature reasoning, then expansion (k={again.k})", Chain(reasoner, again)),
+                (f"{twice})", Chain(reasoner, again, reasoner)),
+                (f'{twice}, sequences="auto")', Chain(dealt, again, dealt)),
+            ]
+        chain = Chain(expansion, FeatureReasoning(n_r=options["n_r"])).fit(*arguments, **options)
+    settings = _describe("expansion, then feature reasoning", expansion)
+    return reasoner, [*methods, (settings + _note(chain.rerankers[-1]), chain)]
+
+
+def _describe(name: str, method: PlainReranker) -> str:
+    settings = ", ".join(f"{key}={getattr(method, key):g}" for key in method.grid)
+    return f"{name} ({settings})" if settings else name
+
+
+def _note(reasoner: FeatureReasoning) -> str:
+    return " (no gain: identity)" if reasoner.is_identity else ""
 
 
 def _calibration(train: EmbeddingSet, seed: int) -> tuple[EmbeddingSet | None, np.ndarray, EmbeddingSet]:

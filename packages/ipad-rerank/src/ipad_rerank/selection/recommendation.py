@@ -49,7 +49,6 @@ class Trial:
         largest: On the same queries, the training vectors in the gallery too.
         calibration: Queries that calibrate guards, how much each counts, and what they search; None for guards
             without a gate.
-        objective: What a gain is.
     """
 
     def __init__(
@@ -58,9 +57,8 @@ class Trial:
         report: Report,
         largest: Report,
         calibration: tuple[EmbeddingSet, np.ndarray, EmbeddingSet] | None,
-        objective: str,
     ) -> None:
-        self.report, self.largest, self.calibration, self.objective = report, largest, calibration, objective
+        self.report, self.largest, self.calibration = report, largest, calibration
         self.largest_size = largest.gallery_size
         self.rerankers = {name: Guard(method, largest_gallery=self.largest_size) for name, method in methods.items()}
         self.rows: list[Row] = []
@@ -71,8 +69,8 @@ class Trial:
             return None
         asked, weights, pool = self.calibration
         known = (asked.embeddings, pool.embeddings, asked.labels, pool.labels, asked.group_ids, pool.group_ids)
-        options = {"objective": self.objective, "weights": weights}
-        guard = Guard.calibrate(self.rerankers[row.name].reranker, *known, **options)
+        reranker, objective = self.rerankers[row.name].reranker, self.report.objective
+        guard = Guard.calibrate(reranker, *known, objective=objective, weights=weights)
         guard.largest_gallery = self.largest_size
         name = f"guarded: {row.name}"
         self.rerankers[name] = guard
@@ -81,4 +79,4 @@ class Trial:
 
     def gain_in_largest(self, row: Row) -> float:
         """In percent."""
-        return self.largest.row(row.name, self.rerankers[row.name]).measures[self.objective].gain
+        return self.largest.row(row.name, self.rerankers[row.name]).measures[self.report.objective].gain

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,15 +11,12 @@ from torch import Tensor
 
 from ipad_rerank.files.embeddings import EmbeddingSet
 from ipad_rerank.metrics.average_precision import oracle_average_precision
-from ipad_rerank.metrics.bootstrap import paired_bootstrap
 from ipad_rerank.metrics.objectives import HEAD, REPORTED, joined, label_of
+from ipad_rerank.metrics.summary import paired_bootstrap
 from ipad_rerank.rerankers.base import answer_of
 from ipad_rerank.rerankers.guard.gate import bin_names, bin_of
 from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.protocols import Reranker
-
-Values = Mapping[str, Tensor]
-"""``(Q,)`` of each measure by name."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +54,6 @@ class Row:
     bins: tuple[Bin, ...]
     queries_per_second: float
 
-    @classmethod
-    def of(
-        cls, name: str, before: Values, after: Values, relevant: Tensor, objective: str, seconds: float, seed: int
-    ) -> Row:
-        """From per-query values."""
-        measures = {}
-        for measure, values in after.items():
-            gain = paired_bootstrap(before[measure], values, seed=seed)
-            found = (float(values.mean()), gain.difference, gain.low, gain.high)
-            measures[measure] = Gain(*(100 * value for value in found))
-        gains, places = after[objective] - before[objective], bin_of(relevant)
-        bins = [(text, gains[places == number]) for number, text in enumerate(bin_names())]
-        found = tuple(Bin(text, len(part), 100 * float(part.mean())) for text, part in bins if len(part))
-        return cls(name, measures, found, len(relevant) / max(seconds, 1e-9))
-
     @property
     def keeps_the_head(self) -> bool:
         """False where a measure of the head surely falls."""
@@ -106,9 +87,19 @@ class Report:
             start = time.perf_counter()
             rankings = [answer_of(method, part.asked) for part in self.parts]
             seconds = time.perf_counter() - start
-            pairs = zip(self.parts, rankings, strict=True)
-            found = joined([part.measure(self.names, ranking) for part, ranking in pairs])
-        return Row.of(name, self.before, found, self.relevant, self.objective, seconds, self.seed)
+            found = joined([part.measure(self.names, each) for part, each in zip(self.parts, rankings, strict=True)])
+        changes = found[self.objective] - self.before[self.objective]
+        bins = [(text, changes[bin_of(self.relevant) == number]) for number, text in enumerate(bin_names())]
+        return Row(
+            name,
+            {measure: self._gain(self.before[measure], values) for measure, values in found.items()},
+            tuple(Bin(text, len(part), 100 * float(part.mean())) for text, part in bins if len(part)),
+            len(changes) / max(seconds, 1e-9),
+        )
+
+    def _gain(self, before: Tensor, after: Tensor) -> Gain:
+        gain = paired_bootstrap(before, after, seed=self.seed)
+        return Gain(*(100 * value for value in (float(after.mean()), gain.difference, gain.low, gain.high)))
 
     def oracle(self, head: int) -> Tensor:
         """``(Q,)`` AP if the first ``head`` were in perfect order."""

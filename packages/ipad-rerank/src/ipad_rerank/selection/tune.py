@@ -101,8 +101,8 @@ def tune(
     """
     base, name = _base(reranker)
     measure_named(objective)
-    queries, items = pair_of(query, gallery)
-    judge = Judge(query_labels, gallery_labels, query_groups, gallery_groups, len(queries), len(items))
+    queries, items, *_ = pair_of(query, gallery)
+    judge = Judge(len(queries), len(items), query_labels, gallery_labels, query_groups, gallery_groups)
     kept = torch.arange(len(queries))
     if max_queries is not None and positive_int(max_queries, "max_queries") < len(queries):
         order = torch.randperm(len(queries), generator=torch.Generator().manual_seed(seed))
@@ -115,7 +115,7 @@ def tune(
     for part in labelled_searches(queries.array[kept.numpy()], items.array, *known, k=k):
         totals[-1] += float(part.measure((objective,))[objective].sum())
         swept = type(base).sweep(rerankers, part.asked)
-        for place, found in progress_over(swept, len(rerankers), f"Tuning {name}", progress):
+        for place, found in progress_over(swept, f"Tuning {name}", progress, len(rerankers)):
             totals[place] += float(part.measure((objective,), found)[objective].sum())
     means = (totals / len(kept)).tolist()
     order = sorted(range(len(rerankers)), key=lambda place: -means[place])
@@ -125,18 +125,15 @@ def tune(
 
 
 def _base(reranker: str | type[PlainReranker] | PlainReranker) -> tuple[PlainReranker, str]:
-    if isinstance(reranker, str):
-        if reranker not in RERANKERS:
-            near = difflib.get_close_matches(reranker, RERANKERS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"reranker must be one of {', '.join(RERANKERS)}, got {reranker!r}{hint}")
-        return RERANKERS[reranker](), reranker
-    if isinstance(reranker, type) and issubclass(reranker, PlainReranker):
-        reranker = reranker()
-    if not isinstance(reranker, PlainReranker):
-        raise ValueError(f"reranker must be one of {', '.join(RERANKERS)} or an instance of one, got {reranker!r}")
+    """An instance, and its name."""
+    made = RERANKERS.get(reranker, reranker) if isinstance(reranker, str) else reranker
+    made = made() if isinstance(made, type) and issubclass(made, PlainReranker) else made
+    if not isinstance(made, PlainReranker):
+        near = difflib.get_close_matches(str(reranker), RERANKERS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"reranker must be one of {', '.join(RERANKERS)} or a PlainReranker, got {reranker!r}{hint}")
     names = {cls: name for name, cls in RERANKERS.items()}
-    return reranker, names.get(type(reranker), type(reranker).__name__)
+    return made, names.get(type(made), type(made).__name__)
 
 
 def _settings(
@@ -148,15 +145,13 @@ def _settings(
             key: [value for value in values if key not in base.sizes or value < max(gallery, 2)] or values[:1]
             for key, values in base.grid.items()
         }
-    elif not grid:
-        raise ValueError("grid must have values for every parameter, got none for any")
     allowed = [field.name for field in fields(base)]
     unknown = [key for key in grid if key not in allowed]
     if unknown:
         raise ValueError(f"grid has unknown parameters {', '.join(unknown)}; {name} has {', '.join(allowed)}")
     empty = [key for key, values in grid.items() if not len(values)]
-    if empty:
-        raise ValueError(f"grid must have values for every parameter, got none for {', '.join(empty)}")
+    if empty or (not grid and base.grid):
+        raise ValueError(f"grid must have values for every parameter, got none for {', '.join(empty) or 'any'}")
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     return [setting for setting in combinations if replace(base, **setting).is_sensible] or combinations
 

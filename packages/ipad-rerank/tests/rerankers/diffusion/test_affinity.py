@@ -11,8 +11,8 @@ def test_sparse_and_dense_affinity_agree():
     vectors = rng.normal(size=(6, 8))[rng.integers(0, 6, 78)] + 0.7 * rng.normal(size=(78, 8))
     gallery = F.normalize(torch.from_numpy(vectors), dim=1)
     cosine = gallery @ gallery.T
-    neighbors = gallery_neighbors(gallery, 6)
+    nearest, weights = gallery_neighbors(gallery, 6).tensors()
     flow = torch.randn(len(gallery), 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    sparse = sparse_affinity(neighbors.indices, neighbors.cosine.clamp_min(0))(flow)
-    dense = dense_affinity(cosine.clamp_min(0)[None], neighbors.indices[None])(flow[None])[0]
+    sparse = sparse_affinity(nearest, weights.clamp_min(0))(flow)
+    dense = dense_affinity(cosine.clamp_min(0)[None], nearest[None])(flow[None])[0]
     torch.testing.assert_close(sparse, dense)

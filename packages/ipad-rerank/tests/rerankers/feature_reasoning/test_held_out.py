@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ipad_rerank.metrics.bootstrap import Interval
+from ipad_rerank.metrics.summary import Interval
 from ipad_rerank.rerankers.feature_reasoning.held_out import HeldOut
 from ipad_rerank.rerankers.feature_reasoning.report import AtSize, FitReport, Gain
 from ipad_rerank.rerankers.feature_reasoning.sequences import TrainingSet
@@ -37,7 +37,7 @@ def test_a_report_says_what_each_measure_does():
     assert "Held out: MAP 50.00 -> 52.00, +2.00 (95 % interval +1.00 to +3.00) on 40 held-out queries" in text
     assert "  P@1 80.00 -> 82.00" in text
     content = FitReport("map", gains, sizes).to_dict()
-    assert content["map_after"] == 0.52
+    assert content["measures"]["map"]["after"] == 0.52
     assert content["measures"]["precision@1"]["gain_interval"] == [-0.01, 0.05]
 
 

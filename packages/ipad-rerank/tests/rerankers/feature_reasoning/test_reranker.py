@@ -50,7 +50,7 @@ def test_memory_mapped_gallery_gives_the_same(search, tmp_path, monkeypatch, sha
     query, gallery, ranking = search
     np.save(tmp_path / "g.npy", gallery)
     expected = shaken().rerank(query, gallery, ranking).indices
-    monkeypatch.setattr("ipad_rerank.rerankers.shortlist.work_budget", lambda device: 0)  # no copy in memory
+    monkeypatch.setattr("ipad_rerank.search.vectors.work_budget", lambda device: 0)  # no copy in memory
     mapped = np.load(tmp_path / "g.npy", mmap_mode="r")
     np.testing.assert_array_equal(shaken().rerank(query, mapped, ranking).indices, expected)
 

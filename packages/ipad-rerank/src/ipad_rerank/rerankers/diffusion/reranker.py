@@ -15,14 +15,13 @@ from torch import Tensor
 
 from ipad_rerank.rerankers.diffusion.affinity import Affinity, dense_affinity, sparse_affinity
 from ipad_rerank.rerankers.diffusion.conjugate_gradient import conjugate_gradient
-from ipad_rerank.rerankers.gallery_neighbors import Neighbors, gallery_neighbors
-from ipad_rerank.rerankers.plain import Grid, PlainReranker, exponent
-from ipad_rerank.rerankers.retrieval import Retrieval, batches
+from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
+from ipad_rerank.rerankers.plain import Grid, PlainReranker
+from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.search.cosine import padded_cosine
-from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import stable_topk
-from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike, positive_int
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ class GraphDiffusion(PlainReranker):
     """
 
     grid: ClassVar[Grid] = {"k": (10, 20, 50, 100), "alpha": (0.8, 0.9, 0.99), "query_neighbors": (5, 10, 20, 50)}
-    sizes = ("k", "query_neighbors")
+    sizes = ("k", "query_neighbors", "max_iterations")
+    ranges: ClassVar[dict[str, str]] = {"alpha": "[0, 1)", "gamma": "[0, inf)", "tolerance": "[0, 1)"}
     pair_cost = 8
 
     k: int = 50
@@ -58,31 +58,22 @@ class GraphDiffusion(PlainReranker):
     tolerance: float = 1e-4
     max_iterations: int = 200
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive_int(self.max_iterations, "max_iterations")
-        exponent(self.gamma, "gamma")
-        if not 0 <= self.alpha < 1:
-            raise ValueError(f"alpha must be within [0, 1), got {self.alpha}")
-        if not 0 <= self.tolerance < 1:
-            raise ValueError(f"tolerance must be within [0, 1), got {self.tolerance}")
-
     @classmethod
-    def shared_work(cls, rerankers: Sequence[GraphDiffusion], gallery: ArrayLike) -> dict[str, Neighbors]:
+    def shared_work(cls, rerankers: Sequence[GraphDiffusion], gallery: ArrayLike) -> dict[str, Ranking]:
         return {"neighbors": gallery_neighbors(gallery, max(reranker.k for reranker in rerankers))}
 
-    def search(self, asked: Retrieval, neighbors: Neighbors | None = None) -> Ranking:
+    def search(self, asked: Retrieval, neighbors: Ranking | None = None) -> Ranking:
         """On the graph of the whole gallery; ``neighbors`` are the gallery's, k or more, where the caller has them."""
         queries, items, dtype, device, k = asked.queries, asked.items, asked.dtype, asked.device, asked.length
         neighbors = gallery_neighbors(asked.gallery, self.k) if neighbors is None else neighbors.top(self.k)
-        affinity = sparse_affinity(neighbors.indices.to(device), self._weigh(neighbors.cosine.to(device, dtype)))
+        nearest, cosine = neighbors.tensors()
+        affinity = sparse_affinity(nearest.to(device), self._weigh(cosine.to(device, dtype)))
         start = asked.ranking.tensors()[0][:, : self.query_neighbors].to(device)
         indices = torch.empty(len(queries), k, dtype=torch.int64, device=device)
         scores = torch.empty(len(queries), k, dtype=dtype, device=device)
-        parts = list(batches(len(queries), 12 * len(items), dtype, device, asked.options.batch_size, most=512))
-        for rows in progress_over(parts, len(parts), "Diffusion", asked.options.progress):
-            query = queries.unit(rows.start, rows.stop, dtype, device)
-            near = items.take(start[rows], dtype, device)
+        for rows in asked.batches(12 * len(items), "Diffusion", most=512):
+            query = queries.unit(rows, dtype, device)
+            near = items.unit(start[rows], dtype, device)
             weights = self._weigh(torch.einsum("bd,bkd->bk", query, near))
             source = torch.zeros(len(query), len(items), dtype=dtype, device=device).scatter_(1, start[rows], weights)
             flow = self._solve(affinity, source.T.contiguous()).T

@@ -1,7 +1,5 @@
 """Feature Reasoning: the re-ranker, its fit, and the mathematics behind it."""
 
-from __future__ import annotations
-
 from ipad_rerank.rerankers.feature_reasoning.density import UnfamiliarDensityWarning
 from ipad_rerank.rerankers.feature_reasoning.fit import NoGainWarning
 from ipad_rerank.rerankers.feature_reasoning.loss import FeatureReasoningLoss

@@ -116,28 +116,27 @@ def is_familiar(density: Density | None, shortlist: Shortlist, sequences: int) -
     """
     asked = shortlist.asked
     told, length = asked.options.on_unfamiliar, shortlist.head // sequences
-    if density is not None and density.blend_for(length, 1.0) == 0:
-        if told != "ignore":
-            warnings.warn(
-                f"{length} candidates to re-order are too few for this reasoner: held-out queries lost with fewer than "
-                f"{density.shortest}. The ranking is left as it came; fetch more, or fit with a smaller n_r.",
-                UnfamiliarDensityWarning,
-                stacklevel=4,
-            )
-        return False
-    if density is None or told == "ignore":
+    if density is None:
         return True
-    similarity = []
-    for row in range(0, len(asked.queries), max(1, len(asked.queries) // 64)):
-        query, candidates = shortlist.batch(slice(row, row + 1))
-        similarity.append((candidates[0, ::sequences] @ query[0])[None])
-    share = close_share(torch.cat(similarity), density.close_similarity)
-    complaints = density.complaints(asked.gallery_size, share, sequences, asked.largest_tried)
-    if complaints:
-        warnings.warn(
-            f"this reasoner was fitted for another density: {'; '.join(complaints)}. It may do worse than no "
-            're-ranking; fit on similar data, or pass on_unfamiliar="fallback" or "ignore".',
-            UnfamiliarDensityWarning,
-            stacklevel=4,
+    too_short = density.blend_for(length, 1.0) == 0
+    if told == "ignore":
+        return not too_short
+    message = (
+        f"{length} candidates to re-order are too few for this reasoner: held-out queries lost with fewer than "
+        f"{density.shortest}. The ranking is left as it came; fetch more, or fit with a smaller n_r."
+    )
+    if not too_short:
+        heads = (
+            shortlist.batch(slice(row, row + 1)) for row in range(0, len(asked.queries), len(asked.queries) // 64 or 1)
         )
-    return not complaints or told == "warn"
+        similarity = torch.cat([candidates[:, ::sequences] @ query[0] for query, candidates in heads])
+        share = close_share(similarity, density.close_similarity)
+        complaints = density.complaints(asked.gallery_size, share, sequences, asked.largest_tried)
+        if not complaints:
+            return True
+        message = (
+            f"this reasoner was fitted for another density: {'; '.join(complaints)}. It may do worse than no "
+            're-ranking; fit on similar data, or pass on_unfamiliar="fallback" or "ignore".'
+        )
+    warnings.warn(message, UnfamiliarDensityWarning, stacklevel=4)
+    return told == "warn" and not too_short

@@ -6,23 +6,24 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
 import torch
+from torch import Tensor
 
 from ipad_rerank.metrics.objectives import label_of
 from ipad_rerank.rerankers.feature_reasoning.density import Density
 from ipad_rerank.rerankers.feature_reasoning.held_out import HeldOut
-from ipad_rerank.rerankers.feature_reasoning.loss import FeatureReasoningLoss
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
 from ipad_rerank.rerankers.feature_reasoning.report import FitReport
 from ipad_rerank.rerankers.feature_reasoning.sequences import SequenceSampler, TrainingSet
-from ipad_rerank.rerankers.feature_reasoning.training import train
+from ipad_rerank.rerankers.feature_reasoning.training import FitOptions, train
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.rerankers.saving import Config
 from ipad_rerank.search.labels import UNLABELLED, as_labels
-from ipad_rerank.search.vectors import ArrayLike, Device, Vectors, positive_int
+from ipad_rerank.search.vectors import ArrayLike, Vectors, positive_int
 
 R = TypeVar("R", bound=SequenceRefiner)
 
@@ -42,22 +43,7 @@ def fit_reasoner(
     *,
     init: R | None = None,
     before: Sequence[Reranker] = (),
-    objective: str = "map",
-    steps: int = 1000,
-    batch_size: int = 12,
-    learning_rate: float = 1e-3,
-    temperature: float = 0.07,
-    loss_rows: str = "query",
-    gallery_sizes: tuple[int, int] | None = None,
-    validation_share: float = 0.2,
-    evaluations: int = 6,
-    max_vectors: int = 20_000,
-    keep_without_gain: bool = False,
-    seed: int = 0,
-    device: Device = None,
-    verbose: bool = True,
-    progress: bool | None = None,
-    **config: Any,
+    **options: Any,
 ) -> R:
     """Train a reasoner on labelled embeddings.
 
@@ -73,30 +59,15 @@ def fit_reasoner(
     classes better than it ever will again, and the reasoner learns to expect that.
 
     Args:
-        make: Makes an untrained reasoner from ``config``: the class.
+        make: Makes an untrained reasoner from its settings: the class.
         embeddings: ``(N, D)``, at least 200; about a thousand are needed for a gain.
         labels: ``(N,)`` whole numbers or words; equal means relevant. Rows whose label is None are left out.
         group_ids: ``(N,)``; labels count within a group, and sequences are drawn within one.
         init: A fitted reasoner to start from; its ``n_r`` and the like are taken over.
         before: Re-rankers that will stand before the reasoner; it learns on the queries they move.
-        objective: What to raise: "map", or precision, recall, hit_rate or ndcg with a k, as in "precision@10". It chooses
-            the checkpoint and the blend, and says whether there is a gain.
-        steps: Gradient steps; 0 checks ``init`` on the held-out queries.
-        batch_size: Sequences a step.
-        learning_rate: Peak of AdamW's warm-up and cosine schedule.
-        temperature: Of the loss (paper symbol tau).
-        loss_rows: "query" or "all" (the paper's), see FeatureReasoningLoss.
-        gallery_sizes: Smallest and largest gallery to draw; by default from just above ``n_r`` to all there are.
-        validation_share: Share of the vectors held out as queries (at most 1,000 vectors).
-        evaluations: How often the held-out queries are asked.
-        max_vectors: Larger sets are sampled down to this.
-        keep_without_gain: Return what was trained even if it did not help.
-        seed: Of everything random here.
-        device: Where to train; by default where the embeddings are.
-        verbose: Print the before and after.
-        progress: Show a bar; by default on a terminal.
-        **config: Arguments of the constructor: ``n_r``, ``n_t``, ``hidden_width``, ``step_size``, ``variant``,
-            ``sequences`` (at use; the fit itself takes single ones), ``blend`` (chosen where it is not given).
+        **options: Those of :class:`FitOptions`, and arguments of the constructor: ``n_r``, ``n_t``, ``hidden_width``,
+            ``step_size``, ``variant``, ``sequences`` (at use; the fit itself takes single ones), ``blend`` (chosen where it
+            is not given).
 
     Returns:
         A fitted reasoner in evaluation mode, with ``density`` and ``report`` filled in.
@@ -105,63 +76,56 @@ def fit_reasoner(
         ValueError: fewer than 200 vectors, a single class, lengths that differ, NaN; ``init`` together with another
             ``n_r``.
     """
+    how = FitOptions(**{field.name: options.pop(field.name) for field in fields(FitOptions) if field.name in options})
+    generator = torch.Generator().manual_seed(how.seed)
+    unit, label_ids, groups = _labelled(embeddings, labels, group_ids, how, generator)
+    order = torch.randperm(len(unit), generator=generator)
+    held, pool = order.tensor_split([max(2, min(1000, int(how.validation_share * len(unit))))])
+    pool = pool.sort().values.to(unit.device)
+    largest = int(torch.bincount(groups[pool].unique(return_inverse=True)[1]).max())
+    choose_blend = "blend" not in options and init is None
+    reasoner = _new_reasoner(make, init, largest, options, how.seed).to(unit.device)
+    data = TrainingSet(unit, label_ids, groups, pool, reasoner.n_r, before, generator)
+    sampler = SequenceSampler(data, how.gallery_sizes)
+    low, high = sampler.gallery_range
+    sizes = sorted({min(max(low, 2 * reasoner.n_r), high), int(math.sqrt(max(low, 2 * reasoner.n_r) * high)), high})
+    half = len(held) // 2
+    choosing, calibrating, judging = (
+        HeldOut(data, rows.to(unit.device), sizes, how.objective)
+        for rows in (held[:half][:150], held[:half], held[half:])
+    )
+    threshold, shares = train(reasoner, sampler, choosing, how)
+    reasoner.eval()
+    if choose_blend:
+        reasoner.blend = choosing.best_blend(reasoner)
+    report = judging.report(reasoner, how.seed)
+    blends = calibrating.blends(reasoner)
+    reasoner.density = Density((low, high), threshold, (min(shares), max(shares)), report.best_size, blends)
+    reasoner.report = report.to_dict() | {"returned": "fitted"}
+    _announce(reasoner, report, how)
+    return reasoner
+
+
+def _labelled(
+    embeddings: ArrayLike, labels: ArrayLike, group_ids: ArrayLike | None, how: FitOptions, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit vectors ``(N, D)``, labels and groups ``(N,)`` of the labelled rows, at most ``max_vectors`` of them."""
     vectors = Vectors(embeddings, "embeddings")
     label_ids = as_labels(labels, "labels", len(vectors), "embeddings")
-    groups = None if group_ids is None else as_labels(group_ids, "group_ids", len(vectors), "embeddings")
+    groups = torch.zeros_like(label_ids)
+    if group_ids is not None:
+        groups = as_labels(group_ids, "group_ids", len(vectors), "embeddings")
     labelled = (label_ids != UNLABELLED).nonzero()[:, 0]
     if len(labelled) < SMALLEST_FIT:
         raise ValueError(
             f"embeddings has {len(labelled)} rows with a label; a fit needs at least {SMALLEST_FIT}, better 1,000"
         )
-    if not 0 < validation_share < 1:
-        raise ValueError(f"validation_share must be between 0 and 1, got {validation_share}")
-    if steps < 0:
-        raise ValueError(f"steps must be 0 or more, got {steps}")
-    generator = torch.Generator().manual_seed(seed)
-    device = torch.device(device) if device is not None else vectors.device
-    drawn = torch.randperm(len(labelled), generator=generator)[: positive_int(max_vectors, "max_vectors")]
-    kept = labelled[drawn].sort().values
-    unit = vectors.take(kept, torch.float32, device)
-    label_ids = label_ids[kept].to(device)
-    groups = torch.zeros_like(label_ids) if groups is None else groups[kept].to(device)
-    pairs = torch.stack([groups, label_ids], 1).unique(dim=0)
-    if len(pairs) == len(groups.unique()):
+    device = torch.device(how.device) if how.device is not None else vectors.device
+    kept = labelled[torch.randperm(len(labelled), generator=generator)[: how.max_vectors]].sort().values
+    label_ids, groups = label_ids[kept].to(device), groups[kept].to(device)
+    if len(torch.stack([groups, label_ids], 1).unique(dim=0)) == len(groups.unique()):
         raise ValueError("labels hold a single class (in every group); there is nothing to tell apart")
-
-    order = torch.randperm(len(unit), generator=generator)
-    held, pool = order.tensor_split([max(2, min(1000, int(validation_share * len(unit))))])
-    pool = pool.sort().values.to(device)
-    largest = int(torch.bincount(groups[pool].unique(return_inverse=True)[1]).max())
-    choose_blend = "blend" not in config and init is None
-    reasoner = _new_reasoner(make, init, largest, config, seed).to(device)
-    data = TrainingSet(unit, label_ids, groups, pool, reasoner.n_r, before, generator)
-    sampler = SequenceSampler(data, gallery_sizes)
-    low, high = sampler.gallery_range
-    sizes = sorted({min(max(low, 2 * reasoner.n_r), high), int(math.sqrt(max(low, 2 * reasoner.n_r) * high)), high})
-    half = len(held) // 2
-    choosing, calibrating, judging = (
-        HeldOut(data, rows.to(device), sizes, objective) for rows in (held[:half][:150], held[:half], held[half:])
-    )
-    threshold, shares = train(
-        reasoner,
-        sampler,
-        choosing,
-        FeatureReasoningLoss(temperature, loss_rows),
-        steps,
-        positive_int(batch_size, "batch_size"),
-        learning_rate,
-        positive_int(evaluations, "evaluations"),
-        progress,
-    )
-    reasoner.eval()
-    if choose_blend:
-        reasoner.blend = choosing.best_blend(reasoner)
-    report = judging.report(reasoner, seed)
-    blends = calibrating.blends(reasoner)
-    reasoner.density = Density((low, high), threshold, (min(shares), max(shares)), report.best_size, blends)
-    reasoner.report = report.to_dict() | {"returned": "fitted"}
-    _announce(reasoner, report, keep_without_gain, verbose)
-    return reasoner
+    return vectors.unit(kept, torch.float32, device), label_ids, groups
 
 
 def _new_reasoner(make: Callable[..., R], init: R | None, largest: int, config: Config, seed: int) -> R:
@@ -177,13 +141,13 @@ def _new_reasoner(make: Callable[..., R], init: R | None, largest: int, config: 
     return make(n_r=n_r, seed=seed, **config)
 
 
-def _announce(reasoner: SequenceRefiner, report: FitReport, keep_without_gain: bool, verbose: bool) -> None:
-    if verbose:
+def _announce(reasoner: SequenceRefiner, report: FitReport, how: FitOptions) -> None:
+    if how.verbose:
         click.echo(str(report), err=True)
     if report.is_gain:
         return
     outcome = "it is kept all the same, as asked"
-    if not keep_without_gain:
+    if not how.keep_without_gain:
         reasoner.network.reset()
         reasoner.report["returned"] = "identity"
         outcome = (

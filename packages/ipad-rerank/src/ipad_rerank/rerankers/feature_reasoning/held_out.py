@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics.bootstrap import paired_bootstrap
 from ipad_rerank.metrics.objectives import BLENDS, REPORTED, chosen_blend, is_harmless, measure_named
 from ipad_rerank.metrics.relevance import Judged, without_relevant
-from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
+from ipad_rerank.metrics.summary import paired_bootstrap
+from ipad_rerank.rerankers.base import moved_queries
+from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner, finish, refined_cosines
 from ipad_rerank.rerankers.feature_reasoning.report import AtSize, FitReport, Gain
-from ipad_rerank.rerankers.feature_reasoning.scoring import finish, refined_cosines
 from ipad_rerank.rerankers.feature_reasoning.sequences import SHORTEST, TrainingSet
-from ipad_rerank.rerankers.steps import moved_queries
-from ipad_rerank.search.groups import searches
+from ipad_rerank.search.labels import searches
+from ipad_rerank.search.memory import slices
 
 Values = dict[str, Tensor]
 """``(sizes, queries)`` of each measure, float64 on the CPU; NaN where a query has nothing relevant."""
@@ -96,15 +96,10 @@ class HeldOut:
         kept = ~torch.isnan(before[self.objective]).any(0)
         if not bool(kept.any()):
             return FitReport(self.objective, {}, tuple(AtSize(size, 0.0, 0.0, 0.0) for size in self.sizes))
-        gains, b, a = {}, {}, {}
-        for name in before:
-            b[name], a[name] = before[name][:, kept], after[name][:, kept]
-            interval = paired_bootstrap(b[name].mean(0), a[name].mean(0), seed=seed)
-            gains[name] = Gain(float(b[name].mean()), float(a[name].mean()), interval)
-        rows = zip(self.sizes, b[self.objective], a[self.objective], strict=True)
-        sizes = (
-            AtSize(n, float(x.mean()), float(y.mean()), paired_bootstrap(x, y, seed=seed).high) for n, x, y in rows
-        )
+        pairs = {name: (before[name][:, kept], after[name][:, kept]) for name in before}
+        gains = {name: _gain(b.mean(0), a.mean(0), seed) for name, (b, a) in pairs.items()}
+        found = [_gain(b, a, seed) for b, a in zip(*pairs[self.objective], strict=True)]
+        sizes = (AtSize(n, g.before, g.after, g.interval.high) for n, g in zip(self.sizes, found, strict=True))
         return FitReport(self.objective, gains, tuple(sizes))
 
     @torch.no_grad()
@@ -113,36 +108,27 @@ class HeldOut:
     ) -> tuple[Values, list[Values]]:
         """Before, and after at each of ``blends``; with ``depth`` the lists end there."""
         empty = torch.full((len(self.sizes), self.num_queries), float("nan"), dtype=torch.float64)
-        before = {name: empty.clone() for name in self.measures}
-        after = [{name: empty.clone() for name in self.measures} for _ in blends]
+        before, *after = ({name: empty.clone() for name in self.measures} for _ in (None, *blends))
         for search in self.searches:
             relevant, head = search.relevant[:, :depth], search.head[:, :depth]
+            moved = [relevant.clone() for _ in blends]
+            for part in slices(len(search.query), 16):
+                query, candidates = search.query[part], self.unit[head[part]]
+                refined = refined_cosines(reasoner, query, candidates)
+                for result, blend in zip(moved, blends, strict=True):
+                    order = finish(refined, query, candidates, blend).argsort(dim=1, descending=True, stable=True)
+                    result[part, : head.shape[1]] = relevant[part, : head.shape[1]].gather(1, order)
             total = search.relevant.sum(1, dtype=torch.float64)
-            self._fill(before, search, relevant, total)
-            for found, moved in zip(after, self._reordered(reasoner, search, relevant, head, blends), strict=True):
-                self._fill(found, search, moved, total)
+            for values, lists in zip((before, *after), (relevant, *moved), strict=True):
+                judged = Judged.of_one_group(lists, total)
+                for name, measure in self.measures.items():
+                    found = without_relevant(measure(judged), total, "skip")
+                    values[name][search.at_size, search.places] = found.cpu()
         return before, after
 
-    def _reordered(
-        self, reasoner: SequenceRefiner, search: _Search, relevant: Tensor, head: Tensor, blends: Sequence[float]
-    ) -> Iterator[Tensor]:
-        """Relevance of the lists with their heads re-ordered, at each blend."""
-        moved = [relevant.clone() for _ in blends]
-        length = head.shape[1]
-        for start in range(0, len(search.query), 16):
-            part = slice(start, start + 16)
-            query, candidates = search.query[part], self.unit[head[part]]
-            refined = refined_cosines(reasoner, query, candidates)
-            for result, blend in zip(moved, blends, strict=True):
-                order = finish(refined, query, candidates, blend).argsort(dim=1, descending=True, stable=True)
-                result[part, :length] = relevant[part, :length].gather(1, order)
-        yield from moved
 
-    def _fill(self, values: Values, search: _Search, relevant: Tensor, total: Tensor) -> None:
-        place = torch.arange(1, relevant.shape[1] + 1, dtype=torch.float64, device=relevant.device)
-        judged = Judged(relevant, place.expand(relevant.shape), total)
-        for name, measure in self.measures.items():
-            values[name][search.at_size, search.places] = without_relevant(measure(judged), total, "skip").cpu()
+def _gain(before: Tensor, after: Tensor, seed: int) -> Gain:
+    return Gain(float(before.mean()), float(after.mean()), paired_bootstrap(before, after, seed=seed))
 
 
 def _is_safe(before: Values, after: Values) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ipad_rerank.search.vectors import number_in, one_of
+
 
 class FeatureReasoningLoss(nn.Module):
     """InfoNCE over the refined similarities of a sequence, whose node 0 is the query.
@@ -30,12 +32,8 @@ class FeatureReasoningLoss(nn.Module):
 
     def __init__(self, temperature: float = 0.07, rows: str = "query") -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
-        if rows not in ("query", "all"):
-            raise ValueError(f'rows must be "query" or "all", got {rows!r}')
-        self.temperature = temperature
-        self.rows = rows
+        self.temperature = number_in("(0, inf)", temperature, "temperature")
+        self.rows = one_of(("query", "all"), rows, "rows")
 
     def forward(self, similarities: Tensor, is_positive: Tensor) -> Tensor:
         if similarities.ndim == 2:

@@ -1,4 +1,7 @@
-"""The mathematics of Feature Reasoning on batches of sequences (Wan et al. 2025, Eq. 12 and 13)."""
+"""Feature Reasoning on batches of sequences (Wan et al. 2025, Eq. 12 and 13): the rounds, and the scores they end in.
+
+Scores are the refined cosines blended with the first ones, equal for equal vectors, near-duplicates of the query in front.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,10 @@ from ipad_rerank.rerankers.feature_reasoning.subgraphs import (
 )
 from ipad_rerank.rerankers.feature_reasoning.update_network import UpdateNetwork
 from ipad_rerank.rerankers.saving import Config
-from ipad_rerank.search.vectors import positive_int
+from ipad_rerank.rerankers.shortlist import near_duplicates
+from ipad_rerank.search.vectors import number_in, one_of, positive_int
 
+_TIE_STEPS = 2.0**20  # scores closer than rounding errors are ties, which keep the order they came in
 VARIANTS = ("full", "query_only")
 SETTINGS = ("n_r", "n_t", "hidden_width", "step_size", "variant", "low_precision", "sequences", "blend")
 
@@ -43,23 +48,15 @@ class SequenceRefiner(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if positive_int(n_r, "n_r") < 2:
-            raise ValueError(f"n_r must be at least 2 (a query and a candidate), got {n_r}")
-        if not step_size > 0:
-            raise ValueError(f"step_size must be above 0, got {step_size}")
-        if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-        if not 0 <= blend <= 1:
-            raise ValueError(f"blend must be within [0, 1], got {blend}")
+        self.n_r = positive_int(n_r, "n_r", least=2)  # a query and a candidate
         given = sequences is None or sequences == "auto"
         self.sequences = sequences if given else positive_int(sequences, 'sequences (or "auto")')
-        self.n_r = int(n_r)
         self.n_t = positive_int(n_t, "n_t")
         self.hidden_width = positive_int(hidden_width, "hidden_width")
-        self.step_size = float(step_size)
-        self.variant = variant
+        self.step_size = float(number_in("(0, inf)", step_size, "step_size"))
+        self.variant = one_of(VARIANTS, variant, "variant")
         self.low_precision = bool(low_precision)
-        self.blend = float(blend)
+        self.blend = float(number_in("[0, 1]", blend, "blend"))
         self.density: Density | None = None
         self.report: Config | None = None
         with torch.random.fork_rng(devices=[]):
@@ -111,10 +108,13 @@ class SequenceRefiner(nn.Module):
             cosine = features @ features.transpose(1, 2) / norm[:, :, None] / norm[:, None, :]
         return cosine
 
-    def _update(self, cosine: Tensor, zero: Tensor | None) -> Tensor:
+    def _read(self, cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The network's updates of every subgraph's two rows, and the order of their columns."""
         order = sort_nodes(cosine)
-        center, query = gather_rows(cosine, order)
-        update = scatter_updates(*self.network(center, query, self.low_precision), order)
+        return *self.network(*gather_rows(cosine, order), self.low_precision), order
+
+    def _update(self, cosine: Tensor, zero: Tensor | None) -> Tensor:
+        update = scatter_updates(*self._read(cosine))
         if zero is not None:
             update = update.masked_fill(zero[:, :, None] | zero[:, None, :], 0.0)
         return update
@@ -122,9 +122,7 @@ class SequenceRefiner(nn.Module):
     def _move_query(self, cosine: Tensor, zero: Tensor | None, all_rows: bool) -> Tensor:
         norm = torch.ones_like(cosine[:, 0, 0])
         for last in _rounds(self.n_t):
-            order = sort_nodes(cosine)
-            center, query = gather_rows(cosine, order)
-            pull = scatter_query_updates(*self.network(center, query, self.low_precision), order)
+            pull = scatter_query_updates(*self._read(cosine))
             if zero is not None:
                 pull = pull.masked_fill(zero | zero[:, :1], 0.0)
             row, norm = query_step(cosine, cosine[:, 0], norm, pull, self.step_size)
@@ -133,6 +131,47 @@ class SequenceRefiner(nn.Module):
             rest = torch.cat([row[:, 1:, None], cosine[:, 1:, 1:]], dim=2)
             cosine = torch.cat([row[:, None], rest], dim=1)
         return cosine
+
+
+@torch.no_grad()
+def refined_cosines(reasoner: SequenceRefiner, query: Tensor, candidates: Tensor, sequences: int = 1) -> Tensor:
+    """What the network makes of the cosines, ``(B, h)``."""
+    refined = torch.empty_like(candidates[:, :, 0])
+    for first in range(sequences):
+        unit = torch.cat([query[:, None], candidates[:, first::sequences]], dim=1)
+        refined[:, first::sequences] = reasoner(unit)[:, 1:]
+    return refined
+
+
+def finish(refined: Tensor, query: Tensor, candidates: Tensor, blend: float) -> Tensor:
+    """``blend`` of the refined cosines and the rest of the first ones; near-duplicates of the query score above 1."""
+    first = (candidates * query[:, None]).sum(-1)
+    mixed = blend * refined + (1 - blend) * first
+    scores = (share_among_equals(mixed, first, candidates) * _TIE_STEPS).round() / _TIE_STEPS
+    scores = torch.where(near_duplicates(first), 2 + first, scores)
+    return scores.masked_fill((query == 0).all(1, keepdim=True), 0.0)
+
+
+def share_among_equals(scores: Tensor, cosine: Tensor, candidates: Tensor) -> Tensor:
+    """Candidates that are the same vector get the mean of their scores.
+
+    Args:
+        scores: ``(B, h)``.
+        cosine: ``(B, h)`` to the query; equal vectors have equal ones.
+        candidates: ``(B, h, D)``.
+    """
+    ordered, order = torch.sort(cosine, dim=1, stable=True)
+    row, place = (ordered[:, 1:] == ordered[:, :-1]).nonzero(as_tuple=True)
+    if not len(row):
+        return scores
+    same = (candidates[row, order[row, place]] == candidates[row, order[row, place + 1]]).all(1)
+    starts = torch.ones_like(order)
+    starts[row[same], place[same] + 1] = 0  # the same as the one before it
+    group = starts.cumsum(1) - 1
+    count = torch.zeros_like(scores).scatter_add_(1, group, torch.ones_like(scores))
+    total = torch.zeros_like(scores).scatter_add_(1, group, scores.gather(1, order))
+    mean = (total / count.clamp_min(1)).gather(1, group)
+    return torch.empty_like(scores).scatter_(1, order, mean)
 
 
 def _rounds(count: int) -> list[bool]:

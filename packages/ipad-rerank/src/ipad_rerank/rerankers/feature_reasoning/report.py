@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ipad_rerank.metrics.bootstrap import Interval
 from ipad_rerank.metrics.objectives import label_of
+from ipad_rerank.metrics.summary import Interval
 from ipad_rerank.rerankers.saving import Config
 
 
@@ -81,15 +81,10 @@ class FitReport:
         return "\n".join(lines)
 
     def to_dict(self) -> Config:
-        """For JSON; ``map_before`` and ``map_after`` beside all measures, by their names."""
-        found = self.gains.get("map")
-        chosen = self.gains.get(self.objective)
+        """For JSON."""
         return {
             "objective": self.objective,
-            "map_before": found.before if found else 0.0,
-            "map_after": found.after if found else 0.0,
-            "gain_interval": [chosen.interval.low, chosen.interval.high] if chosen else [0.0, 0.0],
-            "queries": chosen.interval.queries if chosen else 0,
+            "queries": self.gains[self.objective].interval.queries if self.gains else 0,
             "measures": {
                 name: {"before": g.before, "after": g.after, "gain_interval": [g.interval.low, g.interval.high]}
                 for name, g in self.gains.items()

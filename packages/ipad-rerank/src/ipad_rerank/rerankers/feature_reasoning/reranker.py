@@ -6,16 +6,15 @@ Wan et al. 2025 (IPAD), Sec. 3.3, Eq. 12, 13 and 17, after the sub-graph scheme 
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from ipad_rerank.rerankers.base import BaseReranker
 from ipad_rerank.rerankers.feature_reasoning.density import Density, is_familiar
 from ipad_rerank.rerankers.feature_reasoning.fit import fit_reasoner
-from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner
-from ipad_rerank.rerankers.feature_reasoning.scoring import head_scores
+from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner, finish, refined_cosines
 from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.rerankers.saving import Config, Tensors, check_shapes
 from ipad_rerank.rerankers.shortlist import Shortlist
@@ -56,11 +55,11 @@ class FeatureReasoning(SequenceRefiner, BaseReranker):
     def fit(
         cls, embeddings: ArrayLike, labels: ArrayLike, group_ids: ArrayLike | None = None, **options: Any
     ) -> FeatureReasoning:
-        """Train one; see :func:`~ipad_rerank.rerankers.feature_reasoning.fit.fit_reasoner` for the options and what happens.
+        """Train one; see :func:`~ipad_rerank.rerankers.feature_reasoning.fit.fit_reasoner` for what happens.
 
-        Options of the constructor (``n_r``, ``n_t``, ...) and of the fit (``init``, ``steps``, ``gallery_sizes``,
-        ``keep_without_gain``, ``seed``, ...) may be mixed. Returns the identity, and says so, if held-out MAP does not
-        rise.
+        Options of the constructor (``n_r``, ``n_t``, ...) and of the fit (``init``, and those of
+        :class:`~ipad_rerank.rerankers.feature_reasoning.training.FitOptions`) may be mixed. Returns the identity, and says
+        so, if held-out MAP does not rise.
         """
         return fit_reasoner(cls, embeddings, labels, group_ids, **options)
 
@@ -76,19 +75,20 @@ class FeatureReasoning(SequenceRefiner, BaseReranker):
         the tail keeps its order and scores.
         """
         head, sequences = self._head(asked.length, asked.gallery_size)
-        device = (
-            asked.device if asked.device.type != "cpu" else self.network.scale.device
-        )  # a GPU where either is on one
+        device = asked.device if asked.device.type != "cpu" else self.network.scale.device  # a GPU where either is
         shortlist = Shortlist(asked, head, self.dtype, device)
         if self.is_identity or head < 2 or not is_familiar(self.density, shortlist, sequences):
             return asked.ranking
-        if self.network.scale.device != device:
-            self.to(device)
+        self.to(device)
         n = head // sequences + 1
         numbers = 2 * n * sequences * asked.queries.dim + 14 * n * n
         most = 8 if device.type == "cpu" else 1024
         blend = self.density.blend_for(n - 1, self.blend) if self.density else self.blend
-        return shortlist.rerank(partial(head_scores, self, blend=blend, sequences=sequences), numbers, most)
+
+        def scores(query: Tensor, candidates: Tensor) -> Tensor:
+            return finish(refined_cosines(self, query, candidates, sequences), query, candidates, blend)
+
+        return shortlist.rerank(scores, numbers, most)
 
     def to_config(self) -> Config:
         density = asdict(self.density) if self.density else None

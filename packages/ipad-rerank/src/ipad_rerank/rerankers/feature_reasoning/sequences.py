@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ipad_rerank.rerankers.base import moved_queries
 from ipad_rerank.rerankers.protocols import Reranker
-from ipad_rerank.rerankers.steps import moved_queries
 
 SMALL_GALLERIES = 0.15
 """Share of the galleries drawn below ``2 n_r``."""

@@ -1,7 +1,5 @@
 """A guard around any re-ranker: it acts only for queries that it is likely to help."""
 
-from __future__ import annotations
-
 from ipad_rerank.rerankers.guard.gate import Gate
 from ipad_rerank.rerankers.guard.reranker import Guard, LargerGalleryWarning
 

@@ -55,7 +55,7 @@ class Census:
         for part, numbers in zip(parts, found, strict=True):
             for number in numbers:
                 rows = (part.classes == number).nonzero()[:, 0]
-                vectors.append(part.asked.items.take(rows[:most], torch.float32).cpu())
+                vectors.append(part.asked.items.unit(rows[:most], device="cpu"))
                 counts.append(len(vectors[-1]))
                 shares.append(len(rows) / len(part.classes))
         largest = max(len(part.classes) for part in parts)
@@ -69,7 +69,7 @@ class Census:
         found = torch.empty(len(asked.queries), FEATURES, dtype=torch.float64)
         counts = self.counts.tolist()
         for rows in asked.batches(4 * len(self.vectors)):
-            cosine = asked.queries.unit(rows.start, rows.stop, torch.float32, "cpu") @ self.vectors.T
+            cosine = asked.queries.unit(rows, torch.float32, "cpu") @ self.vectors.T
             nearest = [part.topk(min(NEAREST, part.shape[1])).values.mean(1) for part in cosine.split(counts, dim=1)]
             similarity = torch.stack(nearest, dim=1).double()  # (B, C)
             shares = [(similarity / temperature).softmax(1) @ known for temperature in _TEMPERATURES]

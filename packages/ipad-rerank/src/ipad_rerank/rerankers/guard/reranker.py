@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ipad_rerank.metrics.objectives import HEAD, TOLERANCE, joined
 from ipad_rerank.rerankers.base import BaseReranker, answer_of
-from ipad_rerank.rerankers.front import keep_in_front
 from ipad_rerank.rerankers.guard.census import Census
 from ipad_rerank.rerankers.guard.gate import Gate, worst_bin
 from ipad_rerank.rerankers.guard.neighborhood import neighborhood
@@ -19,6 +18,7 @@ from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.rerankers.saving import Config, Tensors, pack, unpack
+from ipad_rerank.rerankers.shortlist import keep_in_front
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array, positive_int
 

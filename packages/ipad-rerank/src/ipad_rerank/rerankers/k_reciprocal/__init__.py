@@ -1,7 +1,5 @@
 """k-reciprocal re-ranking."""
 
-from __future__ import annotations
-
 from ipad_rerank.rerankers.k_reciprocal.reranker import KReciprocal, k_reciprocal
 
 __all__ = ["KReciprocal", "k_reciprocal"]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ipad_rerank.rerankers.k_reciprocal.neighborhoods import Neighborhoods, block_budget
 from ipad_rerank.rerankers.k_reciprocal.sparse_rows import RaggedRows, merge_equal, quantize, segment_sum
+from ipad_rerank.search.memory import slices
 
 
 def half_of(k1: int) -> int:
@@ -18,9 +19,7 @@ def reciprocal_mask(nearest: Tensor, zero: Tensor, k: int) -> Tensor:
     """``(N, k + 1)`` bool: is row i among the first k + 1 of its neighbor ``nearest[i, a]`` too?"""
     lists = nearest[:, : k + 1]
     mask = torch.empty(lists.shape, dtype=torch.bool, device=lists.device)
-    step = max(1, block_budget(lists.device) // (16 * lists.shape[1] ** 2))
-    for start in range(0, len(lists), step):
-        rows = slice(start, min(start + step, len(lists)))
+    for rows in slices(len(lists), max(1, block_budget(lists.device) // (16 * lists.shape[1] ** 2))):
         numbers = torch.arange(rows.start, rows.stop, device=lists.device)
         mask[rows] = (lists[lists[rows]] == numbers[:, None, None]).any(2)
     mask &= ~zero[lists]
@@ -43,19 +42,14 @@ def encode(around: Neighborhoods, k1: int) -> RaggedRows:
     step = max(1, min(count, block_budget(device) // per_row))
     member = torch.zeros(step, count, dtype=torch.bool, device=device)
     table = torch.empty(step, count, dtype=torch.int32, device=device)
-    pieces: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
-    for start in range(0, count, step):
-        rows = slice(start, min(start + step, count))
+    pieces: list[tuple[Tensor, Tensor, Tensor]] = []
+    for rows in slices(count, step):
         owner, columns = _expanded(full[rows], in_full[rows], half, in_half, member, table)
-        weights = quantize(torch.exp(-_distance(around, owner + start, columns)))
-        weights /= segment_sum(owner, weights, rows.stop - start)[owner]
-        for piece, part in zip(
-            pieces,
-            (torch.bincount(owner, minlength=rows.stop - start), columns.int(), quantize(weights)),
-            strict=True,
-        ):
-            piece.append(part)
-    return RaggedRows.join(*pieces)
+        weights = quantize(torch.exp(-_distance(around, owner + rows.start, columns)))
+        weights /= segment_sum(owner, weights, rows.stop - rows.start)[owner]
+        lengths = torch.bincount(owner, minlength=rows.stop - rows.start)
+        pieces.append((lengths, columns.int(), quantize(weights)))
+    return RaggedRows.join(*zip(*pieces, strict=True))
 
 
 def average_over_neighbors(
@@ -72,18 +66,15 @@ def average_over_neighbors(
     Returns:
         Row (of the m), column, value; sorted by row, columns distinct within a row.
     """
-    lists = nearest[:, :k2]
-    pieces = [_average(encoded, lists[top : top + len(table)], top, table) for top in range(0, len(lists), len(table))]
+    lists, pieces = nearest[:, :k2], []
+    for rows in slices(len(lists), len(table)):
+        owner, columns, values = encoded.take(lists[rows].reshape(-1))
+        if lists.shape[1] > 1:
+            owner = torch.div(owner, lists.shape[1], rounding_mode="floor")
+            owner, columns, values = merge_equal(owner, columns.long(), values, table)
+            values = quantize(values / lists.shape[1])
+        pieces.append((owner + rows.start, columns.long(), values))
     return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
-
-
-def _average(encoded: RaggedRows, lists: Tensor, top: int, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    owner, columns, values = encoded.take(lists.reshape(-1))
-    if lists.shape[1] > 1:
-        owner = torch.div(owner, lists.shape[1], rounding_mode="floor")
-        owner, columns, values = merge_equal(owner, columns.long(), values, table)
-        values = quantize(values / lists.shape[1])
-    return owner + top, columns.long(), values
 
 
 def _expanded(
@@ -110,8 +101,7 @@ def _distance(around: Neighborhoods, rows: Tensor, columns: Tensor) -> Tensor:
     """``2 - 2 cos`` of pairs, over the largest of the row; a row to itself is 0."""
     cosine = torch.empty(len(rows), dtype=around.unit.dtype, device=rows.device)
     step = max(1, block_budget(rows.device) // (4 * around.unit.element_size() * around.unit.shape[1]))
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
+    for part in slices(len(rows), step):
         cosine[part] = (around.unit[rows[part]] * around.unit[columns[part]]).sum(1)
     distance = (2 - 2 * cosine.clamp(-1, 1)) / around.largest[rows]
     return distance.masked_fill(rows == columns, 0.0)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.search.cosine import aligned
-from ipad_rerank.search.memory import work_budget
+from ipad_rerank.search.memory import slices, work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.topk import stable_topk
-from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Vectors, compute_dtype, work_device
+from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Pair
 
 
 def block_budget(device: torch.device) -> int:
@@ -51,17 +51,15 @@ def find_neighborhoods(
     largest = torch.empty(len(unit), dtype=unit.dtype, device=unit.device)
     step = batch_size or max(1, min(1024, block_budget(unit.device) // (2 * unit.element_size() * len(padded))))
     scratch = torch.empty(min(step, len(unit)), len(padded), dtype=unit.dtype, device=unit.device)
-    starts = range(0, len(unit), step)
-    for start in progress_over(starts, len(starts), "Neighbors", progress):
-        rows = slice(start, min(start + step, len(unit)))
-        cosine = torch.mm(unit[rows], padded.T, out=scratch[: rows.stop - start])[:, : len(unit)].clamp_(-1, 1)
+    for rows in progress_over(slices(len(unit), step), "Neighbors", progress):
+        height = rows.stop - rows.start
+        cosine = torch.mm(unit[rows], padded.T, out=scratch[:height])[:, : len(unit)].clamp_(-1, 1)
         if any_zero:
             cosine[:, zero] = 2.0
         distance = 2 - 2 * cosine.amin(1)
         if any_zero:
             cosine[:, zero] = ZERO_VECTOR_SCORE
-        numbers = torch.arange(rows.start, rows.stop, device=unit.device)
-        cosine[numbers - start, numbers] = 3.0  # itself first
+        cosine[:, rows].fill_diagonal_(3.0)  # itself first
         nearest[rows] = stable_topk(cosine, k)[1]
         largest[rows] = torch.where(distance > 0, distance, 1.0)
     if any_zero:
@@ -69,15 +67,11 @@ def find_neighborhoods(
     return Neighborhoods(unit, zero, nearest, largest)
 
 
-def joint_unit(queries: Vectors, items: Vectors) -> Tensor:
+def joint_unit(pair: Pair) -> Tensor:
     """``(Q + G, D)`` unit vectors, queries first."""
-    dtype, device = compute_dtype(queries, items), work_device(queries, items)
+    queries, items, dtype, device = pair
     unit = torch.empty(len(queries) + len(items), queries.dim, dtype=dtype, device=device)
-    offset = 0
-    for vectors in (queries, items):
-        step = max(1, block_budget(device) // (16 * vectors.dim))
-        for start in range(0, len(vectors), step):
-            stop = min(start + step, len(vectors))
-            unit[offset + start : offset + stop] = vectors.unit(start, stop, dtype, device)
-        offset += len(vectors)
+    for vectors, part in ((queries, unit[: len(queries)]), (items, unit[len(queries) :])):
+        for rows in slices(len(vectors), max(1, block_budget(device) // (16 * vectors.dim))):
+            part[rows] = vectors.unit(rows, dtype, device)
     return unit

@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from ipad_rerank.rerankers.k_reciprocal.encoding import encode
+from ipad_rerank.rerankers.k_reciprocal.encoding import encode, half_of
 from ipad_rerank.rerankers.k_reciprocal.neighborhoods import find_neighborhoods, joint_unit
-from ipad_rerank.rerankers.k_reciprocal.on_shortlist import refine_by_reciprocity
 from ipad_rerank.rerankers.k_reciprocal.search import search_reciprocal
 from ipad_rerank.rerankers.plain import Grid, PlainReranker
 from ipad_rerank.rerankers.retrieval import Options, Retrieval
 from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.topk import stable_topk
 from ipad_rerank.search.vectors import ArrayLike, positive_int
+
+_TIE_BREAK = 2.0**-20
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,13 @@ class KReciprocal(PlainReranker):
 
     grid: ClassVar[Grid] = {"k1": (10, 20, 50, 100, 200), "k2": (1, 6, 20, 50), "lambda_value": (0.0, 0.1, 0.3, 0.6)}
     sizes = ("k1", "k2")
+    ranges: ClassVar[dict[str, str]] = {"lambda_value": "[0, 1]"}
     pair_cost = 16
 
     k1: int = 20
     k2: int = 6
     lambda_value: float = 0.3
     restrict_to: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.lambda_value <= 1:
-            raise ValueError(f"lambda_value must be within [0, 1], got {self.lambda_value}")
 
     @property
     def is_sensible(self) -> bool:
@@ -72,7 +71,7 @@ class KReciprocal(PlainReranker):
             yield from super().sweep(rerankers, asked)
             return
         largest = max(max(reranker.k1 + 1, reranker.k2) for reranker in rerankers)
-        unit = joint_unit(asked.queries, asked.items)
+        unit = joint_unit(asked.pair)
         around = find_neighborhoods(unit, largest, asked.options.batch_size, asked.options.progress)
         places = sorted(range(len(rerankers)), key=lambda place: (rerankers[place].k1, rerankers[place].k2))
         for k1, same_k1 in groupby(places, key=lambda place: rerankers[place].k1):
@@ -87,7 +86,46 @@ class KReciprocal(PlainReranker):
                     yield place, asked.in_kind(*best)
 
     def refine(self, query: Tensor, candidates: Tensor) -> Tensor:
-        return refine_by_reciprocity(query, candidates, self.k1, self.k2, self.lambda_value)
+        """``1 - d*`` in batches of n-by-n matrices: each query with its candidates is a small world of its own."""
+        unit = torch.cat([query[:, None], candidates], dim=1)
+        count = unit.shape[1]
+        zero = (unit == 0).all(-1)
+        cosine = torch.bmm(unit, unit.mT).clamp_(-1, 1)  # (B, n + 1, n + 1)
+        row = cosine[:, 0, 1:].clone()
+        largest = 2 - 2 * cosine.masked_fill(zero[:, None], 2.0).amin(2)
+        distance = (2 - 2 * cosine) / torch.where(largest > 0, largest, 1.0)[:, :, None]
+        distance.diagonal(dim1=1, dim2=2).zero_()
+        cosine.masked_fill_(zero[:, None], -2.0).diagonal(dim1=1, dim2=2).fill_(2.0)
+        nearest = stable_topk(cosine.flatten(0, 1), min(max(self.k1 + 1, self.k2), count))[1].view(
+            len(unit), count, -1
+        )
+        alone = torch.arange(count, device=unit.device)[:, None]  # a zero vector has only itself
+        nearest = torch.where(zero[:, :, None], alone, nearest)
+        full, half = _reciprocal(nearest, zero, self.k1), _reciprocal(nearest, zero, half_of(self.k1))
+        overlap = torch.bmm(full, half.mT)
+        accepted = full * (3 * overlap > 2 * half.sum(2)[:, None])
+        members = (full + torch.bmm(accepted, half)) > 0
+        weights = torch.exp(-distance).masked_fill_(~members, 0.0)
+        weights /= weights.sum(2, keepdim=True)
+        if self.k2 > 1:
+            lists = nearest[:, :, : self.k2]
+            share = torch.full_like(lists, 1 / lists.shape[2], dtype=weights.dtype)
+            chosen = torch.zeros_like(weights).scatter_add_(2, lists, share)
+            weights = torch.bmm(chosen, weights)
+        shared = torch.minimum(weights[:, :1], weights[:, 1:]).sum(2)
+        score = (1 - self.lambda_value) * (shared / (2 - shared))
+        if self.lambda_value > 0:
+            return score + self.lambda_value * (1 - distance[:, 0, 1:])
+        return score + _TIE_BREAK * row
+
+
+def _reciprocal(nearest: Tensor, zero: Tensor, k: int) -> Tensor:
+    """``(B, n, n)`` 0 or 1: are both among the other's first k + 1?"""
+    listed = torch.zeros(*nearest.shape[:2], nearest.shape[1], dtype=torch.float32, device=nearest.device)
+    listed.scatter_(2, nearest[:, :, : k + 1], 1.0)
+    mutual = listed * listed.mT * (~zero[:, None])
+    mutual.diagonal(dim1=1, dim2=2).fill_(1.0)
+    return mutual
 
 
 def k_reciprocal(

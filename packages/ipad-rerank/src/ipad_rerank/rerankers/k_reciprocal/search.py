@@ -36,14 +36,8 @@ def search_reciprocal(
 
     The first ``num_queries`` of ``around`` are the queries; ``encoded`` are the encodings of all.
     """
-    device, kind = around.unit.device, around.unit.dtype
-    found = [
-        (
-            torch.empty(num_queries, k, dtype=torch.int64, device=device),
-            torch.empty(num_queries, k, dtype=kind, device=device),
-        )
-        for _ in lambda_values
-    ]
+    indices = torch.empty(len(lambda_values), num_queries, k, dtype=torch.int64, device=around.unit.device)
+    values = torch.empty(indices.shape, dtype=around.unit.dtype, device=around.unit.device)
     best: list[Best | None] = []
     for rows, items, shared in _blocks(around, num_queries, encoded, k2, k, progress):
         left = items.start - num_queries
@@ -51,9 +45,9 @@ def search_reciprocal(
         scores = (_blend(around, shared.clone(), rows, items, value) for value in lambda_values)
         best = [merged_topk(old, score, left, k) for old, score in zip(best, scores, strict=True)]
         if items.stop == len(around):
-            for (indices, values), (new_values, new_indices) in zip(found, best, strict=True):
-                indices[rows], values[rows] = new_indices, new_values.to(kind)
-    return found
+            for number, found in enumerate(best):
+                values[number, rows], indices[number, rows] = found
+    return list(zip(indices, values, strict=True))
 
 
 def _blocks(
@@ -69,7 +63,7 @@ def _blocks(
     table_height = max(1, min(len(around), budget // (4 * len(around)), budget // (128 * mean_length)))
     table = torch.empty(table_height, len(around), dtype=torch.int32, device=device)
     starts = [(top, left) for top in range(0, num_queries, height) for left in range(0, num_items, width)]
-    for top, left in progress_over(starts, len(starts), "k-reciprocal", progress):
+    for top, left in progress_over(starts, "k-reciprocal", progress):
         rows = slice(top, min(top + height, num_queries))
         items = slice(num_queries + left, num_queries + min(left + width, num_items))
         if left == 0:

@@ -6,6 +6,7 @@ same in any order of summation: on a GPU, in chunks of any size, with the input 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,7 @@ class RaggedRows:
     values: Tensor
 
     @classmethod
-    def join(cls, counts: list[Tensor], columns: list[Tensor], values: list[Tensor]) -> RaggedRows:
+    def join(cls, counts: Sequence[Tensor], columns: Sequence[Tensor], values: Sequence[Tensor]) -> RaggedRows:
         """From pieces in row order; ``counts`` are the rows' lengths."""
         lengths = torch.cat(counts)
         start = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])

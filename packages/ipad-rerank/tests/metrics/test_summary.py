@@ -21,7 +21,7 @@ def test_interval_is_the_normal_one_for_many_queries():
 def test_same_seed_same_interval_whatever_the_chunks(monkeypatch):
     before, after = np.random.default_rng(0).uniform(size=(2, 50))
     first = paired_bootstrap(before, after, seed=3)
-    monkeypatch.setattr("ipad_rerank.metrics.bootstrap.rows_that_fit", lambda *_: 17)
+    monkeypatch.setattr("ipad_rerank.metrics.summary.rows_that_fit", lambda *_: 17)
     assert paired_bootstrap(before, after, seed=3) == first
     assert paired_bootstrap(before, after, seed=4) != first
 
@@ -43,7 +43,7 @@ def test_skipped_queries_leave_as_pairs():
     [
         ([0.1], [0.1, 0.2], {}, "before has 1 queries, after has 2"),
         ([np.nan], [0.1], {}, "no pair"),
-        ([0.1], [0.1], {"confidence": 1.0}, "confidence must be between"),
+        ([0.1], [0.1], {"confidence": 1.0}, "confidence must be within"),
         ([0.1], [0.1], {"samples": 0}, "samples must be at least 1"),
     ],
 )
