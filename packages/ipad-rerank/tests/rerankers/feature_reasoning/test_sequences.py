@@ -60,3 +60,18 @@ def test_some_sequences_are_cut_to_lengths_of_all_orders():
     assert float((cut < (21 * 100) ** 0.5).double().mean()) == pytest.approx(0.5, abs=0.05)
     assert {drawn._random_length(100, False) for _ in range(9)} == {100}
     assert drawn._random_length(15, True) == 15
+
+
+def test_a_class_asks_in_proportion_to_the_square_root_of_its_size():
+    generator = torch.Generator().manual_seed(0)
+    unit = F.normalize(torch.randn(1000, 6, generator=generator), dim=1)
+    labels = torch.arange(1000).ge(900).long()  # 900 and 100: 30 to 10
+    data = TrainingSet(unit, labels, torch.zeros_like(labels), torch.arange(1000), 50, (), generator)
+    drawn = SequenceSampler(data)
+    asked = torch.cat([(drawn.draw(8).unit[:, 0] @ unit.T).argmax(-1) for _ in range(500)])
+    assert float(labels[asked].double().mean()) == pytest.approx(0.25, abs=0.02)
+    batch = drawn.draw(64, 200)
+    rows = (batch.unit[:, 0] @ unit.T).argmax(-1)
+    assert len(rows.unique()) == 64, "nobody asks twice in one gallery"
+    galleries = torch.cat([(drawn.draw(2, 200).unit[:, 1:] @ unit.T).argmax(-1).flatten() for _ in range(100)])
+    assert float(labels[galleries].double().mean()) == pytest.approx(0.1, abs=0.03), "galleries are as they come"

@@ -56,6 +56,9 @@ class TrainingSet:
 class SequenceSampler:
     """Draws batches; every batch searches one random gallery within one group.
 
+    A class is asked for in proportion to the square root of its size. Drawn as they come, queries of the largest classes
+    would teach nearly alone, and what is learnt from them harms small ones.
+
     Args:
         data: What is drawn from.
         gallery_sizes: Smallest and largest gallery, or None for just above n_r to the largest group.
@@ -70,6 +73,7 @@ class SequenceSampler:
         if not self.members:
             raise ValueError("no group has 20 training vectors of two classes; a fit needs at least one such group")
         self.weights = torch.tensor([float(len(rows)) for rows in self.members])
+        self.asking = [_evened(labels[rows]) for rows in self.members]
         most = max(len(rows) for rows in self.members) - 1
         low, high = gallery_sizes if gallery_sizes is not None else (n_r + n_r // 25, most)
         if not 4 <= low <= high:
@@ -83,13 +87,16 @@ class SequenceSampler:
 
         With ``cut`` some are shorter than the gallery would allow, as where a search returned few candidates.
         """
-        rows = self.members[int(torch.multinomial(self.weights, 1, generator=self.generator))]
+        member = int(torch.multinomial(self.weights, 1, generator=self.generator))
+        rows = self.members[member]
         if gallery_size is None:
             gallery_size = self._random_size()
         count = max(1, min(count, len(rows) // 10))
         gallery_size = min(gallery_size, len(rows) - count)
-        drawn = rows[torch.randperm(len(rows), generator=self.generator).to(rows.device)]
-        query, gallery = drawn[:count], drawn[count : count + gallery_size]
+        asked = torch.multinomial(self.asking[member], count, generator=self.generator)
+        order = torch.randperm(len(rows), generator=self.generator)
+        others = order[~torch.isin(order, asked)][:gallery_size]
+        query, gallery = rows[asked.to(rows.device)], rows[others.to(rows.device)]
         n = self._random_length(max(3, min(self.n_r, gallery_size // 2)), cut)
         unit, labels = self.data.unit, self.data.labels
         moved = moved_queries(self.data.before, unit[query], unit[gallery])
@@ -112,3 +119,9 @@ class SequenceSampler:
         if low < full and (small < SMALL_GALLERIES or full == high):
             return round(math.exp(math.log(low) + share * (math.log(full) - math.log(low))))
         return round(full + share * (high - full))
+
+
+def _evened(labels: Tensor) -> Tensor:
+    """``(R,)`` on the CPU: how likely each row is to ask, so that a class of ``n`` rows asks as ``n ** 0.5`` times."""
+    _, number, counts = labels.unique(return_inverse=True, return_counts=True)
+    return counts[number].double().rsqrt().cpu()
