@@ -56,6 +56,9 @@ def test_a_head_trains_on_vectors_and_its_run_is_evaluated_and_embedded(config_o
     run = CliRunner().invoke(main, ["embed", str(tmp_path / "run"), "--out", str(out)])
     assert run.exit_code == 0, run.output
     assert AttributeEmbedder.from_pretrained(tmp_path / "run" / "best").weights["trunk"]["source"] == "vectors"
+    run = CliRunner().invoke(main, ["export", str(tmp_path / "run"), "--format", "torch"])
+    assert run.exit_code == 0, run.output
+    assert json.loads((tmp_path / "run" / "export" / "export.json").read_text())["image_size"] is None
 
 
 def test_a_lens_on_vectors_in_one_command(config_of, small_config, file, tmp_path):

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ipad_core.backbones.vectors import Vectors
+from ipad_core.feature_maps import FeatureMaps
 from ipad_core.models.embedder import AttributeEmbedder
 from ipad_core.models.encoding import evaluating
+from ipad_core.output import EmbeddingOutput
 
 INPUTS = ("images", "attribute_ids", "image_index")
 
@@ -29,18 +32,25 @@ class Exportable(nn.Module):
         super().__init__()
         self.model, self.options = model, options
         with torch.no_grad(), evaluating(model):
-            output = model(*example_inputs(model), **options)
+            output = self.answer(*example_inputs(model))
         self.names = [name for name in output.__dataclass_fields__ if getattr(output, name) is not None]
 
     def forward(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor) -> tuple[Tensor, ...]:
-        output = self.model(images, attribute_ids, image_index, **self.options)
+        output = self.answer(images, attribute_ids, image_index)
         return tuple(getattr(output, name) for name in self.names)
+
+    def answer(self, images: Tensor, attribute_ids: Tensor, image_index: Tensor) -> EmbeddingOutput:
+        """Of the network, which may read vectors in place of images."""
+        given = FeatureMaps.from_vectors(images) if isinstance(self.model.trunk, Vectors) else images
+        return self.model(given, attribute_ids, image_index, **self.options)
 
 
 def example_inputs(model: AttributeEmbedder, size: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Two images and three entries. (Tracing takes a size of one for a constant.)"""
+    """Two images, or vectors, and three entries. (Tracing takes a size of one for a constant.)"""
     device, side = model.trunk.mean.device, size or model.detail_size
     images = torch.zeros(2, 3, side, side, dtype=torch.uint8, device=device)
+    if isinstance(model.trunk, Vectors):
+        images = torch.zeros(2, model.trunk.num_features, device=device)
     return images, torch.zeros(3, dtype=torch.long, device=device), torch.tensor([0, 1, 1], device=device)
 
 
@@ -50,7 +60,7 @@ def export_program(model: AttributeEmbedder, size: int | None = None, **options:
     Args:
         model: The network.
         size: Side of the uint8 images that it will take, px; by default :attr:`AttributeEmbedder.detail_size`. Their number
-            and that of the entries stay free.
+            and that of the entries stay free. A network that reads vectors takes ``(N, C)`` float32 under the same name.
         options: Of its ``forward``.
 
     Example:

@@ -25,9 +25,11 @@ class FeatureMaps:
     """
 
     def __init__(self, stages: Sequence[Tensor], images: Tensor | None = None) -> None:
-        counts = {len(part) for part in [*stages, *([] if images is None else [images])]}
-        if not stages or len(counts) != 1:
-            raise ValueError(f"stages and images must be of one number of images, got {sorted(counts)}")
+        counts = [
+            part.shape[0] for part in [*stages, *([] if images is None else [images])]
+        ]  # len() is fixed by tracing
+        if not stages or any(count != counts[0] for count in counts[1:]):
+            raise ValueError(f"stages and images must be of one number of images, got {sorted(set(counts))}")
         self.stages, self.images = list(stages), images
 
     @classmethod

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
-from ipad_core import AttributeEmbedder, FeatureMaps, create_model
+from ipad_core import AttributeEmbedder, FeatureMaps, create_model, export_onnx, export_program
 
 TRUNK = {"name": "vectors", "options": {"dim": 6}}
 SIZES = {"embed_dim": 5, "latent_dim": 4}
@@ -50,6 +51,36 @@ def test_a_lens_on_vectors_is_the_lens_on_their_numbers():
     found = model.encode(FeatureMaps.from_vectors(VECTORS), attribute=0).embedding
     expected = model.project(VECTORS, torch.arange(4), torch.zeros(4, dtype=torch.long))
     torch.testing.assert_close(found, expected)
+
+
+def questions():
+    """Vectors and entries in several numbers."""
+    for count, entries in ((1, 1), (2, 2), (5, 5), (2, 5), (5, 1)):
+        asked = torch.arange(entries)
+        yield torch.rand(count, 6), asked % 2, asked % count
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_are_exported_for_any_number_of_vectors(name):
+    model = create_model(name, num_attributes=2, trunk=TRUNK, **HEADS[name]).eval()
+    program = export_program(model).module()
+    for vectors, *entries in questions():
+        with torch.no_grad():
+            expected = model(FeatureMaps.from_vectors(vectors), *entries).embedding
+        torch.testing.assert_close(program(vectors, *entries)[0], expected)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's exporter about torch
+def test_a_head_as_an_onnx_file(tmp_path):
+    model = create_model("asen_v2", num_attributes=2, trunk=TRUNK, **HEADS["asen_v2"]).eval()
+    export_onnx(model, tmp_path / "head.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "head.onnx", providers=["CPUExecutionProvider"])
+    for vectors, *entries in questions():
+        given = zip(("images", "attribute_ids", "image_index"), (vectors, *entries), strict=True)
+        answer = session.run(["embedding"], {name: tensor.numpy() for name, tensor in given})[0]
+        with torch.no_grad():
+            expected = model(FeatureMaps.from_vectors(vectors), *entries).embedding
+        torch.testing.assert_close(torch.from_numpy(answer), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_what_is_not_vectors():

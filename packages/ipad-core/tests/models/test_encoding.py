@@ -396,6 +396,17 @@ def test_a_lens_for_other_attributes_is_to_be_fitted_again(small_trunk, tmp_path
     assert not other.is_fitted
 
 
+def test_options_with_an_entry_for_each_attribute_are_given_along(small_trunk, tmp_path):
+    create_model("haen", num_attributes=2, types=[0, 1], embed_dim=6, latent_dim=4, **small_trunk).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(ValueError, match=r"types must have 3 numbers, one per attribute, got \[0, 1\]"):
+        AttributeEmbedder.from_pretrained(tmp_path, num_attributes=3)
+    with pytest.warns(UserWarning, match=r"start anew and have to be trained: attention\.table\.weight$"):
+        other = AttributeEmbedder.from_pretrained(tmp_path, num_attributes=3, types=[0, 1, 1])
+    assert other.options["types"] == [0, 1, 1]
+
+
 def test_revision_and_token_reach_the_hub(monkeypatch, model, tmp_path):
     model.save_pretrained(tmp_path / "saved")
     asked = {}

@@ -14,6 +14,7 @@ from ipad_core.export import INPUTS, Exportable
 from ipad_train.checkpoint import write_json
 from ipad_train.config_files import load_run_config
 from ipad_train.run_folder import RunFolder
+from ipad_train.vectors import reads_vectors
 
 FORMATS = {"onnx": "model.onnx", "torch": "model.pt2"}
 _CHECKED = ((1, 1), (2, 2), (5, 5), (2, 5), (5, 1))  # images, entries
@@ -39,8 +40,8 @@ def export_run(
         branch: ``both``, or ``spatial`` to leave a second branch out.
 
     Returns:
-        The folder. ``export.json`` has the side of the images, names of inputs and outputs, the attributes and their values,
-        and the largest difference that was found.
+        The folder. ``export.json`` has the side of the images (null for vectors), names of inputs and outputs, the
+        attributes and their values, and the largest difference that was found.
 
     Raises:
         FileNotFoundError: the folder is no run, or holds no model yet.
@@ -63,7 +64,7 @@ def export_run(
     folder.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {
         "architecture": model.architecture,
-        "image_size": side,
+        "image_size": None if reads_vectors(model) else side,
         "inputs": list(INPUTS),
         "outputs": Exportable(model, **options).names,
         "attributes": model.schema,
@@ -94,20 +95,22 @@ Answer = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def _largest_difference(model: AttributeEmbedder, answer: Answer, side: int, options: dict[str, Any]) -> float:
-    worst = 0.0
+    worst, original = 0.0, Exportable(model, **options)
     with torch.no_grad():
-        for question in _questions(model.options["num_attributes"], side):
-            expected = model(*question, **options).embedding
+        for question in _questions(model, side):
+            expected = original.answer(*question).embedding
             worst = max(worst, float((answer(*question) - expected).abs().max()))
     return worst
 
 
-def _questions(num_attributes: int, side: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def _questions(model: AttributeEmbedder, side: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     for images, entries in _CHECKED:
         drawn = torch.randint(0, 256, (images, 3, side, side), generator=generator, dtype=torch.uint8)
+        if reads_vectors(model):
+            drawn = torch.rand(images, model.trunk.num_features, generator=generator)
         asked = torch.arange(entries)
-        yield drawn, asked % num_attributes, asked % images
+        yield drawn, asked % model.options["num_attributes"], asked % images
 
 
 def _program_answer(path: Path) -> Answer:

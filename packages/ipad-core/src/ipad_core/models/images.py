@@ -93,7 +93,7 @@ def check_range(images: Tensor, slack: float = 0.0) -> None:
         kind, top, hint = "float", 1, "; give uint8 for [0, 255], and images that nobody has normalized"
     else:
         images, kind, top, hint = images.long(), "whole-number", 255, ""
-    low, high = images.min().item(), images.max().item()
+    low, high = (bound.item() for bound in images.aminmax())
     if not -slack <= low <= high <= top + slack:
         raise ValueError(f"{kind} images must be within [0, {top}], got {low:g} to {high:g}{hint}")
 
