@@ -16,9 +16,11 @@ PACKAGES = {
     "ipad-train": ["ipad-core", "ipad-data", "ipad-rerank"],
 }
 ALL = list(PACKAGES)
-# The two longest suites run on several cores, one thread each; the tests of a file stay together where they share runs.
+# The longest suites run on several cores, one thread each: two threads of one process wait for each other where a core is
+# busy with something else. The tests of a file stay together where they share runs.
 WORKERS = {
     "ipad-core": ["-n", "logical", "--maxprocesses", "4"],
+    "ipad-rerank": ["-n", "logical", "--maxprocesses", "4"],
     "ipad-train": ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile"],
 }
 
