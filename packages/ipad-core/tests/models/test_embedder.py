@@ -255,3 +255,12 @@ def test_options_that_a_constructor_hands_on_come_back(flexible, small_trunk, tm
     again = AttributeEmbedder.from_pretrained(tmp_path, depth=2)
     assert type(again) is flexible
     assert again.options == {**model.options, "depth": 2}
+
+
+def test_images_with_a_nan_pass_through_and_their_embeddings_are_nan(triplet):
+    images = torch.rand(2, 3, 64, 64)
+    images[1, 0, 0, 0] = torch.nan
+    with torch.no_grad():
+        found = triplet.eval()(images, torch.tensor([0, 1])).embedding
+    assert bool(found[0].isfinite().all())
+    assert bool(found[1].isnan().any())

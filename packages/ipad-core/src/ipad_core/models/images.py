@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,15 +76,16 @@ class ImageBatches:
         )
 
 
-def check_range(images: Tensor, slack: float = 0.0) -> None:
+def check_range(images: Tensor, slack: float = 0.0, allow_nan: bool = False) -> None:
     """Whether the pixels are what images hold: floats within [0, 1], whole numbers within [0, 255].
 
     Args:
         images: Pixels of any shape; uint8 is not looked at.
         slack: How far outside floats may lie.
+        allow_nan: Say nothing about images with a NaN, whose embeddings and loss are NaN as well.
 
     Raises:
-        ValueError: they are not, not finite, or bool.
+        ValueError: they are not, or bool.
     """
     if images.dtype == torch.bool:
         raise ValueError("images must be uint8 or float, got bool")
@@ -94,6 +96,8 @@ def check_range(images: Tensor, slack: float = 0.0) -> None:
     else:
         images, kind, top, hint = images.long(), "whole-number", 255, ""
     low, high = (bound.item() for bound in images.aminmax())
+    if math.isnan(low) and allow_nan:
+        return
     if not -slack <= low <= high <= top + slack:
         raise ValueError(f"{kind} images must be within [0, {top}], got {low:g} to {high:g}{hint}")
 
