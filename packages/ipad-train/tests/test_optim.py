@@ -11,6 +11,7 @@ from ipad_train.config import StageConfig
 from ipad_train.optim import (
     build_optimizer,
     learning_rate_scale,
+    learning_rates,
     load_optimizer_tensors,
     load_scaler,
     optimizer_tensors,
@@ -45,6 +46,18 @@ def test_groups_take_their_rates_and_vectors_are_not_decayed():
     )
     found = {(group["lr"], group["weight_decay"], group["params"][0].ndim) for group in optimizer.param_groups}
     assert found == {(0.1, 0.3, 2), (0.1, 0.0, 1), (1.0, 0.3, 2), (1.0, 0.0, 1)}
+
+
+def test_trunks_take_no_more_than_their_own_rate():
+    objective = Objective()
+    objective.model.spatial = nn.ModuleDict({"trunk": nn.Linear(3, 2), "head": nn.Linear(3, 2)})
+    stage = StageConfig(steps=10, warmup=0.2, learning_rate=1.0, spatial_learning_rate=0.1, trunk_learning_rate=0.03)
+    rates = {id(p): group["lr"] for group in build_optimizer(objective, stage).param_groups for p in group["params"]}
+    parts = (objective.model.spatial["trunk"], objective.model.spatial["head"], objective.model.semantic)
+    assert [rates[id(part.weight)] for part in parts] == [0.03, 0.1, 1.0]
+    assert learning_rates(stage, 0)["learning_rate/trunk"] == pytest.approx(0.01)
+    with pytest.raises(ValueError, match="trunk_learning_rate must be positive"):
+        StageConfig(trunk_learning_rate=0.0)
 
 
 def test_nothing_to_train_is_an_error():

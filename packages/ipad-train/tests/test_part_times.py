@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ipad_train.part_times import PartTimes
+from ipad_train.part_times import GpuMemory, PartTimes
 
 
 def test_parts_add_up_and_are_read_once():
@@ -19,6 +19,19 @@ def test_parts_add_up_and_are_read_once():
     now[0] += 2.0  # nobody's
     assert times.read() == ({"data": 0.5, "forward": 4.0}, 6.5)
     assert times.read() == ({}, 0.0)
+
+
+def test_without_a_gpu_there_is_no_memory_of_one():
+    assert GpuMemory(torch.device("cpu")).most() is None
+
+
+@pytest.mark.gpu
+def test_the_most_memory_of_a_gpu_is_what_was_taken_since_then():
+    device = torch.device("cuda")
+    torch.empty(2**28, device=device, dtype=torch.uint8)
+    memory = GpuMemory(device)
+    kept = torch.empty(2**27, device=device, dtype=torch.uint8)
+    assert len(kept) / 2**30 <= memory.most() < 0.25
 
 
 @pytest.mark.gpu

@@ -47,6 +47,12 @@ def test_the_summary_says_stages_time_skipped_steps_and_chance():
     assert run_summary({**results, "stuck": []}, TIMINGS, {}, 0.0)[-1] == "  at chance: no attribute"
 
 
+def test_the_summary_says_the_most_memory_of_a_gpu():
+    rows = [{**TIMINGS[0], "gpu_memory": 3.0}, {**TIMINGS[1], "gpu_memory": 7.26}, TIMINGS[2]]
+    results = {"stages": {"stage1": {"map": 41.234, "step": 20}}, "stuck": []}
+    assert run_summary(results, rows, {}, 0.0)[1].endswith("50 images/s, 7.3 GiB of the GPU")
+
+
 def test_skipped_steps_are_counted_by_stage():
     rows = [{"stage": "stage1", "skipped_steps": 2}, {"stage": "stage1", "skipped_steps": 1}, {"stage": "stage2"}]
     assert skipped_steps(rows) == {"stage1": 3}

@@ -12,7 +12,7 @@ from ipad_train.clock import in_words
 from ipad_train.collapse import collapse_warnings
 from ipad_train.config import LoopConfig
 from ipad_train.optim import learning_rates
-from ipad_train.part_times import BETWEEN_STEPS
+from ipad_train.part_times import BETWEEN_STEPS, GpuMemory
 from ipad_train.stage_run import StageRun
 from ipad_train.step import Stepper
 from ipad_train.step_numbers import name_attributes
@@ -62,6 +62,7 @@ class StageLoop:
         self.run, self.accelerator, self.config = run, accelerator, config
         self.between, self.tracker = between, tracker
         self.stepper = Stepper(run, accelerator, config)
+        self._memory = GpuMemory(accelerator.device)
         self._skipped, self._timed = run.health.skipped, run.step
         self.bar = tqdm(
             total=run.stage.steps,
@@ -135,7 +136,7 @@ class StageLoop:
         stepping = elapsed - sum(seconds.get(part, 0.0) for part in BETWEEN_STEPS)
         speed = steps * run.images / stepping if steps and stepping > 0 else None
         if self.tracker is not None and (steps or seconds):
-            self.tracker.time(run.global_step, run.name, steps, elapsed, seconds, speed)
+            self.tracker.time(run.global_step, run.name, steps, elapsed, seconds, speed, self._memory.most())
         return speed
 
     def _postfix(self, means: dict[str, float], speed: float | None) -> str:

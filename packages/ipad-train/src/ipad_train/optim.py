@@ -34,11 +34,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, stage: StageConfig, step
 
 
 def learning_rates(stage: StageConfig, step: int) -> dict[str, float]:
-    """The rates at a step of a stage by name: ``learning_rate``, and IP-SP's where it has its own."""
+    """The rates at a step of a stage by name: ``learning_rate``, and IP-SP's and the trunks' where they have their own."""
     scale = learning_rate_scale(stage, step)
     rates = {"learning_rate": stage.learning_rate * scale}
-    if stage.spatial_learning_rate:
-        rates["learning_rate/spatial"] = stage.spatial_learning_rate * scale
+    for part, rate in (("spatial", stage.spatial_learning_rate), ("trunk", stage.trunk_learning_rate)):
+        if rate:
+            rates[f"learning_rate/{part}"] = rate * scale
     return rates
 
 
@@ -46,7 +47,7 @@ def build_optimizer(objective: nn.Module, stage: StageConfig) -> torch.optim.Opt
     """Adam or AdamW over the trainable parameters of an objective.
 
     Vectors (biases, norms) are not decayed. Parameters below ``model.spatial`` take ``spatial_learning_rate`` where
-    the stage gives one. The fused implementation is used on CUDA.
+    the stage gives one, and those of a trunk no more than ``trunk_learning_rate``. The fused implementation is used on CUDA.
 
     Raises:
         ValueError: nothing to train.
@@ -57,6 +58,8 @@ def build_optimizer(objective: nn.Module, stage: StageConfig) -> torch.optim.Opt
             continue
         own_rate = stage.spatial_learning_rate if name.startswith("model.spatial.") else None
         rate = stage.learning_rate if own_rate is None else own_rate
+        if stage.trunk_learning_rate is not None and "trunk" in name.split("."):
+            rate = min(rate, stage.trunk_learning_rate)
         decay = stage.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     if not groups:

@@ -66,3 +66,20 @@ class PartTimes:
 
     def _add(self, name: str, seconds: float) -> None:
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+
+class GpuMemory:
+    """The most memory of a GPU that tensors of this process took at a time, from now on.
+
+    Args:
+        device: Where the steps run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device if device.type == "cuda" else None
+        if self.device is not None:
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def most(self) -> float | None:
+        """GiB; None where there is no GPU."""
+        return None if self.device is None else torch.cuda.max_memory_allocated(self.device) / 2**30

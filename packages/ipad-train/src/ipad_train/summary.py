@@ -15,7 +15,8 @@ class StageTime:
     """Where the time of a stage went.
 
     ``seconds`` by part, in the order of :data:`ipad_train.part_times.PARTS`, with ``other`` for what none of them counts;
-    ``elapsed`` of the clock; ``steps`` that were timed; ``images_per_second`` over all steps, or None.
+    ``elapsed`` of the clock; ``steps`` that were timed; ``images_per_second`` over all steps, or None; ``gpu_memory``, the
+    most that was taken of the main process's GPU, GiB, or None.
     """
 
     name: str
@@ -23,6 +24,7 @@ class StageTime:
     elapsed: float
     seconds: dict[str, float]
     images_per_second: float | None
+    gpu_memory: float | None = None
 
 
 def stage_times(timings: Sequence[Mapping[str, Any]]) -> list[StageTime]:
@@ -38,9 +40,9 @@ def stage_times(timings: Sequence[Mapping[str, Any]]) -> list[StageTime]:
         spent = sum(_stepping(row) for row in fast)
         images = sum(row["images_per_second"] * _stepping(row) for row in fast)
         kept = {part: value for part, value in seconds.items() if value > 0}
-        found.append(
-            StageTime(name, sum(row["steps"] for row in rows), elapsed, kept, images / spent if spent else None)
-        )
+        speed = images / spent if spent else None
+        memory = max((row["gpu_memory"] for row in rows if "gpu_memory" in row), default=None)
+        found.append(StageTime(name, sum(row["steps"] for row in rows), elapsed, kept, speed, memory))
     return found
 
 
@@ -62,6 +64,7 @@ def run_summary(
         if time := times.get(name):
             line += f"; {time.steps} steps in {in_words(time.elapsed)}"
             line += f", {time.images_per_second:.3g} images/s" if time.images_per_second else ""
+            line += f", {time.gpu_memory:.1f} GiB of the GPU" if time.gpu_memory else ""
         lines.append(f"{line}; {skipped[name]} steps skipped" if skipped.get(name) else line)
     total = {part: sum(time.seconds.get(part, 0.0) for time in times.values()) for part in (*PARTS, "other")}
     total["end of the run"] = finishing

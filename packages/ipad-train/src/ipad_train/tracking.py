@@ -46,7 +46,14 @@ class Tracker:
         self._tell_boards({"event": text}, step)
 
     def time(
-        self, step: int, stage: str, steps: int, elapsed: float, seconds: Mapping[str, float], speed: float | None
+        self,
+        step: int,
+        stage: str,
+        steps: int,
+        elapsed: float,
+        seconds: Mapping[str, float],
+        speed: float | None,
+        memory: float | None = None,
     ) -> None:
         """Record how long something took.
 
@@ -57,12 +64,15 @@ class Tracker:
             elapsed: Seconds of the clock.
             seconds: Of its parts.
             speed: Images a second of its steps; None where it has none.
+            memory: The most memory of the GPU so far, GiB; None without a GPU.
         """
         rounded = {name: round(value, 6) for name, value in seconds.items()}
         row = {"step": step, "stage": stage, "steps": steps, "elapsed": round(elapsed, 6), "seconds": rounded}
-        self._timings.write(row | ({} if speed is None else {"images_per_second": round(speed, 3)}))
-        if speed is not None:
-            self._tell_boards({"images_per_second": speed}, step)
+        found = {"images_per_second": speed, "gpu_memory": memory}
+        found = {name: round(value, 3) for name, value in found.items() if value is not None}
+        self._timings.write(row | found)
+        if found:
+            self._tell_boards(found, step)
 
     def close(self) -> None:
         """Flush to disk."""

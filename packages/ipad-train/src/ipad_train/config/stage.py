@@ -46,6 +46,10 @@ class StageConfig:
     optimizer: str = option("adamw", "adamw or adam")
     learning_rate: float = option(2e-3, "at its highest")
     spatial_learning_rate: float | None = option(None, "stage2: of IP-SP; 0 freezes it; null: that of the others")
+    trunk_learning_rate: float | None = option(
+        None,
+        "at most so much for trunks that learn, whose pretrained weights need less than new layers; null: no limit",
+    )
     weight_decay: float = option(0.05, "of matrices; vectors are not decayed")
     schedule: str = option("one_cycle", "one_cycle: linear warm-up, cosine to zero; step: decay every so many steps")
     warmup: float = option(0.15, "one_cycle: share of the steps")
@@ -99,6 +103,13 @@ class StageConfig:
         require(0 <= self.warmup < 1, "warmup", self.warmup, "within [0, 1)")
         rate = self.spatial_learning_rate
         require(rate is None or rate >= 0, "spatial_learning_rate", rate, "zero or more, or null")
+        rate = self.trunk_learning_rate
+        require(
+            rate is None or rate > 0,
+            "trunk_learning_rate",
+            rate,
+            "positive, or null (model.options.trunk.freeze freezes)",
+        )
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "zero or more")
         require(0 < self.decay <= 1, "decay", self.decay, "within (0, 1]")
         require(self.decay_every > 0, "decay_every", self.decay_every, "positive")
