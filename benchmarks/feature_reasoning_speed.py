@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
+import statistics
 import time
 from collections.abc import Callable, Iterator
 
@@ -184,18 +186,48 @@ def on_cpu(arguments: argparse.Namespace) -> None:
 
 @torch.no_grad()
 def on_gpu(arguments: argparse.Namespace) -> None:
-    print(f"\n{torch.cuda.get_device_name()}: 3,600 queries, gallery 14,400, d = {arguments.dim}")
-    query = torch.randn(3600, arguments.dim, device="cuda")
-    gallery = torch.randn(14400, arguments.dim, device="cuda")
+    """Seconds of 3,600 queries against a gallery of 14,400, which all lie on the GPU: the median of five."""
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.randn(144, arguments.dim, generator=generator)
+    vectors = centers[torch.arange(18_000) % 144] + 3 * torch.randn(18_000, arguments.dim, generator=generator)
+    query, gallery = torch.nn.functional.normalize(vectors).cuda().split([3_600, 14_400])
+    search = gpu_seconds(lambda: rank(query, gallery, k=arguments.n_r))
     ranking = rank(query, gallery, k=arguments.n_r)
-    for rounds in (1, arguments.rounds):
-        reasoner = shaken(n_r=arguments.n_r, n_t=rounds).cuda()
-        reasoner.rerank(query[:64], gallery, type(ranking)(ranking.indices[:64], ranking.scores[:64]))
+    print(
+        f"\n{torch.cuda.get_device_name()}, torch {torch.__version__}: 3,600 queries, gallery 14,400, d = {arguments.dim}"
+    )
+    print(f"n_r = {arguments.n_r}. The search takes {search:.3f} s.\n")
+    print(
+        "| hidden width | rounds | network | s | queries/s | TFLOP/s | GPU memory, GiB |\n|---|---|---|---|---|---|---|"
+    )
+    for width, rounds, low in itertools.product((64, arguments.width), (1, arguments.rounds), (False, True)):
+        reasoner = shaken(n_r=arguments.n_r, n_t=rounds, hidden_width=width).cuda()
+        reasoner.low_precision = low
+        torch.cuda.reset_peak_memory_stats()
+        spent = gpu_seconds(lambda r=reasoner: r.rerank(query, gallery, ranking))
+        memory = torch.cuda.max_memory_allocated() / 2**30
+        rate = 3600 * sum(operations(reasoner, arguments.n_r, arguments.dim).values()) / spent / 1e12
+        name = "bfloat16" if low else "float32"
+        print(
+            f"| {width} | {rounds} | {name} | {spent:.3f} | {3600 / spent:.0f} | {rate:.1f} | {memory:.1f} |",
+            flush=True,
+        )
+    few = type(ranking)(ranking.indices[:8], ranking.scores[:8])
+    found = reasoner.rerank(query[:8], gallery, few)
+    same = reasoner.cpu().rerank(query[:8].cpu(), gallery.cpu(), type(few)(few.indices.cpu(), few.scores.cpu()))
+    print(f"Largest difference of scores from the CPU's: {(found.scores.cpu() - same.scores).abs().max().item():.1e}.")
+
+
+def gpu_seconds(call: Callable[[], object]) -> float:
+    """Median seconds of five calls after a first one."""
+    spent = []
+    for _ in range(6):
         torch.cuda.synchronize()
         start = time.perf_counter()
-        reasoner.rerank(query, gallery, ranking)
+        call()
         torch.cuda.synchronize()
-        print(f"{rounds} rounds: {time.perf_counter() - start:.2f} s")
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent[1:])
 
 
 def main() -> None:
@@ -205,8 +237,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--width", type=int, default=1024, help="the wide network; the default width runs, too")
     parser.add_argument("--peer-gradient", choices=("each", "once"), default="each")
+    parser.add_argument("--gpu-only", action="store_true")
     arguments = parser.parse_args()
-    on_cpu(arguments)
+    if not arguments.gpu_only:
+        on_cpu(arguments)
     if torch.cuda.is_available():
         on_gpu(arguments)
 
