@@ -69,8 +69,6 @@ class OurStep:
         self.precision, _, compiled = precision.partition("+")
         second = {} if stage == 2 else {"semantic": False}
         model = create_model(options.model, num_attributes=attributes, **second)
-        if compiled:
-            model.compile()
         owners = torch.arange(values) * attributes // values
         if stage == 1:
             objective: Objective = MetricLearning(model, BatchLayout("triplet"), LossConfig())
@@ -83,6 +81,9 @@ class OurStep:
         self.objective = objective.to(self.device, memory_format=layout).train()
         if objective.memory is not None:
             objective.memory.to(self.device)
+        if compiled:
+            for network in (model, *([] if objective.memory is None else [objective.memory.momentum.network])):
+                network.compile()
         self.optimizer = build_optimizer(objective, StageConfig(optimizer="adam", learning_rate=1e-5))
         self.inputs = AugmentedImages(0.5, BatchAugmentation(flip=0.0))
         self.batch = triplet_batch(options, owners)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from ipad_train.objectives import AttributeDiverging
 from ipad_train.tracking import read_metrics
@@ -103,3 +105,26 @@ def test_unreadable_photos_are_counted_under_skip_and_named_under_raise(small_co
         ValueError, match=r"images cannot be read, and nothing of it is left:(.|\n)*\.jpg: not an image"
     ):
         Training(small_config(*shared, "stage2.steps=0", "data.on_error=skip", output="third"), None, quiet).run()
+
+
+@pytest.mark.parametrize(
+    "rate", [pytest.param(0.0, id="IP-SP is frozen", marks=pytest.mark.slow), pytest.param(1e-4, id="both learn")]
+)
+def test_compiled_networks_train_as_others_do(small_config, monkeypatch, rate):
+    from torch._dynamo.utils import counters
+
+    def weights(name):
+        overrides = ("stage0.steps=0", "stage1.steps=2", "stage2.steps=2", f"stage2.spatial_learning_rate={rate}")
+        config = small_config(*overrides, "values.enabled=false", "rerank.enabled=false", output=name)
+        results = Training(config, None, quiet).run()
+        return results["rows"][-1]["overall"], load_file(Path(config.output_dir) / "best" / "model.safetensors")
+
+    expected, plain = weights("plain")
+    torch._dynamo.reset()
+    monkeypatch.setattr("ipad_train.launch.launched_compiler", lambda: "eager")
+    counters.clear()
+    found, compiled = weights("compiled")
+    assert counters["stats"]["unique_graphs"] >= 3  # stage 1, stage 2, the momentum encoder
+    assert found == pytest.approx(expected, abs=1.0)
+    for name, tensor in plain.items():
+        torch.testing.assert_close(compiled[name], tensor, atol=2e-3, rtol=1e-2, msg=name)

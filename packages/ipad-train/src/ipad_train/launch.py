@@ -95,10 +95,12 @@ def with_launcher_settings(config: RunConfig, accelerator: Accelerator) -> RunCo
 
 
 def compile_network(model: torch.nn.Module, config: RunConfig) -> None:
-    """Compile a network where the configuration or the launcher says so."""
+    """Compile a network, and its second branch for when that runs alone, where the configuration or the launcher says so."""
     backend = launched_compiler()
     if config.loop.compile or backend is not None:
-        model.compile(backend=backend or "inductor")
+        for network in (model, getattr(model, "semantic", None)):
+            if network is not None:
+                network.compile(backend=backend or "inductor")
 
 
 def configure_engine(accelerator: Accelerator, stage: StageConfig) -> None:

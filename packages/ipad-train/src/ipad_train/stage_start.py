@@ -58,6 +58,7 @@ def start_stage(
     compile_network(model, config)
     objective.to(accelerator.device)
     if objective.memory is not None:
+        compile_network(objective.memory.momentum.network, config)
         objective.memory.to(accelerator.device)
     optimizer = build_optimizer(objective, stage)
     configure_engine(accelerator, stage)
