@@ -30,8 +30,8 @@ TINY = {"trunk": {"name": "resnet10t", "options": {"channels": [24, 48, 96, 192]
 
 
 def names() -> list[str]:
-    """Networks at the sizes that suit the device."""
-    large = [name for name in list_models() if not name.endswith("_tiny")]
+    """Networks at the sizes that suit the device; ipad_resnet50_vitb16 is ipad."""
+    large = [name for name in list_models() if not name.endswith(("_tiny", "_vitb16"))]
     return large if CUDA else ["ipad_photos", "lens", *list_models("*_tiny")]
 
 
@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(names()), help="names with commas in between; all by default")
     parser.add_argument("--size", type=int, help="side of the images, px; by default that of each network")
-    parser.add_argument("--batch", default="32,24" if CUDA else "6,4", help="images, one size or several")
+    parser.add_argument("--batch", default="32" if CUDA else "6", help="images, one size or several")
     parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="bf16 is autocast")
     parser.add_argument("--turns", type=int, default=10 if CUDA else 3)
     options = parser.parse_args()
