@@ -254,7 +254,7 @@ def test_equals_the_released_forward_pass(kind, wrapped, states, save, resnet):
 
 
 def test_rpf_equals_the_released_forward_pass(states, save, resnet):
-    model = load_published(save(states["rpf"]))
+    model = load_published(save(states["rpf"]), crop_size=CROP)
     model.image_size = SIDE
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.25, 0.25, 0.75, 0.75], [0.0, 0.5, 0.5, 1.0]])
     with torch.no_grad():
@@ -318,6 +318,21 @@ def test_another_backbone(states, save):
         ValueError, match=r"holds no ResNet-18, 34, 50 or 101 at embeddingnet\.: its layer3 has 1 blocks"
     ):
         load_published(save(state))
+
+
+@pytest.mark.parametrize(
+    ("across", "crop_size", "message"),
+    [
+        (4, 224, r"16 positions of patches of 8 px; side by side on crops of 224 px there would be 784\. They lie side by "
+            r"side on crops of 32 px \(give crop_size=32 if it was trained on such\)$"),
+        (7, 32, r"49 positions .* would be 16\. They lie side by side on crops of 56 px \(give crop_size=56 if it was "
+            r"trained on such\), or overlap on crops of 32 px, one every 4 px, which is not supported"),
+    ],
+)  # fmt: skip
+def test_patches_that_do_not_fill_the_crops_are_refused(across, crop_size, message, states, save):
+    positions = {f"{PATCH}.embeddings.position_embeddings": torch.zeros(1, across**2 + 1, WIDTH)}
+    with pytest.raises(ValueError, match=message):
+        load_published(save(states["rpf"] | positions), crop_size=crop_size)
 
 
 class Evil:

@@ -46,6 +46,17 @@ def test_a_selection_keeps_images_and_maps_together(images):
     torch.testing.assert_close(part.stages[0], kept.stages[0][[3, 1]])
 
 
+def test_one_image_is_taken_by_its_number(images):
+    model = create_model("ipad_tiny", num_attributes=3, trunk=TWO_STAGES).eval()
+    kept = model.keep(images)
+    expected = model.encode(images[4:], attribute=1).embedding
+    for one in (kept[4], kept[-1], list(kept)[4]):
+        assert len(one) == 1
+        torch.testing.assert_close(model.encode(one, attribute=1).embedding, expected)
+    with pytest.raises(IndexError):
+        kept[5]
+
+
 def test_a_second_branch_says_that_it_needs_the_images(images):
     model = create_model("ipad_tiny", num_attributes=2).eval()
     kept = FeatureMaps(model.stage_maps(images))

@@ -71,7 +71,7 @@ _BLOCK = {".attention_norm.": ".norm1.", ".ffn_norm.": ".norm2.", ".ffn.": ".mlp
 _NEVER_READ = ("layer4.", "fc.", "num_batches_tracked")  # of the ResNet: its releases build more than they use
 
 
-def load_published(path: str | Path) -> AttributeEmbedder:
+def load_published(path: str | Path, crop_size: int = 224) -> AttributeEmbedder:
     """A network with the weights of a checkpoint (``.pth.tar``) of ASEN, ASEN_V2, CSN as in ASEN's release, or RPF.
 
     Which one it is follows from the names of its tensors, and the sizes from their shapes. The answer equals the original's
@@ -83,16 +83,22 @@ def load_published(path: str | Path) -> AttributeEmbedder:
     configuration of DeepFashion; those of FashionAI and DARN say 0.3: set ``model.beta = 0.3``. The release rounds a crop
     to whole pixels of the 224 px map, and we do not; for equal crops the answers are equal.
 
+    Args:
+        path: The file.
+        crop_size: Side of the crops that a patch branch of RPF was trained on, px; the release has 224. A file does not
+            say it, nor whether the patches overlapped, as one of the release's options makes them: 18 x 18 positions of
+            16 px are crops of 288 px, or of 224 px with a patch every 12 px. Overlapping patches are refused.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or holds Python objects; it is none of the four; tensors are missing, have another
-            shape, or are not known (the message lists them).
+            shape, or are not known (the message lists them); its patches do not fill crops of ``crop_size`` side by side.
     """
     path = Path(path)
     tensors = _without_wrapper(read_tensors(path))
     kind = _recognize(tensors, path)
     names, build = _KINDS[kind]
-    model = build(tensors, path)
+    model = build(tensors, path, **({"crop_size": crop_size} if kind == "rpf" else {}))
     renamed, left = _renamed(tensors, names)
     own = model.state_dict()
     if kind == "asen_v2" and "project.weight" not in renamed:  # that release ends with the gated features
@@ -228,13 +234,13 @@ def _csn(tensors: Tensors, path: Path) -> AttributeEmbedder:
     return create_model("csn", num_attributes=count, embed_dim=embed_dim, trunk=trunk)
 
 
-def _rpf(tensors: Tensors, path: Path) -> AttributeEmbedder:
+def _rpf(tensors: Tensors, path: Path, crop_size: int) -> AttributeEmbedder:
     count, attribute_dim = _shape(tensors, "choices.global.attrnet.attr_embedding.weight", path)
     embed_dim = _shape(tensors, f"{_REGION}feature_fc.weight", path)[0]
     options: dict[str, Any] = {"semantic": False}
     if any(name.startswith(_PATCH) for name in tensors):
         width, _, patch, _ = _shape(tensors, f"{_PATCH}embeddings.patch_embeddings.weight", path)
-        side = math.isqrt(_shape(tensors, f"{_PATCH}embeddings.position_embeddings", path)[1] - 1) * patch
+        _check_patches(_shape(tensors, f"{_PATCH}embeddings.position_embeddings", path)[1] - 1, patch, crop_size, path)
         blocks = {name.split(".encoder.layer.")[1].split(".")[0] for name in tensors if ".encoder.layer." in name}
         hidden = _shape(tensors, f"{_PATCH}encoder.layer.0.ffn.fc1.weight", path)[0]
         vit = {
@@ -243,7 +249,7 @@ def _rpf(tensors: Tensors, path: Path) -> AttributeEmbedder:
             "num_heads": max(1, width // 64),
             "mlp_ratio": hidden / width,
             "patch_size": patch,
-            "img_size": side,
+            "img_size": crop_size,
             "final_norm": False,
             # The release normalizes crops as it does images.
             "pretrained_cfg_overlay": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
@@ -251,7 +257,7 @@ def _rpf(tensors: Tensors, path: Path) -> AttributeEmbedder:
         options = {
             "semantic_trunk": {"name": "vit_base_patch16_224", "options": vit},
             "semantic_heads": max(1, width // 64),
-            "crop_size": side,
+            "crop_size": crop_size,
         }
     return create_model(
         "rpf",
@@ -265,7 +271,23 @@ def _rpf(tensors: Tensors, path: Path) -> AttributeEmbedder:
     )
 
 
-_KINDS: dict[str, tuple[Names, Callable[[Tensors, Path], AttributeEmbedder]]] = {
+def _check_patches(positions: int, patch: int, crop_size: int, path: Path) -> None:
+    """Raise a ValueError if patches that lie side by side on a crop are not as many as the positions."""
+    across = math.isqrt(positions)
+    if across**2 == positions and across * patch == crop_size:
+        return
+    steps = [step for step in range(1, patch) if (crop_size - patch) // step + 1 == across]
+    overlap = (
+        f", or overlap on crops of {crop_size} px, one every {max(steps)} px, which is not supported" if steps else ""
+    )
+    raise ValueError(
+        f"{path} has {positions} positions of patches of {patch} px; side by side on crops of {crop_size} px there would be "
+        f"{(crop_size // patch) ** 2}. They lie side by side on crops of {across * patch} px (give "
+        f"crop_size={across * patch} if it was trained on such){overlap}"
+    )
+
+
+_KINDS: dict[str, tuple[Names, Callable[..., AttributeEmbedder]]] = {
     "asen": (_ASEN, _asen),
     "asen_v2": (_ASEN_V2, _asen_v2),
     "csn": (_CSN, _csn),

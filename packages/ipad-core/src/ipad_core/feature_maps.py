@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -53,6 +54,10 @@ class FeatureMaps:
         return len(self.stages[0])
 
     def __getitem__(self, index: Any) -> FeatureMaps:
+        """Those of some images, given as a slice, a tensor or a list of numbers; or of one, by its number."""
+        if isinstance(index, Integral):
+            position = range(len(self))[index]  # an IndexError ends a loop
+            index = slice(position, position + 1)
         return FeatureMaps(
             [stage[index] for stage in self.stages], None if self.images is None else self.images[index]
         )

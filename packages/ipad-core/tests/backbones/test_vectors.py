@@ -19,6 +19,7 @@ HEADS = {
     "haen": SIZES,
     "ipad": {**SIZES, "semantic": False},
     "lens": {},
+    "attribute_classifier": {"num_values": [2, 3]},
 }
 VECTORS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 
@@ -91,6 +92,12 @@ def test_what_is_not_vectors():
         model(FeatureMaps.from_vectors(torch.rand(2, 7)), torch.tensor([0, 0]))
     with pytest.raises(ValueError, match=r"vectors must be \(N, C\) floats, got torch.int64 \(2, 7\)"):
         FeatureMaps.from_vectors(np.zeros((2, 7), dtype=np.int64))
+    for name in ("ipad", "rpf", "asen_pp"):
+        with pytest.raises(
+            ValueError, match=r"the trunk 'vectors' has no images, .* with semantic=False, or give a network"
+        ):
+            create_model(name, num_attributes=1, trunk=TRUNK)
+        create_model(name, num_attributes=1, trunk=TRUNK, semantic=False)
     for trunk in ({"name": "vectors"}, {**TRUNK, "pretrained": True}, {"name": "vectors", "options": {"width": 3}}):
         with pytest.raises(TypeError, match="the trunk 'vectors' takes options"):
             create_model("csn", num_attributes=1, trunk=trunk)

@@ -227,18 +227,31 @@ def test_rejects_shapes(make, name, images, ids, index, message):
 
 
 @every_model
-@pytest.mark.parametrize(
-    ("ids", "index", "message"),
-    [
+def test_rejects_ids(make, name):
+    model = make(name)
+    for ids, index, message in (
         ([3], [0], r"attribute_ids must be within \[0, 3\), got 3 to 3"),
-        ([-1], [0], r"attribute_ids must be within \[0, 3\)"),
-        ([0], [4], r"image_index must be within \[0, 4\)"),
+        ([1, -1], [0, 0], r"attribute_ids must be within \[0, 3\), got -1 to 1"),
+        ([0], [4], r"image_index must be within \[0, 4\), got 4 to 4"),
+        ([0], [-1], r"image_index must be within \[0, 4\), got -1 to -1"),
         ([], [], "attribute_ids is empty"),
-    ],
-)
-def test_encode_rejects_ids(make, name, ids, index, message):
-    with pytest.raises(ValueError, match=message):
-        make(name).encode(IMAGES, torch.tensor(ids, dtype=torch.long), torch.tensor(index, dtype=torch.long))
+    ):
+        asked = [torch.tensor(numbers, dtype=torch.long) for numbers in (ids, index)]
+        for answer in (model.encode, model)[: 2 if ids else 1]:
+            with pytest.raises(ValueError, match=message):
+                answer(IMAGES, *asked)
+    for dtype in (torch.float32, torch.uint8, torch.bool):  # bytes would be taken for a mask
+        with pytest.raises(ValueError, match=f"attribute_ids must be int64 or int32, got {dtype}"):
+            model(IMAGES, ATTRIBUTE_IDS.to(dtype), IMAGE_INDEX)
+        with pytest.raises(ValueError, match=f"image_index must be int64 or int32, got {dtype}"):
+            model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX.to(dtype))
+
+
+@every_model
+def test_ids_of_32_bits(make, name):
+    model = make(name).eval()
+    with torch.no_grad():
+        assert_same(model(IMAGES, ATTRIBUTE_IDS.int(), IMAGE_INDEX.int()), model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX))
 
 
 @every_model

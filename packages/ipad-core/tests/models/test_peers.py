@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -154,6 +156,23 @@ def test_rpf_background_is_the_rest_of_the_map(make):
         behind = (1 - weights) / (1 - weights).sum()
         expected = branch.mlp(branch.project((behind[:, None] * tokens[image]).sum(dim=0)))
         torch.testing.assert_close(output.background[entry], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_copy_of_the_patches_alone_reads_the_regions_attributes(make):
+    """As the momentum encoder makes it where the region branch is frozen; it has to follow it to another device."""
+    model = make("rpf")
+    whole, alone = copy.deepcopy(model), copy.deepcopy(model.semantic)
+    assert whole.semantic._attribute.module is whole.spatial.attribute is not model.spatial.attribute
+    assert alone._attribute.module is model.spatial.attribute
+    crops = torch.rand(4, 3, 32, 32)
+    with torch.no_grad():
+        model.spatial.attribute.weight.add_(1.0)  # what a checkpoint brings
+        assert torch.equal(alone(crops, IDS), model.semantic(crops, IDS))
+
+
+def test_asen_pp_has_no_background(make):
+    with pytest.raises(ValueError, match=r"background must be False: ASEN\+\+ has no background feature"):
+        make("asen_pp")(IMAGES, IDS, INDEX, background=True)
 
 
 # -- IPAD's ablations ----------------------------------------------------------------------------------------------

@@ -167,6 +167,12 @@ def test_a_network_with_values_answers_both_parts_and_comes_back_from_disk(small
     assert model(IMAGES, ATTRIBUTES, ENTRIES).plain is None
 
 
+def test_values_move_to_the_networks_device(small):
+    model = small().to("meta")
+    model.set_values(fitted(16))
+    assert model.values.discriminants[0].projection.is_meta
+
+
 def test_training_and_one_branch_alone_are_left_as_they_are(small):
     model = small("ipad")
     model.set_values(fitted(32))

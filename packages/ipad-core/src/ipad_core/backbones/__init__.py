@@ -10,7 +10,7 @@ from ipad_core.backbones.trunk_mapping import (
     without_weights,
 )
 from ipad_core.backbones.vectors import Vectors
-from ipad_core.backbones.vision_tokens import HybridTokens, ViTTokens, build_tokens
+from ipad_core.backbones.vision_tokens import HybridTokens, ViTTokens, build_tokens, check_has_images
 
 __all__ = [
     "TRUNK_ARGUMENTS",
@@ -21,6 +21,7 @@ __all__ = [
     "ViTTokens",
     "build_tokens",
     "build_trunk",
+    "check_has_images",
     "overlay_options",
     "trunk_mapping",
     "without_weights",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ipad_core._timm import timm
 from ipad_core.backbones.trunk import Trunk
 from ipad_core.backbones.trunk_mapping import build_trunk, trunk_mapping, without_weights
+from ipad_core.backbones.vectors import Vectors
 
 
 class ViTTokens(nn.Module):
@@ -94,6 +95,15 @@ class HybridTokens(nn.Module):
         return self.vit.forward_features(images)
 
 
+def check_has_images(trunk: Trunk | Vectors) -> None:
+    """Raise a ValueError if there are no images from which a second branch could cut its crops."""
+    if isinstance(trunk, Vectors):
+        raise ValueError(
+            "the trunk 'vectors' has no images, from which the second branch would cut its crops; leave that branch out "
+            "with semantic=False, or give a network of timm as trunk"
+        )
+
+
 def build_tokens(
     semantic_trunk: str | Mapping[str, Any], crop_size: int, trunk: Trunk, mapping: str | Mapping[str, Any]
 ) -> ViTTokens | HybridTokens:
@@ -108,8 +118,9 @@ def build_tokens(
 
     Raises:
         TypeError: a hybrid with other keys than ``name`` and ``options``.
-        ValueError, FileNotFoundError: as :class:`Trunk`, :class:`ViTTokens`.
+        ValueError, FileNotFoundError: as :func:`check_has_images`, :class:`Trunk`, :class:`ViTTokens`.
     """
+    check_has_images(trunk)
     wanted = trunk_mapping(semantic_trunk, "semantic_trunk")
     if wanted.get("name") != "hybrid":
         return ViTTokens(build_trunk({"name": "vit_base_patch16_224", **wanted}, crop_size))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class AttributeEmbedding(nn.Module):
-    """One learned vector per attribute and query, layer-normalized.
+    """One learned vector per attribute and query, layer-normalized, which the paper's text does not say of p^0.
 
     Args:
         num_attributes: A.

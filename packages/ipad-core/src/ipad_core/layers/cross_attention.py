@@ -9,7 +9,8 @@ from torch.nn import functional as F
 class AttributeCrossAttention(nn.Module):
     """Multi-head cross-attention with the attribute as the only query, then a residual feed-forward network.
 
-    ``l_i = softmax(Q_a K^T / sqrt(D)) V`` (Eq. 7), ``l = FC([l_1 .. l_h])`` (Eq. 8), ``f = l + FFN(LN(l))`` (Eq. 9).
+    ``l_i = softmax(Q_a K^T / sqrt(D)) V`` (Eq. 7), ``l = FC([l_1 .. l_h])`` (Eq. 8), ``f = l + FFN(LN(l))`` (Eq. 9). D is
+    the width of a head. The attribute embedding is one of this layer; the text does not say whether it is IP-SP's.
 
     Args:
         num_attributes: A.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import torch
@@ -71,18 +70,18 @@ def crop_regions(images: Tensor, boxes: Tensor, image_index: Tensor, size: int) 
     dtype = torch.promote_types(images.dtype, torch.float32)
     height, width = images.shape[2:]
     levels = max(0, math.ceil(math.log2(max(height, width) / size))) + 1
-    sizes = [(-(-height // 2**level), -(-width // 2**level)) for level in range(levels)]
     pyramid = [images.flatten(2)] + [_halved(images, level).flatten(2) for level in range(1, levels)]
     pixels = torch.cat(pyramid, dim=2).transpose(1, 2).flatten(0, 1)  # (N * L, C): all levels of an image in a row
-    starts = [0, *itertools.accumulate(rows * columns for rows, columns in sizes)]
-    table = torch.tensor(
-        [(start, *shape) for start, shape in zip(starts, sizes, strict=False)], device=boxes.device
-    )  # (levels, 3)
+    length = sum(level.shape[2] for level in pyramid)
+    # Rows, columns and first pixel of every level, counted on the device: a copy of them to it would wait for it.
+    numbers = torch.arange(levels, device=boxes.device)
+    rows, columns = ((side + 2**numbers - 1) // 2**numbers for side in (height, width))
+    starts = (rows * columns * (numbers < numbers[:, None])).sum(dim=1)
 
     boxes = boxes.to(dtype)
     sides = torch.maximum((boxes[:, 2] - boxes[:, 0]) * width, (boxes[:, 3] - boxes[:, 1]) * height)  # px
     level = (sides / size).clamp_min(1e-6).log2().ceil().clamp(0, levels - 1).long()
-    start, rows, columns = table[level].unbind(1)
+    start, rows, columns = starts[level], rows[level], columns[level]
     steps = (torch.arange(size, device=boxes.device, dtype=dtype) + 0.5) / size
 
     def neighbors(low: Tensor, high: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,7 +94,7 @@ def crop_regions(images: Tensor, boxes: Tensor, image_index: Tensor, size: int) 
 
     left, right, across = neighbors(boxes[:, 0], boxes[:, 2], columns)
     top, bottom, down = neighbors(boxes[:, 1], boxes[:, 3], rows)
-    first_pixel = image_index * starts[-1] + start
+    first_pixel = image_index * length + start
 
     def line(row: Tensor) -> Tensor:
         """``(B, size, size, C)`` samples on the given row of each image."""

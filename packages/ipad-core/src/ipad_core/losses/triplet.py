@@ -81,7 +81,9 @@ class BatchAllTripletLoss(nn.Module):
     def forward(
         self, embeddings: Tensor, attribute_ids: Tensor, value_ids: Tensor, image_ids: Tensor | None = None
     ) -> Tensor:
-        return self.reduce(*self.by_attribute(embeddings, attribute_ids, value_ids, image_ids)[:2])
+        # Attributes by their place among the sorted ones: to read the largest number would wait for the device.
+        places = torch.searchsorted(attribute_ids.sort().values, attribute_ids)
+        return self.reduce(*self.by_attribute(embeddings, places, value_ids, image_ids, len(places))[:2])
 
     def reduce(self, sums: Tensor, active: Tensor) -> Tensor:
         """The loss from the first two answers of :meth:`by_attribute`."""

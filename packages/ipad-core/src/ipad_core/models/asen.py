@@ -70,7 +70,7 @@ class ASEN(AttributeEmbedder):
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
     ) -> EmbeddingOutput:
-        image_index = check_entries(images, attribute_ids, image_index)
+        image_index = check_entries(images, attribute_ids, image_index, self.options["num_attributes"])
         feature_map = self.mix(self.feature_map(images))
         attended = self.attention(feature_map.flatten(2).transpose(1, 2))
         entries = image_index, attribute_ids

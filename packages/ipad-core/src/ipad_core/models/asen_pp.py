@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ipad_core._registry import register_model
-from ipad_core.backbones import Trunk, build_trunk, without_weights
+from ipad_core.backbones import Trunk, build_trunk, check_has_images, without_weights
 from ipad_core.layers import AttributeAttention, PositionMix
 from ipad_core.models.branches import SpatialFeatures
 from ipad_core.models.embedder import AttributeEmbedder
@@ -44,6 +44,8 @@ class GlobalBranch(AttendingBranch):
         image_index: Tensor,
         background: bool,
     ) -> SpatialFeatures:
+        if background:
+            raise ValueError("background must be False: ASEN++ has no background feature")
         feature_map = self.mix(feature_map)
         attended = self.attention(feature_map.flatten(2).transpose(1, 2))
         entries = image_index, attribute_ids
@@ -122,6 +124,7 @@ class ASENpp(IPAD):
         self.spatial = GlobalBranch(build_trunk(trunk, image_size), *sizes)
         self.semantic = None
         if semantic:
+            check_has_images(self.trunk)
             stem = build_trunk(without_weights({"trunk": trunk})["trunk"], crop_size)
             if self.trunk.started_from["source"] != "random":
                 stem.take_over(self.trunk)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ipad_core._registry import register_model
-from ipad_core.backbones import build_trunk
+from ipad_core.backbones import Vectors, build_trunk
 from ipad_core.feature_maps import FeatureMaps
 from ipad_core.models.embedder import AttributeEmbedder
 from ipad_core.models.entries import check_entries
@@ -52,7 +52,7 @@ class AttributeClassifier(AttributeEmbedder):
             )
         self.image_size = image_size
         self.trunk = build_trunk(trunk, image_size)
-        side = -(-image_size // self.trunk.stride)
+        side = 1 if isinstance(self.trunk, Vectors) else -(-image_size // self.trunk.stride)
         self.reduce = nn.Conv2d(self.trunk.num_features, hidden_dim, 1)
         self.read_out = nn.Linear(hidden_dim * side**2, sum(num_values))
         owner = torch.repeat_interleave(torch.arange(num_attributes), torch.tensor(num_values))
@@ -69,7 +69,7 @@ class AttributeClassifier(AttributeEmbedder):
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
     ) -> EmbeddingOutput:
-        image_index = check_entries(images, attribute_ids, image_index)
+        image_index = check_entries(images, attribute_ids, image_index, self.options["num_attributes"])
         own = (self.value_attribute_ids[None] == attribute_ids[:, None]).float()  # (B, V)
         logits = self.logits(images).float()[image_index]
         centered = (logits - (logits * own).sum(1, keepdim=True) / own.sum(1, keepdim=True)) * own

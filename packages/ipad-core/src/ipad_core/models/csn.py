@@ -49,6 +49,6 @@ class ConditionalSimilarityNetwork(TripletNetwork):
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
     ) -> EmbeddingOutput:
-        image_index = check_entries(images, attribute_ids, image_index)
+        image_index = check_entries(images, attribute_ids, image_index, self.options["num_attributes"])
         pooled = self.pooled(images)[image_index]
         return EmbeddingOutput(F.normalize(self.mask(pooled, attribute_ids), dim=1))

@@ -52,12 +52,12 @@ class AttributeEmbedder(nn.Module, HubModel):
         Args:
             images: ``(N, 3, H, W)`` uint8 in [0, 255] or float in [0, 1], of any size; or what :meth:`keep` made of them.
                 On a CPU other numbers are an error; elsewhere nobody looks, since that would wait for the device.
-            attribute_ids: ``(B,)``.
+            attribute_ids: ``(B,)`` int64 or int32.
             image_index: ``(B,)`` image of each entry; None where entry i asks image i (B = N).
             options: Of the network.
 
         Raises:
-            ValueError: shapes that do not fit; on a CPU, pixels outside their range.
+            ValueError: shapes or types that do not fit; on a CPU, pixels, attributes or images outside their range.
         """
         raise NotImplementedError
 
@@ -144,11 +144,11 @@ class AttributeEmbedder(nn.Module, HubModel):
         """Put probabilities of values into every embedding of evaluation mode from now on, or, with None, no longer.
 
         Args:
-            values: Fitted on embeddings of this network, as it is now.
+            values: Fitted on embeddings of this network, as it is now; they move to the network's device.
         """
         if "value_posteriors" not in self._modules:
             self.register_forward_hook(_with_values, with_kwargs=True)
-        self.register_module("value_posteriors", values)
+        self.register_module("value_posteriors", None if values is None else values.to(self.trunk.mean.device))
 
     def embedding_parts(self, width: int) -> tuple[int, ...]:
         """Widths of the parts, such as two branches, that an embedding of so many numbers has side by side."""

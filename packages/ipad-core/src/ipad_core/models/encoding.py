@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ipad_core.feature_maps import FeatureMaps
+from ipad_core.models.entries import check_within
 from ipad_core.models.images import ImageBatches
 from ipad_core.models.schema import attribute_numbers
 from ipad_core.output import EmbeddingOutput
@@ -93,8 +94,7 @@ def entries_of(
         raise ValueError(f"image_index must be {tuple(ids.shape)}, got {tuple(index.shape)}")
     if index.is_floating_point() or index.dtype == torch.bool:
         raise ValueError(f"image_index must be whole numbers, got {index.dtype}")
-    if not (int(index.min()) >= 0 and int(index.max()) < count):
-        raise ValueError(f"image_index must be within [0, {count}), got {int(index.min())} to {int(index.max())}")
+    check_within("image_index", index, count)
     return ids, index.long()
 
 

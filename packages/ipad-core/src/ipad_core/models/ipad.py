@@ -60,7 +60,8 @@ class IPAD(AttributeEmbedder):
         beta: Weight of IP-SP in the fusion; may be set later.
 
     Raises:
-        ValueError: unknown reading or fusion, beta or a crop option out of range; others from the layers.
+        ValueError: unknown reading or fusion, beta or a crop option out of range, a second branch on vectors; others from
+            the layers.
 
     References:
         Wan et al. 2025, sections 3.1 and 3.4. Each deviation is an option above or of :class:`IterativeAttention`. The
@@ -208,7 +209,7 @@ class IPAD(AttributeEmbedder):
         """
         if branches not in ("both", "spatial"):
             raise ValueError(f"branches must be 'both' or 'spatial', got {branches!r}")
-        image_index = check_entries(images, attribute_ids, image_index)
+        image_index = check_entries(images, attribute_ids, image_index, self.options["num_attributes"])
         if self.spatial is None:
             return self._semantic_alone(images, attribute_ids, image_index, boxes)
         feature_map = self.feature_map(images)
@@ -246,9 +247,8 @@ class IPAD(AttributeEmbedder):
         self, images: Tensor | FeatureMaps, attribute_ids: Tensor, image_index: Tensor, boxes: Tensor | None
     ) -> EmbeddingOutput:
         if boxes is None:
-            boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=attribute_ids.device).expand(
-                attribute_ids.shape[0], -1
-            )
+            corner = torch.zeros(attribute_ids.shape[0], 2, device=attribute_ids.device)
+            boxes = torch.cat([corner, corner + 1], dim=1)  # the whole image
         semantic = self.semantic(self.crops(images, boxes, image_index), attribute_ids)
         return EmbeddingOutput(F.normalize(semantic, dim=1), boxes=boxes)
 

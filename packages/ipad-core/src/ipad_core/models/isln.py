@@ -74,7 +74,7 @@ class ISLN(AttributeEmbedder):
         Args:
             maps: Answer the map of every iteration.
         """
-        image_index = check_entries(images, attribute_ids, image_index)
+        image_index = check_entries(images, attribute_ids, image_index, self.options["num_attributes"])
         feature_map = self.mix(self.feature_map(images))
         grid = tuple(feature_map.shape[2:])
         attended = self.attention(feature_map.flatten(2).transpose(1, 2), attribute_ids, image_index, grid=grid)

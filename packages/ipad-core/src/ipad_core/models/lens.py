@@ -86,7 +86,7 @@ class Lens(AttributeEmbedder):
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
     ) -> EmbeddingOutput:
-        image_index = check_entries(images, attribute_ids, image_index)
+        image_index = check_entries(images, attribute_ids, image_index, self.options["num_attributes"])
         return EmbeddingOutput(self.project(self.pooled(images), image_index, attribute_ids))
 
     def project(self, features: Tensor, image_index: Tensor, attribute_ids: Tensor) -> Tensor:

@@ -65,6 +65,16 @@ class RegionBranch(nn.Module):
         return SpatialFeatures(foreground, back, maps[entries].unflatten(1, feature_map.shape[2:]).unsqueeze(1))
 
 
+class _OfTheRegion:
+    """The attribute vectors, which the region branch owns and saves; a copy of the patch branch alone reads the same."""
+
+    def __init__(self, module: nn.Embedding) -> None:
+        self.module = module
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _OfTheRegion:
+        return _OfTheRegion(memo.get(id(self.module), self.module))
+
+
 class PatchBranch(SemanticBranch):
     """A vision transformer on the crop, filtered by the attribute."""
 
@@ -72,10 +82,11 @@ class PatchBranch(SemanticBranch):
         self, tokens: ViTTokens | HybridTokens, attribute: nn.Embedding, attention: PatchAttention, trunk: Trunk
     ) -> None:
         super().__init__(tokens, attention, trunk)
-        self._attribute = [attribute]  # owned by the region branch, which saves it
+        self._attribute = _OfTheRegion(attribute)
 
     def forward(self, crops: Tensor | Sequence[Tensor], attribute_ids: Tensor) -> Tensor:
-        return self.attention(self.tokens(self.inputs(crops)), self._attribute[0](attribute_ids)).float()
+        attribute = self._attribute.module(attribute_ids).to(self.attention.types.dtype)
+        return self.attention(self.tokens(self.inputs(crops)), attribute).float()
 
 
 @register_model

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ipad_core.models.entries import check_within
+
 Words = dict[str, list[str]]
 _KINDS = ("i", "u", "f", "b")  # of numpy's arrays of numbers; those of names are read one by one
 
@@ -52,10 +54,7 @@ def attribute_numbers(asked: Any, words: Words | None, num_attributes: int, argu
         numbers = torch.tensor([_number(each, words, num_attributes, argument) for each in several], dtype=torch.long)
     if not len(numbers):
         raise ValueError(f"{argument} is empty: there is nothing to embed")
-    if int(numbers.min()) < 0 or int(numbers.max()) >= num_attributes:
-        raise ValueError(
-            f"{argument} must be within [0, {num_attributes}), got {int(numbers.min())} to {int(numbers.max())}"
-        )
+    check_within(argument, numbers, num_attributes)
     return numbers
 
 

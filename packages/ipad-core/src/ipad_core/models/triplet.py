@@ -59,7 +59,7 @@ class TripletNetwork(AttributeEmbedder):
         attribute_ids: Tensor,
         image_index: Tensor | None = None,
     ) -> EmbeddingOutput:
-        image_index = check_entries(images, attribute_ids, image_index)
+        image_index = check_entries(images, attribute_ids, image_index, self.options["num_attributes"])
         return EmbeddingOutput(F.normalize(self.pooled(images)[image_index], dim=1))
 
     def pooled(self, images: Tensor | FeatureMaps) -> Tensor:
