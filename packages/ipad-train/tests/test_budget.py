@@ -32,6 +32,13 @@ def test_equal_steps_give_one_branch_those_of_both_stages(both, single):
     assert lengths(Budget.parse("steps").apply(single, 40)) == (40, 0)
 
 
+def test_equal_steps_a_branch_give_each_stage_those_of_both(both, single):
+    budget = Budget.parse("steps-per-branch")
+    assert lengths(budget.apply(both, 40)) == (40, 40)
+    assert lengths(budget.apply(single, 40)) == (40, 0)
+    assert str(budget) == "steps per branch"
+
+
 def test_equal_minutes_by_hand(both, single):
     budget = Budget.parse("2min")
     # 120 s at 2 s a step; then 30 * 2 + 10 * 6 = 120 s is twice what one minute allows
@@ -41,7 +48,7 @@ def test_equal_minutes_by_hand(both, single):
     assert str(budget) == "2 minutes"
 
 
-@pytest.mark.parametrize("text", ["", "steps2", "minutes", "10", "-1min", "0min"])
+@pytest.mark.parametrize("text", ["", "steps2", "steps per branch", "minutes", "10", "-1min", "0min"])
 def test_what_is_no_budget(text):
     with pytest.raises(ValueError, match="budget must be"):
         Budget.parse(text)

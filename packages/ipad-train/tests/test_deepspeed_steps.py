@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO-1 and ZeRO-2 with one and two processes, in float32 and bf16, against plain steps of one process."""
+"""DeepSpeed ZeRO-1 and ZeRO-2 with one and two processes, in float32, bf16 and fp16, against plain steps of one process."""
 
 from __future__ import annotations
 
@@ -51,11 +51,27 @@ ZERO = {
         (2, "clipped", "stage2.gradient_clip=1e-12"),
         (2, "resumed", "loop.mixed_precision=bf16", "resume"),
         (2, "offloaded", "env:ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE=cpu"),
+        (2, "bf16 as on a GPU", "loop.mixed_precision=bf16", "as on a GPU"),
     )
+}
+LOW = {"initial_scale_power": 8, "loss_scale_window": 1}
+HIGH = {"initial_scale_power": 60, "hysteresis": 1}
+# Of fp16, the DeepSpeed configuration beside ZeRO's stage, and what the run says.
+FP16 = {
+    "zero1 fp16": ({"fp16": LOW}, []),
+    "zero2 fp16": ({"fp16": LOW}, []),
+    "zero2 fixed fp16": ({"fp16": {"loss_scale": 128}}, []),
+    "zero2 accumulated fp16": ({"fp16": LOW, "gradient_accumulation_steps": 2}, []),
+    "zero2 offloaded fp16": ({"fp16": LOW, "zero_optimization": {"offload_optimizer": {"device": "cpu"}}}, []),
+    "zero2 high fp16": ({"fp16": HIGH}, []),
+    "zero2 resumed fp16": ({"fp16": LOW}, ["resume"]),
+    "zero2 skipped fp16": ({"fp16": LOW}, ["spoil"]),
+    "zero2 clipped fp16": ({"fp16": LOW}, ["stage2.gradient_clip=1e-12"]),
 }
 # With one process: what the engine, its stage and the precision change. The rest is of two.
 ALONE = {name: case for name, case in ZERO.items() if name.split()[1] in ("float32", "bf16", "resumed", "skipped")}
-OTHERS = ("clipped", "resumed")  # which have tests of their own
+ALONE_FP16 = {name: FP16[name] for name in ("zero1 fp16", "zero2 fp16", "zero2 high fp16", "zero2 resumed fp16")}
+OTHERS = ("clipped", "resumed", "high")  # which have tests of their own
 LIKE = {"bf16": "plain bf16", "accumulated": "plain accumulated", "skipped": "plain skipped"}
 
 
@@ -65,7 +81,11 @@ def results(tmp_path_factory, small_settings):
     folder = tmp_path_factory.mktemp("deepspeed")
     config = folder / "small.yaml"
     config.write_text(yaml.safe_dump({**small_settings, "output_dir": str(folder / "run")}), encoding="utf-8")
-    parts = ((0, PLAIN), (1, ALONE), (2, ZERO))
+    parts = (
+        (0, PLAIN),
+        (1, ALONE | {name: fp16_case(folder, name) for name in ALONE_FP16}),
+        (2, ZERO | {name: fp16_case(folder, name) for name in FP16}),
+    )
     plan = [
         [processes, [";".join([name, *overrides]) for name, overrides in cases.items()]] for processes, cases in parts
     ]
@@ -81,6 +101,16 @@ def results(tmp_path_factory, small_settings):
     return {(count, name): load_file(folder / f"{name}-{count}-0.safetensors") for count, name in counts}
 
 
+def fp16_case(folder: Path, name: str) -> list[str]:
+    """What a run with DeepSpeed's configuration of a case says; the configuration is written into a file."""
+    settings, overrides = FP16[name]
+    zero = {"stage": int(name.removeprefix("zero")[0]), **settings.get("zero_optimization", {})}
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps({**settings, "zero_optimization": zero}), encoding="utf-8")
+    engine = [*ENGINE, f"env:ACCELERATE_DEEPSPEED_CONFIG_FILE={file}"]
+    return [*BOTH, *engine, "loop.mixed_precision=fp16", *overrides]
+
+
 def of_kind(tensors: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
     return {key.removeprefix(f"{kind}/"): value for key, value in tensors.items() if key.startswith(f"{kind}/")}
 
@@ -93,14 +123,20 @@ def moved(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("name", "processes"),
-    [(name, count) for count, cases in ((1, ALONE), (2, ZERO)) for name in cases if name.split()[1] not in OTHERS],
+    [
+        (name, count)
+        for count, cases in ((1, [*ALONE, *ALONE_FP16]), (2, [*ZERO, *FP16]))
+        for name in cases
+        if name.split()[1] not in OTHERS
+    ],
 )
 def test_deepspeed_does_the_steps_of_one_plain_process(results, name, processes):
-    kind = name.split()[1]
-    expected, actual = results[1, LIKE.get(kind, "plain")], results[processes, name]
-    rtol, atol = (2e-2, 1e-2) if kind == "bf16" else (2e-3, 2e-4)
+    """In fp16 also where the scale of the losses changes: after every step but the first."""
+    expected, actual = results[1, LIKE.get(name.split()[1], "plain")], results[processes, name]
+    half = "16" in name
+    rtol, atol = (2e-2, 1e-2) if half else (2e-3, 2e-4)
     for key, losses in of_kind(expected, "losses").items():
-        if key.startswith(("active", "gradient_norm", "effective_rank")) and kind == "bf16":
+        if key.startswith(("active", "gradient_norm", "effective_rank")) and half:
             continue
         torch.testing.assert_close(
             actual[f"losses/{key}"],
@@ -110,32 +146,61 @@ def test_deepspeed_does_the_steps_of_one_plain_process(results, name, processes)
             equal_nan=True,
             msg=key,
         )
-    if kind == "bf16":
-        plain = results[1, "plain"]["losses/loss"]
-        assert not torch.equal(expected["losses/loss"], plain)
-        assert not torch.equal(actual["losses/loss"], plain)
+    if half:
+        assert not torch.equal(actual["losses/loss"], results[1, "plain"]["losses/loss"])
     one, other = moved(expected), moved(actual)
     cosine = torch.nn.functional.cosine_similarity(one, other, dim=0)
-    assert cosine > (0.9 if kind == "bf16" else 0.99)
-    torch.testing.assert_close(other.norm(), one.norm(), rtol=0.1 if kind == "bf16" else 0.02, atol=0)
+    assert cosine > (0.9 if half else 0.99)
+    torch.testing.assert_close(other.norm(), one.norm(), rtol=0.1 if half else 0.02, atol=0)
 
 
-def test_deepspeed_clips_gradients_as_the_configuration_says(results):
-    """At a norm of 1e-12 Adam's own epsilon swallows the gradients: what moves is weight decay."""
-    assert moved(results[2, "zero2 clipped"]).norm() < 0.2 * moved(results[1, "plain"]).norm()
+def test_a_forward_pass_is_in_bf16_also_where_the_engine_switches_autocast_off_around_it(results):
+    """As it does on a GPU: DeepSpeed looks at the autocast of GPUs alone."""
+    straight, gpu = results[2, "zero2 bf16"], results[2, "zero2 bf16 as on a GPU"]
+    assert not torch.equal(results[1, "plain bf16"]["losses/loss"], results[1, "plain"]["losses/loss"])
+    for key, value in straight.items():
+        torch.testing.assert_close(gpu[key], value, rtol=0, atol=0, equal_nan=True, msg=key)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_deepspeed_resumes_to_the_bit(results, processes):
-    straight, resumed = results[processes, "zero2 bf16"], results[processes, "zero2 resumed"]
-    for kind in ("after", "memory"):
+def test_the_scale_of_fp16_grows_falls_and_stays_as_deepspeed_is_told(results, processes):
+    found = results[processes, "zero2 fp16"]
+    assert found["losses/loss_scale"].tolist() == [256.0, 512.0, 1024.0, 2048.0]
+    gradients = found["losses/gradient_norm"] / results[1, "plain"]["losses/gradient_norm"]
+    assert (gradients - 1).abs().max() < 0.2  # whatever the scale is
+    high = results[processes, "zero2 high fp16"]  # where all four steps overflow
+    assert high["scaler/cur_scale"] == 2.0**56
+    assert all(torch.equal(high[f"after/{key}"], value) for key, value in of_kind(high, "before").items())
+    assert not any(key.startswith("losses/") for key in high)
+    if processes == 2:
+        assert results[2, "zero2 fixed fp16"]["losses/loss_scale"].tolist() == [128.0] * 4
+        skipped = of_kind(results[2, "zero2 skipped fp16"], "scaler")  # the third step used up one of two chances
+        assert {name: int(value) for name, value in skipped.items()} == {
+            "cur_scale": 512,
+            "cur_hysteresis": 1,
+            "cur_iter": 4,
+            "last_overflow_iter": 2,
+        }
+
+
+@pytest.mark.parametrize("name", ["zero2 clipped", "zero2 clipped fp16"])
+def test_deepspeed_clips_gradients_as_the_configuration_says(results, name):
+    """At a norm of 1e-12 Adam's own epsilon swallows the gradients: what moves is weight decay."""
+    assert moved(results[2, name]).norm() < 0.2 * moved(results[1, "plain"]).norm()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("whole", "halves"), [("zero2 bf16", "zero2 resumed"), ("zero2 fp16", "zero2 resumed fp16")])
+def test_deepspeed_resumes_to_the_bit(results, whole, halves, processes):
+    straight, resumed = results[processes, whole], results[processes, halves]
+    for kind in ("after", "memory", *(["scaler"] if "fp16" in whole else [])):
         expected = of_kind(straight, kind)
         assert expected
         assert all(torch.equal(resumed[f"{kind}/{key}"], value) for key, value in expected.items())
 
 
-@pytest.mark.parametrize("name", ["zero1 bf16", "zero2 bf16"])
-def test_the_momentum_encoder_moves_beside_a_network_in_bf16(results, name):
+@pytest.mark.parametrize("name", ["zero1 bf16", "zero2 bf16", "zero2 fp16"])
+def test_the_momentum_encoder_moves_beside_a_network_in_half_precision(results, name):
     tensors = results[2, name]
     copy = {key.removeprefix("momentum.network."): value for key, value in of_kind(tensors, "memory").items()}
     before = of_kind(tensors, "before")
@@ -145,7 +210,10 @@ def test_the_momentum_encoder_moves_beside_a_network_in_bf16(results, name):
     assert sum(not torch.equal(copy[key], before[key]) for key in weights) > 0.9 * len(weights)
 
 
-@pytest.mark.parametrize(("name", "processes"), [("plain skipped", 1), ("zero2 skipped", 1), ("zero2 skipped", 2)])
+@pytest.mark.parametrize(
+    ("name", "processes"),
+    [("plain skipped", 1), ("zero2 skipped", 1), ("zero2 skipped", 2), ("zero2 skipped fp16", 2)],
+)
 def test_a_step_that_is_not_finite_reaches_neither_momentum_encoder_nor_queues(results, name, processes):
     memory = of_kind(results[processes, name], "memory")
     assert any(key.startswith("queues") for key in memory)

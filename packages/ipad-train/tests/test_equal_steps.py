@@ -1,4 +1,7 @@
-"""One, two and four processes train alike: losses, gradients, batches, queues, centers, momentum copy and weights."""
+"""One, two and four processes train alike: losses, gradients, batches, queues, centers, momentum copy and weights.
+
+They evaluate alike to the bit.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,7 @@ CASES = {
 PARTS = {"triplets": 3, "both branches": 3}
 # On four processes every stage; what two show of the rest is not shown again.
 RUNS = {1: [*CASES], 2: [*CASES], 4: ["classification", "dense", "frozen spatial", "both branches"]}
+EVALUATED = ["evaluated", "evaluated at once", "evaluated from maps"]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +76,7 @@ def results(tmp_path_factory, small_settings):
     assert result.returncode == 0, result.stdout + result.stderr
     found = {}
     for processes, names in RUNS.items():
-        for name in [*names, "ranked", *(["queued"] if processes > 1 else [])]:
+        for name in [*names, "ranked", *EVALUATED, *(["queued"] if processes > 1 else [])]:
             files = [folder / f"{name}-{processes}-{rank}.safetensors" for rank in range(processes)]
             found[processes, name] = [load_file(file) for file in files]
         if processes > 1:
@@ -174,4 +178,16 @@ def test_queries_that_are_shared_out_have_the_precision_that_one_process_finds(r
     assert len(expected) == 7
     assert len(set(expected.tolist())) > 4
     for rank in results[processes, "ranked"]:
-        torch.testing.assert_close(rank["precisions"], expected, rtol=1e-6, atol=0)
+        assert torch.equal(rank["precisions"], expected)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("name", EVALUATED)
+def test_an_evaluation_is_the_same_to_the_bit_on_any_number_of_processes(results, name, processes):
+    (expected,) = results[1, name]
+    assert len(expected["MAP"]) == 4  # of random rankings, and of each branch and their fusion
+    assert len(set(expected["precisions/fused"].tolist())) > 4
+    assert len(results[processes, name]) == processes
+    for rank in results[processes, name]:
+        assert set(rank) == set(expected)
+        assert [key for key, value in expected.items() if not torch.equal(rank[key], value)] == []

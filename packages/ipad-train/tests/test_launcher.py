@@ -95,7 +95,9 @@ def test_deepspeed_settings_against_the_runs_are_refused(small_config):
         check_deepspeed(Plugin(3), config, "no")
     with pytest.raises(ValueError, match=r"gradient_clipping=1\.0, and the run has stage0\.gradient_clip=5\.0"):
         check_deepspeed(Plugin(gradient_clipping=1.0), config, "no")
-    with pytest.raises(ValueError, match="DeepSpeed runs in bf16 or float32 here"):
-        check_deepspeed(Plugin(), config, "fp16")
+    with pytest.raises(ValueError, match="enables torch_autocast, and the run casts by itself"):
+        check_deepspeed(Plugin(torch_autocast={"enabled": True, "dtype": "bfloat16"}), config, "bf16")
     with pytest.raises(ValueError, match=r"enables bf16, and the run has loop\.mixed_precision=no"):
         check_deepspeed(Plugin(bf16={"enabled": True}), config, "no")
+    with pytest.raises(ValueError, match=r"enables fp16, and the run has loop\.mixed_precision=bf16"):
+        check_deepspeed(Plugin(fp16={"enabled": True}), config, "bf16")

@@ -130,6 +130,14 @@ def test_photos_are_found_by_the_end_of_their_path(small_config, tmp_path):
         vectors_of(model, named, config)
 
 
+def test_a_second_branch_on_vectors_is_refused_before_the_first_batch(small_config, file):
+    config = small_config(TRUNK, f"data.vectors={file}", "stage0.steps=0", "stage2.steps=4")
+    with pytest.raises(
+        ValueError, match=r"stage2\.steps must be 0 with the trunk 'vectors', got 4: .* crops of images"
+    ):
+        Training(config, None, lambda line: None)
+
+
 def test_what_the_network_reads_and_the_file_holds_must_agree(config_of, small_config, file):
     data = load_data(small_config().data)
     model = create_model("triplet", num_attributes=6, embed_dim=3, trunk={"name": "vectors", "options": {"dim": 7}})

@@ -18,7 +18,11 @@ from ipad_train.config_files import ConfigError, load_config
 @click.option("--seeds", metavar="N,N,...", help="Once a seed, each in a folder of its own, and a table of the means.")
 @click.option("--against", metavar="ROW", help="Compare all rows with this one: paired bootstrap over the queries.")
 @click.option(
-    "--budget", default="stages", show_default=True, metavar="stages|steps|Nmin", help="What is equal for all."
+    "--budget",
+    default="stages",
+    show_default=True,
+    metavar="stages|steps|steps-per-branch|Nmin",
+    help="What is equal for all.",
 )
 @click.option("--split", default="test", show_default=True, help="validation or test")
 @overrides_argument

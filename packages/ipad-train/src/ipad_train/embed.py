@@ -70,22 +70,22 @@ def embed_split(
 ) -> EntryEmbeddings:
     """Embed the entries of the given roles; the model's mode is restored afterwards.
 
-    Processes take batches in turn; the parts are put back into the order of the split, so that the result does not depend
-    on their number. ``batch_size`` counts images; by default it is ``data.eval_batch_size``. ``options`` go to the model,
-    such as ``branches="spatial"``. Kept ``maps`` of the split spare its trunk, kept ``crops`` its second branch's. Images
-    that cannot be read are left out under ``data.on_error=skip``, with a warning that counts them: a smaller gallery
-    flatters.
+    Processes take batches in turn; the parts are put back into the order of the split. The batches are those of one process,
+    so that the result is the same to the bit for any number of them, with as many threads each. ``batch_size`` counts
+    images; by default it is ``data.eval_batch_size``. ``options`` go to the model, such as ``branches="spatial"``. Kept
+    ``maps`` of the split spare its trunk, kept ``crops`` its second branch's. Images that cannot be read are left out under
+    ``data.on_error=skip``, with a warning that counts them: a smaller gallery flatters.
 
     Raises:
-        ValueError: an image that cannot be read, under ``data.on_error=raise``.
-        RuntimeError: there are fewer images than processes.
+        ValueError: an image that cannot be read, under ``data.on_error=raise``; no entry has one of the roles.
     """
     rank, world_size = accelerator.process_index, accelerator.num_processes
     maps = vectors_of(model, dataset, config) if maps is None else maps
-    batch_size = min(
-        batch_size or config.eval_batch_size, max(1, dataset.num_rows // world_size)
-    )  # no process stays without a batch
+    batch_size = batch_size or config.eval_batch_size
+    everything = EvaluationPlans(dataset, batch_size, roles=roles)
     plans = EvaluationPlans(dataset, batch_size, roles=roles, rank=rank, world_size=world_size)
+    if idle := not len(plans):
+        plans = [next(iter(everything))]  # embedded for the shapes of its tensors, and left out
     cuts = getattr(model, "semantic", None) is not None and options.get("branches") != "spatial" and crops is None
     loader = evaluation_batches(dataset, config, plans, config.on_error, with_images=cuts or maps is None)
     was_training = model.training
@@ -96,7 +96,7 @@ def embed_split(
         tqdm(loader, desc=description, total=len(plans), leave=False, disable=not accelerator.is_main_process)
     ):
         batch = {key: value.to(accelerator.device) for key, value in batch.items()}
-        skipped += int(batch.get("skipped", 0))
+        skipped += 0 if idle else int(batch.get("skipped", 0))
         output = embed_batch(model, batch, accelerator, maps, crops, **options)
         part = {"fused": output.embedding, "spatial": output.spatial, "semantic": output.semantic}
         part["plain"] = output.plain
@@ -104,13 +104,11 @@ def embed_split(
         part = {name: value.float().cpu() for name, value in part.items() if value is not None}
         part |= {name: batch[name].cpu() for name in ("image_ids", "attribute_ids", "value_ids")}
         part["batch"] = torch.full_like(part["image_ids"], number * world_size + rank)
-        parts.append(part)
+        parts.append({name: value[:0] if idle else value for name, value in part.items()})
     model.train(was_training)
-    if not parts:
-        raise RuntimeError(f"{dataset.num_rows} images are too few to embed with {world_size} processes")
     if skipped:
         warnings.warn(f"{description}: {skipped} images cannot be read and are left out", stacklevel=2)
-    joined = _join(parts, EvaluationPlans(dataset, batch_size, roles=roles), dataset, accelerator)
+    joined = _join(parts, everything, dataset, accelerator)
     del parts
     give_back_freed_memory()
     return joined

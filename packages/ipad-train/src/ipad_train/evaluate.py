@@ -21,6 +21,11 @@ from ipad_train.localization import localization, random_localization
 from ipad_train.reranking import rank_and_reason
 from ipad_train.run_context import RunContext
 
+_QUERIES = 128  # of a block
+_BLOCK_BYTES, _ITEM_BYTES = (
+    2**28,
+    40,
+)  # at most of a block; of one item of the gallery for one query: score, key, class, place
 VALUES = " + values"  # behind a row's name: with probabilities of values in the embedding
 BRANCH_NAMES = {"spatial": "IP-SP", "semantic": "IP-SE", "fused": "fused"}
 
@@ -131,24 +136,45 @@ def mean_precision(embedded: EntryEmbeddings, max_queries: int | None = None) ->
 def query_precisions(
     query: EntryEmbeddings, gallery: EntryEmbeddings, name: str, accelerator: Accelerator | None = None
 ) -> np.ndarray:
-    """AP of every query by one kind of embedding; each process ranks its share of them, where an accelerator is given."""
+    """AP of every query by one kind of embedding; each process ranks its share of them, where an accelerator is given.
+
+    Queries of one attribute are ranked in blocks, and processes share whole blocks. So each similarity comes from the same
+    product of two matrices whatever the number of processes, and is the same to the bit.
+    """
     count, rank = (1, 0) if accelerator is None else (accelerator.num_processes, accelerator.process_index)
-    mine = query.select(np.array_split(np.arange(len(query.value_ids)), count)[rank]) if count > 1 else query
-    precisions = np.zeros(0)
-    if len(mine.value_ids):
-        precisions = retrieval_average_precision(
-            getattr(mine, name),
+    size = _block_size(gallery.attribute_ids)
+    blocks = _blocks(query.attribute_ids, size)[rank::count]
+    mine = np.concatenate([np.zeros(0, dtype=np.int64), *blocks])
+    found = np.zeros(0)
+    if len(mine):
+        found = retrieval_average_precision(
+            getattr(query, name)[mine],
             getattr(gallery, name),
-            mine.value_ids,
+            query.value_ids[mine],
             gallery.value_ids,
-            mine.attribute_ids,
+            query.attribute_ids[mine],
             gallery.attribute_ids,
+            batch_size=size,
             progress=False,
         )
-    if count == 1:
-        return np.asarray(precisions)
-    (gathered,) = gather_entries(torch.as_tensor(np.asarray(precisions), device=accelerator.device))
-    return gathered.cpu().numpy()
+    if count > 1:
+        shares = [torch.as_tensor(array, device=accelerator.device) for array in (mine, np.asarray(found))]
+        mine, found = (array.cpu().numpy() for array in gather_entries(*shares))
+    precisions = np.zeros(len(query.value_ids))
+    precisions[mine] = found
+    return precisions
+
+
+def _block_size(gallery_attributes: np.ndarray) -> int:
+    """Queries that are ranked together: so many that neither time nor memory depends on it, whatever memory is free."""
+    largest = max(1, int(np.bincount(gallery_attributes, minlength=1).max()))
+    return max(1, min(_QUERIES, _BLOCK_BYTES // (_ITEM_BYTES * largest)))
+
+
+def _blocks(attributes: np.ndarray, size: int) -> list[np.ndarray]:
+    """Positions of the entries, attribute by attribute, in blocks of ``size``; an attribute's last may be shorter."""
+    of_attribute = [np.flatnonzero(attributes == attribute) for attribute in np.unique(attributes)]
+    return [rows[start : start + size] for rows in of_attribute for start in range(0, len(rows), size)]
 
 
 def _row(

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ipad_train.deepspeed_scaler import DeepSpeedScaler
 from ipad_train.stage_run import StageRun
 
 _TOLD = 10  # skipped steps of a stage that get a line of their own
@@ -45,9 +46,9 @@ def step_fails(accelerator: Accelerator, losses: Sequence[Tensor], norm: Tensor 
     return bool(bad)
 
 
-def looks_for_a_scale(scaler: torch.amp.GradScaler) -> bool:
+def looks_for_a_scale(scaler: torch.amp.GradScaler | DeepSpeedScaler) -> bool:
     """Whether a lower scale may help a gradient that overflows. At 1 it is not finite by itself."""
-    return scaler.get_scale() > 1
+    return scaler.get_scale() > (scaler.lowest if isinstance(scaler, DeepSpeedScaler) else 1)
 
 
 def tell_skipped(run: StageRun, losses: Sequence[Tensor], most: int) -> list[str]:

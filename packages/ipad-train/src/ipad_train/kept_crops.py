@@ -110,11 +110,9 @@ def keep_crops(
     table = EntryTable.from_dataset(dataset)
     keys = np.unique(table.rows * num_attributes + table.attribute_ids)
     rows, attributes = np.divmod(keys, num_attributes)
-    images = np.unique(rows)
-    mine = images[share_of(len(images), accelerator)]
     plans = []
-    for start in range(0, len(mine), _BATCH):
-        chosen = np.isin(rows, mine[start : start + _BATCH])
+    for images in share_of(np.unique(rows), _BATCH, accelerator):
+        chosen = np.isin(rows, images)
         plans.append(plan_from_rows(rows[chosen], attributes[chosen], attributes[chosen]))
 
     def batches() -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:

@@ -113,9 +113,9 @@ def _make(
     accelerator: Accelerator,
     mirrored: bool,
 ) -> None:
-    rows = share_of(dataset.num_rows, accelerator)
     nothing = np.empty(0, dtype=np.int64)
-    plans = [BatchPlan(rows[i : i + _BATCH], nothing, nothing, nothing) for i in range(0, len(rows), _BATCH)]
+    rows = share_of(np.arange(dataset.num_rows), _BATCH, accelerator)
+    plans = [BatchPlan(batch, nothing, nothing, nothing) for batch in rows]
 
     trunk = folded(model.trunk)
 

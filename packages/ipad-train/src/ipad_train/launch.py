@@ -8,12 +8,14 @@ import platform
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import ProjectConfiguration
 
 from ipad_train.config import RunConfig, StageConfig
+from ipad_train.deepspeed_scaler import DeepSpeedScaler
 from ipad_train.doctor.installed import installed_version
 from ipad_train.freed_memory import keep_freed_memory
 from ipad_train.launcher import (
@@ -117,8 +119,21 @@ def configure_engine(accelerator: Accelerator, stage: StageConfig) -> None:
     settings["train_micro_batch_size_per_gpu"] = max(1, stage.batch_size // parts)
     settings["gradient_accumulation_steps"] = stage.accumulation or 1
     settings["gradient_clipping"] = stage.gradient_clip
-    settings["bf16"] = {"enabled": False}  # weights stay float32, and step_precision casts: the steps that DDP does
+    settings["bf16"] = settings["fp16"] = {"enabled": False}  # weights stay float32, and autocast casts: DDP's steps
     settings["zero_force_ds_cpu_optimizer"] = False  # offloaded states are updated by torch's optimizers as well
+
+
+def scale_losses(accelerator: Accelerator, optimizer: torch.optim.Optimizer) -> None:
+    """Scale losses where DeepSpeed runs in fp16, as its configuration says; to be called with a prepared optimizer.
+
+    From then on ``accelerator.scaler`` is the scaler of every engine. Without DeepSpeed, Accelerate has made it.
+    """
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is None or run_precision(accelerator) != "fp16":
+        return
+    zero = optimizer.optimizer
+    zero.loss_scaler = accelerator.scaler = DeepSpeedScaler(as_launched(plugin).get("fp16", {}))
+    zero.dynamic_loss_scale, zero.check_grad_overflow = accelerator.scaler.dynamic, True
 
 
 def run_precision(accelerator: Accelerator) -> str:
@@ -134,6 +149,19 @@ def step_precision(accelerator: Accelerator) -> AbstractContextManager:
     """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(run_precision(accelerator))
     return nullcontext() if dtype is None else torch.autocast(accelerator.device.type, dtype=dtype)
+
+
+def compute_in_precision(objective: torch.nn.Module, accelerator: Accelerator) -> None:
+    """Let an objective's forward pass autocast to the run's precision; to be called before it is prepared.
+
+    It does so inside the engine: on a GPU, DeepSpeed's switches off what is autocast around it.
+    """
+
+    def forward(batch: dict[str, Any]) -> Any:
+        with step_precision(accelerator):
+            return type(objective).forward(objective, batch)
+
+    objective.forward = forward
 
 
 def describe_machine(accelerator: Accelerator, config: RunConfig) -> str:

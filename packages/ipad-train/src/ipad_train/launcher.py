@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from ipad_train.config import PRECISIONS, RunConfig
+from ipad_train.deepspeed_scaler import DeepSpeedScaler
 
 _REFUSED = {
     "ACCELERATE_USE_FSDP": "FSDP partitions the parameters, which the momentum encoder (Eq. 10) cannot follow",
@@ -104,7 +105,7 @@ def check_deepspeed(plugin: Any, config: RunConfig, precision: str) -> None:
     """Refuse what a DeepSpeed configuration says against the run's.
 
     Raises:
-        ValueError: ZeRO-3; fp16; a precision or a clipping that is not the run's.
+        ValueError: ZeRO-3; a scale of fp16 that cannot be; a precision or a clipping that is not the run's.
     """
     settings = as_launched(plugin)
     if settings["zero_optimization"]["stage"] == 3:
@@ -113,7 +114,12 @@ def check_deepspeed(plugin: Any, config: RunConfig, precision: str) -> None:
             "ZeRO-2 (`ipad-train configs deepspeed-zero2`)"
         )
     if precision == "fp16":
-        raise ValueError("DeepSpeed runs in bf16 or float32 here; set mixed_precision=bf16, or start plain processes")
+        DeepSpeedScaler(settings.get("fp16", {}))  # every stage makes one: whether it can
+    if settings.get("torch_autocast", {}).get("enabled"):
+        raise ValueError(
+            "the DeepSpeed configuration enables torch_autocast, and the run casts by itself; leave that section out, and "
+            "say the precision with loop.mixed_precision"
+        )
     for dtype in ("bf16", "fp16"):
         if str(settings.get(dtype, {}).get("enabled")).lower() == "true" and precision != dtype:
             raise ValueError(

@@ -59,16 +59,13 @@ class KeptMaps:
         return maps
 
 
-def share_of(count: int, accelerator: Accelerator) -> np.ndarray:
-    """The numbers below ``count`` that this process takes.
+def share_of(things: np.ndarray, size: int, accelerator: Accelerator) -> list[np.ndarray]:
+    """The batches that this process makes: every ``num_processes``-th of those of ``size`` things, perhaps none.
 
-    Raises:
-        RuntimeError: there are fewer than processes, so that one would have nothing to write and the others wait for it.
+    A thing is in the same batch for any number of processes, so that its maps are the same to the bit.
     """
-    rank, world_size = accelerator.process_index, accelerator.num_processes
-    if count < world_size:
-        raise RuntimeError(f"{count} images are too few to keep maps of with {world_size} processes; use fewer")
-    return np.arange(count * rank // world_size, count * (rank + 1) // world_size)
+    batches = [things[start : start + size] for start in range(0, len(things), size)]
+    return batches[accelerator.process_index :: accelerator.num_processes]
 
 
 def write_maps(
@@ -107,6 +104,9 @@ def write_maps(
                 files[f"{name}{number}"][mine] = stage
     for file in files.values():
         file.flush()
+    if not files:  # a process without a batch meets the others where they open the files
+        for _ in names:
+            accelerator.wait_for_everyone()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         for name, array in (beside or {}).items():

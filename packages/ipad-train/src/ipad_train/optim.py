@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ipad_train.config import StageConfig
+from ipad_train.deepspeed_scaler import DeepSpeedScaler
 
 
 def learning_rate_scale(stage: StageConfig, step: int) -> float:
@@ -121,12 +122,12 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
         raise ValueError(f"optimizer state of parameters that this run does not train: {sorted(remaining)[:4]}")
 
 
-def scaler_state(scaler: torch.amp.GradScaler | None) -> dict[str, float]:
+def scaler_state(scaler: torch.amp.GradScaler | DeepSpeedScaler | None) -> dict[str, float]:
     """The loss scale of fp16 as plain numbers; empty where losses are not scaled."""
     return {} if scaler is None else scaler.state_dict()
 
 
-def load_scaler(scaler: torch.amp.GradScaler | None, state: dict[str, float]) -> None:
+def load_scaler(scaler: torch.amp.GradScaler | DeepSpeedScaler | None, state: dict[str, float]) -> None:
     """Inverse of :func:`scaler_state`; an empty state leaves the scale as it is."""
     if scaler is not None and state:
         scaler.load_state_dict(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ipad_train.config import StageConfig
+from ipad_train.device_batches import DeviceBatches
 from ipad_train.step_inputs import StepInputs
 
 
@@ -54,7 +55,7 @@ class StageRun:
     stage: StageConfig
     objective: nn.Module
     optimizer: torch.optim.Optimizer
-    batches: Iterator[dict[str, torch.Tensor]]
+    batches: DeviceBatches
     inputs: StepInputs
     offset: int
     step: int = 0

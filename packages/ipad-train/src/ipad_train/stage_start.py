@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
@@ -14,9 +13,10 @@ from ipad_data import AnchorViews, BatchAugmentation
 from ipad_train.batch_norm import synchronize_batch_norm
 from ipad_train.clock import images_of_a_step
 from ipad_train.config import StageConfig
+from ipad_train.device_batches import DeviceBatches
 from ipad_train.kept_crops import can_keep_crops, keep_crops
 from ipad_train.kept_maps import can_keep_maps, keep_maps, maps_dir
-from ipad_train.launch import compile_network, configure_engine
+from ipad_train.launch import compile_network, compute_in_precision, configure_engine, scale_losses
 from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer
 from ipad_train.position import Position
@@ -62,15 +62,17 @@ def start_stage(
         objective.memory.to(accelerator.device)
     optimizer = build_optimizer(objective, stage)
     configure_engine(accelerator, stage)
+    compute_in_precision(objective, accelerator)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
+    scale_losses(accelerator, optimizer)
     set_seed(seed * 1000 + rank)
     for line in objective.announcements():
         announce(line)
     step = 0 if position is None else position.stage_step
     inputs, with_images = _inputs(context, name, stage, model)
 
-    def batches() -> Iterator[dict[str, torch.Tensor]]:
-        return stage_batches(context, stage, seed, step, with_images)
+    def batches() -> DeviceBatches:
+        return DeviceBatches(stage_batches(context, stage, seed, step, with_images), accelerator.device)
 
     run = StageRun(name, stage, prepared, optimizer, batches(), inputs, offset, step, augmentation_seed=seed)
     if position is not None:

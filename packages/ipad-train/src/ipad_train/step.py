@@ -98,9 +98,11 @@ class Stepper:
         run, accelerator, times = self.run, self.accelerator, self.times
         fails = False
         with accelerator.accumulate(run.objective):
-            with times.part("forward"), step_precision(accelerator):
+            with times.part("forward"):
                 numbers = dict(run.objective(batch))
             losses.append(numbers["loss"].detach())
+            with times.part("data"):
+                run.batches.fetch()
             with times.part("backward"):
                 accelerator.backward(spoiled(numbers["loss"]))  # DeepSpeed's engine makes its step here as well
             with times.part("optimizer"):
@@ -123,7 +125,6 @@ def next_batch(run: StageRun, accelerator: Accelerator, number: int, times: Part
         read = next(run.batches)
     part = number * accelerator.num_processes + accelerator.process_index
     with times.part("to the device"), torch.no_grad():
-        batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in read.items()}
-        batch = run.inputs(batch, StepSeed(run.augmentation_seed, run.step, part))
+        batch = run.inputs(read, StepSeed(run.augmentation_seed, run.step, part))
     del batch["rows"]
     return batch

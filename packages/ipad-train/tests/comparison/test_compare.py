@@ -13,6 +13,7 @@ from ipad_train.budget import Budget
 from ipad_train.comparison import ComparisonPlan, compare, compare_seeds
 from ipad_train.comparison.peers import PEERS
 from ipad_train.config_files import load_run_config
+from ipad_train.tracking import read_timings
 from ipad_train.training import Training
 
 FEW = ("stage0.steps=1", "stage1.steps=5", "stage2.steps=4")
@@ -44,6 +45,31 @@ def test_the_dataset_is_opened_once_and_each_run_is_the_one_that_it_is_by_itself
     one, other = (load_file(tmp_path / name / "best" / "model.safetensors") for name in ("run/csn", "alone"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_within_equal_steps_a_branch_each_branch_trains_what_one_branch_trains_in_all(small_config, tmp_path):
+    config = small_config(
+        "stage0.steps=0", "stage1.steps=0", "stage1.epochs=1", "stage1.batch_size=24", "stage2.steps=1"
+    )  # of 48 images: two steps and one
+    budget = Budget.parse("steps-per-branch")
+    results = compare(config, ComparisonPlan(["csn", "rpf"], budget=budget), nothing)
+    assert results["budget"] == "steps per branch"
+    trained = {
+        folder: {
+            stage: sum(row["steps"] for row in read_timings(tmp_path / "run" / folder) if row["stage"] == stage)
+            for stage in ("stage1", "stage2")
+        }
+        for folder in (config.model.name, "csn", "rpf")
+    }
+    assert trained == {
+        config.model.name: {"stage1": 3, "stage2": 3},
+        "csn": {"stage1": 3, "stage2": 0},
+        "rpf": {"stage1": 3, "stage2": 3},
+    }
+    said: list[str] = []
+    again = compare(config, ComparisonPlan(["csn", "rpf"], budget=budget), said.append)
+    assert sum("trained already" in line for line in said) == 3
+    assert [row["overall"] for row in again["rows"]] == [row["overall"] for row in results["rows"]]
 
 
 @pytest.mark.slow

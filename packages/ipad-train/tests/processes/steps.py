@@ -7,7 +7,8 @@ launcher.
 
 A case is ``name;override;override``, with ``env:NAME=VALUE`` among the overrides for a variable of the launcher. With
 ``resume`` among them the stage saves in its middle, and what comes out is of a second start that goes on from there. With
-``spoil`` the images of the last process are not finite in step 3.
+``spoil`` the images of the last process are not finite in step 3. With ``as on a GPU`` DeepSpeed believes that autocast is
+on around it, which it switches off: it looks at the autocast of GPUs, whatever the device is.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from evaluations import evaluate_cases
 from forked import fork
 from safetensors.torch import save_file
 
@@ -83,6 +85,7 @@ def run_case(name: str, config_path: str, data: RunData, out: Path, overrides: l
         checkpoint = checkpoint_path(context.folder, stage.steps // 2)
         position = Position(checkpoint, read_state(checkpoint))
     run = start_stage(context, stage_name, stage, 0, position)
+    torch.set_autocast_enabled("cuda", "as on a GPU" in overrides)
     objective = accelerator.unwrap_model(run.objective)
     before = {key: tensor.float().clone() for key, tensor in objective.model.state_dict().items()}
     batches, gradients = [], {}
@@ -113,6 +116,10 @@ def run_case(name: str, config_path: str, data: RunData, out: Path, overrides: l
     memory = {} if objective.memory is None else objective.memory.state_dict()
     for kind, tensors in (("gradients", gradients), ("before", before), ("after", after), ("memory", memory)):
         found |= {f"{kind}/{key}": tensor.contiguous() for key, tensor in tensors.items()}
+    if accelerator.scaler is not None:
+        found |= {
+            f"scaler/{key}": torch.tensor(float(value)) for key, value in accelerator.scaler.state_dict().items()
+        }
     save_file(found, out / f"{name}-{accelerator.num_processes}-{accelerator.process_index}.safetensors")
     accelerator.clip_grad_norm_ = clip
     accelerator.free_memory()
@@ -174,6 +181,8 @@ def main(config_path: str, out: str, plan: str) -> None:
             queue_unequal_batches(Path(out))
             refuse(Path(out))
         rank_queries(Path(out))
+        if not any("DEEPSPEED" in case for case in cases):
+            evaluate_cases(config_path, data, Path(out))
 
     for processes, cases in plan:
         fork(processes, functools.partial(do, cases))

@@ -15,6 +15,7 @@ from ipad_train.config_files import load_run_config
 from ipad_train.networks import network_options
 from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
+from ipad_train.stage_lengths import resolve_stages
 from ipad_train.step_speed import measured_once
 from ipad_train.trained_runs import train_once
 
@@ -49,11 +50,16 @@ def train_networks(context: RunContext, plan: ComparisonPlan, folder: Path, seed
     config = dataclasses.replace(context.config, seed=seed)
     name = config.model.name
     main_config = dataclasses.replace(config, output_dir=str(folder / name))
+    both = None
     if speeds:
         main_config = _within_minutes(plan.budget, main_config, speeds[name])
+    elif plan.budget.kind == "steps-per-branch":  # the only other one that changes the configured network
+        main_config, _ = resolve_stages(main_config, context.data, context.accelerator.num_processes)
+        both = main_config.stage1.steps + main_config.stage2.steps
+        main_config = plan.budget.apply(main_config, both)
     main = train_once(main_config, name, context.announce, context.data)
     config = load_run_config(main)
-    both = config.stage1.steps + config.stage2.steps
+    both = both or config.stage1.steps + config.stage2.steps
     stage0 = RunFolder(main).stage("stage0")
     trunk = config.model.trunk_weights or (str(stage0) if stage0.is_dir() else None)
     options = network_options(config, context.data)
