@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from ipad_train.checkpoint import checkpoint_path, read_state
 from ipad_train.tracking import read_metrics
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 pytest.importorskip("deepspeed")
 
 RUN = """
