@@ -75,6 +75,8 @@ class Chain(BaseReranker):
             is_last = place == len(self.rerankers) - 1
             if new is None and isinstance(step, FeatureReasoning) and (step.is_identity or is_last):
                 settings = step.config if step.is_identity else {"init": step}
+                if settings.get("blend") == 1.0:
+                    del settings["blend"]  # nobody asked for it, so the fit chooses
                 if step.is_identity and step.sequences is None and any(map(moves_queries, fitted)):
                     settings["sequences"] = "auto"
                 new = FeatureReasoning.fit(embeddings, labels, group_ids, before=tuple(fitted), **settings | options)
