@@ -144,10 +144,21 @@ def test_a_chain_that_searches_again_gives_what_it_gives_over_the_gallery(vector
     )
 
 
+class GalleryOnly:
+    def rerank(self, query, gallery, ranking):
+        return ranking
+
+
 def test_what_an_engine_cannot_serve(vectors):
     search = FaissSearch(build("Flat", vectors))
-    with pytest.raises(TypeError, match="a step of it moves the whole collection"):
+    with pytest.raises(TypeError, match="without the gallery, which DatabaseAugmentation"):
         search(vectors[:2], 5, Chain(DatabaseAugmentation(k=2), shaken()))
+    with pytest.raises(TypeError, match=r"without the gallery, which <.*GalleryOnly"):
+        search(vectors[:2], 5, Chain(GalleryOnly(), shaken()))
+    last = Chain(AverageQueryExpansion(k=2), DatabaseAugmentation(k=2))
+    expected = last.rerank_candidates(vectors[:2], np.broadcast_to(vectors, (2, *vectors.shape)))
+    found = search(vectors[:2], len(vectors), last, limit=10)
+    assert [[hit.id for hit in hits] for hits in found] == expected.indices[:, :10].tolist()
     with pytest.raises(TypeError, match="this searches again; use what is inside it"):
         search(vectors[:2], 5, Guard(Chain(shaken(), AverageQueryExpansion(k=2))))
     assert len(search(vectors[:2], 5, Guard(shaken()))[0]) == 5

@@ -55,6 +55,8 @@ def test_words_as_labels_ids_and_roles(tmp_path):
     assert first.labels.dtype == np.int64
     assert first.ids.tolist() == words.tolist()
     assert first.roles.tolist() == [0, 2, 1, 0]
+    objects = EmbeddingSet(VECTORS, ids=words.astype(object), roles=roles.astype(object))  # a column of pandas
+    assert (objects.ids.tolist(), objects.roles.tolist()) == (words.tolist(), [0, 2, 1, 0])
     with pytest.raises(ValueError, match=r"roles must be train, query, gallery .* got nobody"):
         EmbeddingSet(VECTORS, roles=["nobody"] * 4)
     with pytest.raises(ValueError, match="ids must be whole numbers here"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ipad_rerank import read_embeddings, write_embeddings
+from ipad_rerank import EmbeddingSet, read_embeddings, write_embeddings
 from ipad_rerank.cli import main
 from ipad_rerank.files.shards import INDEX, join_shards, read_index, shard_path, shard_shape, write_index
 
@@ -44,6 +44,15 @@ def test_a_folder_reads_as_its_rows_in_order(folder):
     assert (index["rows"], index["dim"], index["note"]) == (10, 4, "kept")
     assert [shard["rows"] for shard in index["shards"]] == [4, 4, 2]
     assert shard_shape(shard_path(folder, 2)) == (2, 4)
+
+
+def test_words_in_shards_are_known_as_words(folder):
+    words = np.array(["red", "blue", "red", "green"])
+    write_embeddings(shard_path(folder, 0), VECTORS[:4], labels=words)
+    write_index(folder, [shard_path(folder, 0)], {"colors": 3})
+    data = read_embeddings(folder)
+    assert (data.words, data.metadata) == ({"labels"}, {"colors": 3})
+    np.testing.assert_array_equal(data.labels, EmbeddingSet(VECTORS[:4], labels=words).labels)
 
 
 def test_joined_shards_are_a_memory_map_with_the_columns_beside(folder, tmp_path):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ipad_rerank import average_precision, ndcg_at_k, precision_at_k, rank, recall_at_k
-from ipad_rerank.metrics.objectives import chosen_blend, is_harmless, label_of, measure_named, per_query
+from ipad_rerank.metrics.objectives import chosen_blend, is_harmless, label_of, measure_named, measures_named
+from ipad_rerank.metrics.relevance import Judge
 
 
 def test_each_is_the_function_of_its_name():
@@ -19,7 +20,8 @@ def test_each_is_the_function_of_its_name():
     )
     ranking = rank(query, gallery, k=20)
     groups = rng.integers(2, size=9), rng.integers(2, size=30)
-    values = per_query(["map", "precision@3", "recall@7", "ndcg@50"], ranking, asked, found, *groups)
+    measures = measures_named(["map", "precision@3", "recall@7", "ndcg@50"])
+    values = Judge(9, None, asked, found, *groups).measured(measures, ranking)
     known = (asked, found)
     expected = {
         "map": average_precision(ranking, *known, *groups),

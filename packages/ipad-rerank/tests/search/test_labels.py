@@ -59,6 +59,8 @@ def test_kinds(labels, kind):
     ("labels", "error", "message"),
     [
         ([0.5], ValueError, "labels must be whole numbers or words"),
+        ([float("inf")], ValueError, "labels must be whole numbers or words, got float64 with fractions, NaN or more"),
+        ([2**70], ValueError, "labels must fit into 64 bits"),
         ([[1]], ValueError, r"labels must have shape \(N,\)"),
         ([1, 2], ValueError, "labels has 2 entries, x has 1 rows"),
         (np.array([{}], dtype=object), TypeError, "got dict"),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ipad_rerank import EmbeddingSet, Guard, compare, evaluate, rank
+from ipad_rerank import AverageQueryExpansion, EmbeddingSet, Guard, compare, evaluate, rank, retrieval_map
+from ipad_rerank.search.labels import UNLABELLED
+from ipad_rerank.selection.compare import _calibration
 from ipad_rerank.selection.recommendation import recommended_of
-from ipad_rerank.selection.table import Gain, Row
+from ipad_rerank.selection.table import Bin, Comparison, Gain, Report, Row
 
+module = sys.modules["ipad_rerank.selection.compare"]  # the function of that name hides it
 CENTERS = np.random.default_rng(7).normal(size=(5, 16))
 
 
@@ -123,6 +128,58 @@ def test_what_is_recommended_keeps_the_head_and_holds_in_larger_galleries(loses,
     best, found = recommended_of(rows, Trial(loses, guards), "map")
     assert (best.name if best else None) == expected
     assert re.match(words, found)
+
+
+def test_guards_are_calibrated_on_labelled_rows_of_classes_that_are_not_alone(parts):
+    train = parts[0]
+    labels = np.where(np.arange(len(train)) % 3 == 0, None, train.labels.astype(object))
+    labels[1] = 77
+    asked, weights, rest = _calibration(EmbeddingSet(train.embeddings, labels=labels), seed=0)
+    assert len(asked) == len(weights) == 200
+    assert len(rest) == 1000
+    assert not np.isin(asked.labels, [UNLABELLED, 77]).any()
+
+
+def test_queries_of_a_group_that_the_gallery_lacks_find_nothing(parts):
+    _, query, gallery = (replace(part, group_ids=np.arange(len(part)) % 2) for part in parts)
+    query = replace(query, group_ids=np.arange(100) % 3)
+    report = Report(query, gallery, "map", 0)
+    row = report.row("expansion", AverageQueryExpansion(k=3))
+    expected = retrieval_map(
+        query.embeddings,
+        gallery.embeddings,
+        query.labels,
+        gallery.labels,
+        *(part.group_ids for part in (query, gallery)),
+    )
+    np.testing.assert_allclose(report.row("none", None).measures["map"].value, 100 * expected)
+    assert sum(part.queries for part in row.bins) == 67
+    assert len(report.oracle(10)) == 100
+
+
+def test_bins_are_those_of_the_recommended_row_where_a_name_begins_with_another_s():
+    rows = [
+        Row(name, {"map": Gain(0, 0, 0, 0)}, (Bin("1-9", 5, n),), 1.0) for n, name in enumerate(("none", "a", "ab"))
+    ]
+    assert "1-9: +2.00 (5 queries)" in str(Comparison(tuple(rows), "map", 0.0, 10, "ab (+2.00 MAP)"))
+    assert "1-9" not in str(Comparison(tuple(rows), "map", 0.0, 10, "none; no method surely helps on this data"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": None}, "gallery has no labels"),
+        ({"embeddings": np.ones((600, 3), np.float32)}, "gallery has 3 dimensions, train has 16"),
+        ({"group_ids": np.zeros(600, int)}, "group_ids are known of train or gallery only"),
+    ],
+)
+def test_parts_that_do_not_fit_are_found_before_the_work(parts, change, message, monkeypatch):
+    monkeypatch.setattr(module, "tune", None)
+    train, query, gallery = parts
+    with pytest.raises(ValueError, match=message):
+        compare(train, query, replace(gallery, **change))
+    with pytest.raises(ValueError, match="peers must be one of"):
+        compare(train, query, gallery, peers=("diffusion", "difusion"))
 
 
 def test_an_objective_of_one_s_own(parts):

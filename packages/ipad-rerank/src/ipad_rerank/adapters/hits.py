@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ipad_rerank.rerankers.base import after_steps, moves_gallery, moves_queries
+from ipad_rerank.rerankers.base import after_steps, check_candidates_suffice, moves_queries
 from ipad_rerank.rerankers.chain import Chain
 from ipad_rerank.rerankers.guard import Guard
 from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
@@ -131,8 +131,7 @@ def _steps(reranker: CandidateReranker) -> Sequence[Reranker]:
             f"an engine cannot serve {reranker!r}: its gate compares lists of one search, and this searches again; "
             "use what is inside it"
         )
-    if len(steps) > 1 and any(moves_gallery(step) for step in steps):
-        raise TypeError(f"an engine cannot serve {inner!r}: a step of it moves the whole collection")
+    check_candidates_suffice(steps)
     return (reranker,) if isinstance(reranker, Guard) else steps
 
 

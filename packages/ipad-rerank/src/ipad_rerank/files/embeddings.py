@@ -149,8 +149,10 @@ def _whole(value: ArrayLike, name: str, length: int) -> np.ndarray:
     array = np.asarray(value)
     if array.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},), one for each embedding, got {array.shape}")
-    if name != "labels" and array.dtype.kind == "O" and any(entry is None for entry in array.tolist()):
-        raise ValueError(f"{name} has empty rows; only labels may be missing")
+    if name != "labels" and array.dtype.kind == "O":
+        if any(entry is None for entry in array.tolist()):
+            raise ValueError(f"{name} has empty rows; only labels may be missing")
+        array = np.array(array.tolist()) if label_kind(array, name) == "words" else array
     if array.dtype.kind == "U" and name == "ids":
         return array
     if array.dtype.kind == "U" and name == "roles":

@@ -94,8 +94,8 @@ def read_shards(folder: Path, wanted: Collection[str]) -> Content:
         ValueError: a damaged shard, or one that is not as long as the index says.
     """
     index = read_index(folder)
-    arrays, names = _filled(folder, index, wanted, lambda _, shape, dtype: np.empty(shape, dtype))
-    return Content(arrays, dict(index.get("metadata", {})), names)
+    arrays, last = _filled(folder, index, wanted, lambda _, shape, dtype: np.empty(shape, dtype))
+    return Content(arrays, last.metadata | index.get("metadata", {}), last.names)
 
 
 def join_shards(folder: str | Path, out: str | Path) -> tuple[int, int]:
@@ -134,9 +134,9 @@ def _filled(
     index: dict[str, Any],
     wanted: Collection[str],
     new: Callable[[str, tuple[int, ...], np.dtype], np.ndarray],
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The shards' arrays, one after the other in what ``new(name, shape, dtype)`` makes; and the names in the last."""
-    arrays, names, start = {}, [], 0
+) -> tuple[dict[str, np.ndarray], Content]:
+    """The shards' arrays, one after the other in what ``new(name, shape, dtype)`` makes; and the last shard."""
+    arrays, content, start = {}, Content({}, {}, []), 0
     for shard in index["shards"]:
         path, rows = folder / Path(shard["file"]).name, shard["rows"]
         content = read_arrays(path, wanted)
@@ -147,8 +147,8 @@ def _filled(
             if name not in arrays:
                 arrays[name] = new(name, (index["rows"], *part.shape[1:]), part.dtype)
             arrays[name][start : start + rows] = part
-        start, names = start + rows, content.names
-    return arrays, names
+        start += rows
+    return arrays, content
 
 
 def _facts(path: Path) -> dict[str, tuple[list[int], str]]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ipad_rerank.metrics.objectives import per_query
-from ipad_rerank.metrics.relevance import NoRelevant
+from ipad_rerank.metrics.objectives import measures_named
+from ipad_rerank.metrics.relevance import Judge, NoRelevant
 from ipad_rerank.metrics.summary import average, per_group
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array, ArrayLike, in_kind, positive_int
@@ -46,8 +46,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, object]:
         """All but the per-query values, ready for JSON."""
-        names = ("map", "macro_map", "label_map", "per_group", "precision", "recall", "hit_rate", "ndcg", "queries")
-        return {name: getattr(self, name) for name in names}
+        return {name: value for name, value in vars(self).items() if name != "average_precision"}
 
 
 def evaluate(
@@ -67,8 +66,8 @@ def evaluate(
     cuts = [positive_int(k, "ks") for k in ks]
     kinds = ("precision", "recall", "hit_rate", "ndcg")
     names = ["map", *(f"{kind}@{k}" for kind in kinds for k in cuts)]
-    labels = (query_labels, gallery_labels, query_groups, gallery_groups)
-    values = per_query(names, ranking, *labels, no_relevant=no_relevant)
+    judge = Judge(len(ranking), None, query_labels, gallery_labels, query_groups, gallery_groups)
+    values = judge.measured(measures_named(names), ranking, no_relevant)
     precise = values["map"]
     groups = [0] * len(ranking) if query_groups is None else query_groups
     return Evaluation(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ipad_rerank.metrics.at_k import hit_rate_at_k, ndcg_at_k, precision_at_k, recall_at_k
 from ipad_rerank.metrics.average_precision import average_precision_of
-from ipad_rerank.metrics.relevance import Measure, measured
-from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ArrayLike, positive_int
+from ipad_rerank.metrics.relevance import Measure
+from ipad_rerank.search.vectors import positive_int
 
 REPORTED = ("map", "precision@1", "precision@10", "ndcg@10")
 """The whole list, and its head as a person sees it."""
@@ -54,9 +52,9 @@ def label_of(name: str) -> str:
     return f"{short}@{k}" if k else short
 
 
-def per_query(names: Sequence[str], ranking: Ranking, *labels: ArrayLike | None, **options: Any) -> dict[str, Tensor]:
-    """As :func:`~ipad_rerank.metrics.relevance.measured`, of measures by name."""
-    return measured({name: measure_named(name) for name in names}, ranking, *labels, **options)
+def measures_named(names: Iterable[str]) -> dict[str, Measure]:
+    """Each once, by name."""
+    return {name: measure_named(name) for name in names}
 
 
 def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ over the whole gallery, found or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -58,10 +58,10 @@ Measure: TypeAlias = Callable[[Judged], Tensor]
 
 
 class Judge:
-    """Checks labels once and judges a ranking in chunks; an unlabelled query or item (None) has nothing relevant.
+    """Checks labels once and judges rankings in chunks; an unlabelled query or item (None) has nothing relevant.
 
     Raises:
-        ValueError: lengths that differ, one of the two group arguments alone, an index beyond the gallery.
+        ValueError: lengths that differ, one of the two group arguments alone.
         TypeError: labels that are words on one side and numbers on the other.
     """
 
@@ -97,12 +97,22 @@ class Judge:
     def __len__(self) -> int:
         return len(self.query_classes)
 
-    def chunks(self, ranking: Ranking) -> Iterator[tuple[slice, Judged]]:
-        """All queries of ``ranking``, a memory-sized slice at a time."""
+    def measured(
+        self, measures: Mapping[str, Measure], ranking: Ranking, no_relevant: NoRelevant = "zero"
+    ) -> dict[str, Tensor]:
+        """``(Q,)`` float64 values of each measure by name, in one pass over ``ranking``, on its device.
+
+        Raises:
+            ValueError: an index beyond the gallery, another number of queries.
+        """
         ranking.check_gallery(len(self), len(self.gallery_classes))
         indices, _ = ranking.tensors()
+        values = {name: torch.empty(len(self), dtype=torch.float64, device=indices.device) for name in measures}
         for rows in slices(len(self), rows_that_fit(64 * max(ranking.k, 1), indices.device)):
-            yield rows, self._judge(indices[rows], rows)
+            judged = self._judge(indices[rows], rows)
+            for name, measure in measures.items():
+                values[name][rows] = without_relevant(measure(judged), judged.total, no_relevant)
+        return values
 
     def _judge(self, indices: Tensor, rows: slice) -> Judged:
         device = indices.device
@@ -114,22 +124,10 @@ class Judge:
         return Judged(relevant, same.cumsum(1, dtype=torch.float64), total)
 
 
-def measured(
-    measures: Mapping[str, Measure], ranking: Ranking, *labels: ArrayLike | None, no_relevant: NoRelevant = "zero"
-) -> dict[str, Tensor]:
-    """``(Q,)`` float64 values of each measure by name, in one pass; arguments are those of ``average_precision``."""
-    judge = Judge(len(ranking), None, *labels)
-    device = ranking.tensors()[0].device
-    values = {name: torch.empty(len(ranking), dtype=torch.float64, device=device) for name in measures}
-    for rows, judged in judge.chunks(ranking):
-        for name, measure in measures.items():
-            values[name][rows] = without_relevant(measure(judged), judged.total, no_relevant)
-    return values
-
-
 def measure(ranking: Ranking, of: Measure, *labels: ArrayLike | None, no_relevant: NoRelevant = "zero") -> Array:
-    """``(Q,)`` values of one measure, of the ranking's kind."""
-    return in_kind(measured({"": of}, ranking, *labels, no_relevant=no_relevant)[""], ranking.indices)
+    """``(Q,)`` values of one measure, of the ranking's kind; labels are those of ``average_precision``."""
+    judge = Judge(len(ranking), None, *labels)
+    return in_kind(judge.measured({"": of}, ranking, no_relevant)[""], ranking.indices)
 
 
 def cutoff(at: int | None, ranking: Ranking) -> int:

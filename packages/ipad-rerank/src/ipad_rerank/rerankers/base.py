@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from ipad_rerank.rerankers.protocols import GalleryAugmenter, QueryExpander, Reranker
+from ipad_rerank.rerankers.protocols import CandidateReranker, GalleryAugmenter, QueryExpander, Reranker
 from ipad_rerank.rerankers.retrieval import Options, Retrieval
 from ipad_rerank.rerankers.saving import Config, Tensors, load, save
 from ipad_rerank.search.ranking import Ranking
@@ -166,6 +166,13 @@ def moves_queries(step: Reranker) -> bool:
 def moves_gallery(step: Reranker) -> bool:
     """True for an augmentation of the whole gallery."""
     return isinstance(step, GalleryAugmenter) and getattr(step, "restrict_to", None) is None
+
+
+def check_candidates_suffice(steps: Sequence[Reranker]) -> None:
+    """TypeError where a step needs the gallery: it takes no candidates, or moves the gallery for the steps behind it."""
+    for place, step in enumerate(steps, 1):
+        if not isinstance(step, CandidateReranker) or (moves_gallery(step) and place < len(steps)):
+            raise TypeError(f"candidates are at hand without the gallery, which {step!r} needs")
 
 
 def _depth_of(steps: Sequence[Reranker]) -> int | None:

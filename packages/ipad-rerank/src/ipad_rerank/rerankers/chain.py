@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from ipad_rerank.rerankers.base import BaseReranker, after_steps, moves_gallery, moves_queries
+from ipad_rerank.rerankers.base import BaseReranker, after_steps, check_candidates_suffice, moves_queries
 from ipad_rerank.rerankers.feature_reasoning import FeatureReasoning
-from ipad_rerank.rerankers.protocols import CandidateReranker, Reranker
+from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.rerankers.saving import Config, Tensors, pack, unpack
 from ipad_rerank.rerankers.shortlist import keep_in_front
@@ -75,6 +75,8 @@ class Chain(BaseReranker):
             is_last = place == len(self.rerankers) - 1
             if new is None and isinstance(step, FeatureReasoning) and (step.is_identity or is_last):
                 settings = step.config if step.is_identity else {"init": step}
+                if settings.get("blend") == 1.0:
+                    del settings["blend"]  # nobody asked for it, so the fit chooses
                 if step.is_identity and step.sequences is None and any(map(moves_queries, fitted)):
                     settings["sequences"] = "auto"
                 new = FeatureReasoning.fit(embeddings, labels, group_ids, before=tuple(fitted), **settings | options)
@@ -91,9 +93,8 @@ class Chain(BaseReranker):
         Raises:
             TypeError: a step that others follow moves the gallery, which is not at hand among candidates.
         """
-        for step in self.rerankers if asked.own_galleries else ():
-            if not isinstance(step, CandidateReranker) or (moves_gallery(step) and step is not self.rerankers[-1]):
-                raise TypeError(f"rerank_candidates works without the gallery, which {step!r} needs")
+        if asked.own_galleries:
+            check_candidates_suffice(self.rerankers)
         now, _ = after_steps(asked, self.rerankers)
         return keep_in_front(asked, asked.in_kind(*now.ranking.tensors()))
 

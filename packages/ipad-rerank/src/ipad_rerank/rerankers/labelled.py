@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from ipad_rerank.metrics.objectives import per_query
+from ipad_rerank.metrics.objectives import measures_named
 from ipad_rerank.metrics.relevance import Judge
 from ipad_rerank.rerankers.retrieval import Options, Retrieval
 from ipad_rerank.search.labels import Rows, searches
@@ -41,7 +41,7 @@ class LabelledSearch:
 
     def measure(self, names: tuple[str, ...], ranking: Ranking | None = None) -> dict[str, Tensor]:
         """``(Q,)`` values of the measures of a ranking, by default the one by cosine."""
-        return per_query(names, self.asked.ranking if ranking is None else ranking, *self.labels)
+        return self._judge.measured(measures_named(names), self.asked.ranking if ranking is None else ranking)
 
 
 def labelled_searches(

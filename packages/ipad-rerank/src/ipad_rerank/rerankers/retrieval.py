@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import torch
 
-from ipad_rerank.search.cosine import rank
+from ipad_rerank.search.cosine import own_cosine, rank
 from ipad_rerank.search.memory import rows_that_fit, slices
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
-from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike, Pair, Vectors, one_of, pair_of, positive_int
+from ipad_rerank.search.vectors import ArrayLike, Pair, Vectors, one_of, pair_of, positive_int
 
 ON_UNFAMILIAR = ("warn", "fallback", "ignore")
 
@@ -145,9 +145,7 @@ def rank_candidates(pair: Pair) -> Ranking:
     queries, items, dtype, device = pair
     scores = torch.empty(items.shape[:2], dtype=dtype, device=device)
     for rows in batches(len(items), 4 * dtype.itemsize * items.shape[1] * items.dim, device):
-        unit, query = items.unit(rows, dtype, device), queries.unit(rows, dtype, device)
-        cosine = (unit * query[:, None]).sum(-1).clamp_(-1, 1)
-        scores[rows] = cosine.masked_fill_((unit == 0).all(-1), ZERO_VECTOR_SCORE)
+        scores[rows] = own_cosine(queries.unit(rows, dtype, device), items.unit(rows, dtype, device))
     scores, order = torch.sort(scores, dim=1, descending=True, stable=True)
     return Ranking(queries.in_kind(order), queries.in_kind(scores))
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.rerankers.retrieval import Retrieval, batches
+from ipad_rerank.search.cosine import own_cosine
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE
@@ -82,9 +83,7 @@ def cosines(asked: Retrieval, head: int) -> Tensor:
     few = Shortlist(asked, head)
     found = torch.empty(len(few.ranking), few.head, dtype=few.dtype, device=few.device)
     for rows in asked.batches(4 * few.head * asked.items.dim):
-        query, unit = few.batch(rows)
-        cosine = (unit * query[:, None]).sum(-1)
-        found[rows] = cosine.masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
+        found[rows] = own_cosine(*few.batch(rows))
     return found.to(few.ranking.tensors()[0].device)
 
 

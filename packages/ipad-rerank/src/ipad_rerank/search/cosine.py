@@ -33,6 +33,12 @@ def unit_cosine(query: Tensor, block: Tensor) -> Tensor:
     return scores
 
 
+def own_cosine(query: Tensor, items: Tensor) -> Tensor:
+    """As :func:`unit_cosine`, where each query has vectors of its own: ``(B, D)``, ``(B, n, D)`` -> ``(B, n)``."""
+    cosine = (items * query[:, None]).sum(-1).clamp_(-1, 1)
+    return cosine.masked_fill_((items == 0).all(-1), ZERO_VECTOR_SCORE)
+
+
 def padded_cosine(query: Tensor, items: Vectors, rows: Tensor | None = None) -> Tensor:
     """:func:`unit_cosine` to all ``items``, or those at ``rows``, read in chunks."""
     count = len(items) if rows is None else len(rows)

@@ -52,14 +52,19 @@ def label_numbers(array: np.ndarray, name: str) -> np.ndarray:
         known = np.array([entry is not None for entry in array], dtype=bool)
         numbers = np.full(len(array), UNLABELLED, dtype=np.int64)
         if known.any():
-            numbers[known] = label_numbers(np.array(array[known].tolist()), name)
+            plain = np.array(array[known].tolist())
+            if plain.dtype.kind == "O":
+                raise ValueError(f"{name} must fit into 64 bits, got whole numbers that do not; words may be longer")
+            numbers[known] = label_numbers(plain, name)
         return numbers
     if kind == "words":  # 64 bits of each word's hash, so that a word has the same number in every file
         words, places = np.unique(array, return_inverse=True)
         digests = b"".join(hashlib.blake2b(str(word).encode(), digest_size=8).digest() for word in words)
         return np.frombuffer(digests, dtype="<i8").astype(np.int64)[places.reshape(-1)]
-    if array.dtype.kind == "f" and not bool((array == np.round(array)).all()):
-        raise ValueError(f"{name} must be whole numbers or words, got {array.dtype} with fractions or NaN")
+    if array.dtype.kind == "f" and not bool(((array == np.round(array)) & (np.abs(array) < 2.0**63)).all()):
+        raise ValueError(
+            f"{name} must be whole numbers or words, got {array.dtype} with fractions, NaN or more than 64 bits"
+        )
     return array.astype(np.int64)
 
 

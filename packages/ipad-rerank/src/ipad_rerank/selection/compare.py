@@ -19,7 +19,9 @@ from ipad_rerank.rerankers.plain import PlainReranker
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion, AverageQueryExpansion
 from ipad_rerank.rerankers.registry import RERANKERS
+from ipad_rerank.search.labels import UNLABELLED
 from ipad_rerank.search.progress import in_words
+from ipad_rerank.search.vectors import one_of
 from ipad_rerank.selection.recommendation import Trial, recommended_of
 from ipad_rerank.selection.table import Comparison, Report
 from ipad_rerank.selection.tune import tune
@@ -66,10 +68,16 @@ def compare(
         seed: Of all that is random.
         peers: Names of the peers to try.
         verbose: Say on standard error what is being worked on, and for how long about.
+
+    Raises:
+        ValueError: an unknown objective or peer; a part without labels; parts of different width, or some with groups and
+            some without.
+        TypeError: labels or groups that are words in one part and numbers in another.
     """
     measure_named(objective)
-    for part in (query, gallery):
-        check_same_words(train, part)
+    _check_parts(train, query, gallery)
+    for name in peers:
+        one_of(RERANKERS, name, "peers")
     say = _Teller([*(1 for _ in peers), *WORK], silent=not verbose)
     asked, weights, rest = _calibration(train, seed)
     methods: list[tuple[str, Reranker]] = []
@@ -92,6 +100,21 @@ def compare(
     recommended = None if row is None else trial.rerankers[row.name]
     oracle = 100 * float(report.oracle(reasoner.n_r - 1).mean())
     return Comparison(tuple(rows + trial.rows), objective, oracle, reasoner.n_r, words, recommended)
+
+
+def _check_parts(train: EmbeddingSet, *others: EmbeddingSet) -> None:
+    """All that would fail after minutes of work otherwise."""
+    for name, part in zip(("train", "query", "gallery"), (train, *others), strict=True):
+        if part.labels is None:
+            raise ValueError(f"{name} has no labels")
+        if part.embeddings.shape[1] != train.embeddings.shape[1]:
+            width = part.embeddings.shape[1]
+            raise ValueError(
+                f"{name} has {width} dimensions, train has {train.embeddings.shape[1]}; they must be equal"
+            )
+        if (part.group_ids is None) != (train.group_ids is None):
+            raise ValueError(f"group_ids are known of train or {name} only; all parts need them, or none")
+        check_same_words(train, part)
 
 
 def _tuned_peer(name: str, train: EmbeddingSet, gallery_size: int, **options: Any) -> tuple[str, PlainReranker]:
@@ -150,7 +173,8 @@ def _calibration(train: EmbeddingSet, seed: int) -> tuple[EmbeddingSet | None, n
     classes = train.labels if train.group_ids is None else np.stack([train.group_ids, train.labels])
     _, places, sizes = np.unique(classes, axis=-1, return_inverse=True, return_counts=True)
     sizes = sizes[places.reshape(-1)]
-    chance = np.where(sizes > 1, sizes**-0.5, 0.0)  # the only one of its class would find nothing
+    finds = (sizes > 1) & (train.labels != UNLABELLED)  # the only one of its class would find nothing, nor one of none
+    chance = np.where(finds, sizes**-0.5, 0.0)
     count = min(CALIBRATION, len(train) // 6, np.count_nonzero(chance))
     count = count if count >= FEWEST_TO_CALIBRATE else 0
     drawn = rng.choice(len(train), count, replace=False, p=chance / chance.sum()) if count else np.arange(0)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ipad_rerank.files.embeddings import EmbeddingSet
@@ -17,6 +18,7 @@ from ipad_rerank.rerankers.base import answer_of
 from ipad_rerank.rerankers.guard.gate import bin_names, bin_of
 from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.protocols import Reranker
+from ipad_rerank.search.ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,14 @@ class Report:
     """Methods on the queries that the table reports on, a row each."""
 
     def __init__(self, query: EmbeddingSet, gallery: EmbeddingSet, objective: str, seed: int) -> None:
-        self.objective, self.seed, self.gallery_size = objective, seed, len(gallery)
-        self.names = tuple(dict.fromkeys((objective, *REPORTED)))
+        self.objective, self.seed, self.queries, self.gallery_size = objective, seed, len(query), len(gallery)
+        self.names = (objective, *REPORTED)
         labels = (query.labels, gallery.labels, query.group_ids, gallery.group_ids)
         start = time.perf_counter()
         self.parts = list(labelled_searches(query.embeddings, gallery.embeddings, *labels))
         self.seconds = time.perf_counter() - start
-        self.relevant = torch.cat([part.relevant for part in self.parts])
-        self.before = joined([part.measure(self.names) for part in self.parts])
+        self.relevant = self._all([part.relevant for part in self.parts])
+        self.before = self._measured([part.asked.ranking for part in self.parts])
 
     def row(self, name: str, method: Reranker | None) -> Row:
         """The method's row; without one that of the search."""
@@ -87,7 +89,7 @@ class Report:
             start = time.perf_counter()
             rankings = [answer_of(method, part.asked) for part in self.parts]
             seconds = time.perf_counter() - start
-            found = joined([part.measure(self.names, each) for part, each in zip(self.parts, rankings, strict=True)])
+            found = self._measured(rankings)
         changes = found[self.objective] - self.before[self.objective]
         bins = [(text, changes[bin_of(self.relevant) == number]) for number, text in enumerate(bin_names())]
         return Row(
@@ -97,6 +99,15 @@ class Report:
             len(changes) / max(seconds, 1e-9),
         )
 
+    def _measured(self, rankings: list[Ranking]) -> dict[str, Tensor]:
+        found = joined([part.measure(self.names, each) for part, each in zip(self.parts, rankings, strict=True)])
+        return {name: self._all([values]) for name, values in found.items()}
+
+    def _all(self, values: list[Tensor]) -> Tensor:
+        """``(Q,)`` from the values of each search; queries of a group that the gallery lacks find nothing, so have 0."""
+        found = torch.cat(values)
+        return F.pad(found, (0, self.queries - len(found)))
+
     def _gain(self, before: Tensor, after: Tensor) -> Gain:
         gain = paired_bootstrap(before, after, seed=self.seed)
         return Gain(*(100 * value for value in (float(after.mean()), gain.difference, gain.low, gain.high)))
@@ -104,7 +115,7 @@ class Report:
     def oracle(self, head: int) -> Tensor:
         """``(Q,)`` AP if the first ``head`` were in perfect order."""
         found = [oracle_average_precision(part.asked.ranking, *part.labels, head) for part in self.parts]
-        return torch.cat([torch.as_tensor(values) for values in found])
+        return self._all([torch.as_tensor(values) for values in found])
 
 
 @dataclass(frozen=True)
@@ -135,8 +146,9 @@ class Comparison:
             "| " + " | ".join(f"{cell:{w}}" for cell, w in zip(line, widths, strict=True)) + " |" for line in table
         ]
         lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-        best = next((row for row in self.rows if self.recommendation.startswith(row.name)), None)
-        if best is not None and best.name != "none":
+        named = [row for row in self.rows[1:] if self.recommendation.startswith(row.name)]
+        if named:
+            best = max(named, key=lambda row: len(row.name))  # a name may begin with another's
             bins = ", ".join(f"{part.relevant}: {part.gain:+.2f} ({part.queries} queries)" for part in best.bins)
             lines.append(f"Gain in {label_of(self.objective)} by relevant items of the query: {bins}")
         lines += [f"Oracle of the first {self.n_r - 1}: MAP {self.oracle:.2f}", f"Use: {self.recommendation}"]

@@ -19,6 +19,7 @@ from ipad_rerank import (
     mean_average_precision,
     rank,
 )
+from ipad_rerank.rerankers.feature_reasoning.held_out import HeldOut
 
 FAST = {"n_r": 60, "steps": 60, "batch_size": 8, "hidden_width": 16, "evaluations": 2, "learning_rate": 5e-3}
 
@@ -195,6 +196,20 @@ def test_behind_a_query_expansion_candidates_are_dealt_out_unless_told_otherwise
         behind = Chain(AverageQueryExpansion(k=5), new).fit(vectors, labels, **few).rerankers[-1]
         told = Chain(AverageQueryExpansion(k=5), new).fit(vectors, labels, sequences=2, **few).rerankers[-1]
     assert (alone.sequences, behind.sequences, told.sequences) == (given, expected, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "option", "expected"), [(1.0, {}, 0.25), (0.5, {}, 0.5), (1.0, {"blend": 0.75}, 0.75)]
+)
+def test_the_fit_of_a_chain_chooses_the_blend_where_it_is_not_given(given, option, expected, monkeypatch):
+    monkeypatch.setattr(HeldOut, "best_blend", lambda *_: 0.25)
+    vectors, labels, _ = clusters(400, seed=0)
+    few = {key: FAST[key] for key in ("batch_size", "evaluations")} | {"steps": 2, "verbose": False}
+    new = FeatureReasoning(n_r=60, hidden_width=16, blend=given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoGainWarning)
+        fitted = Chain(AverageQueryExpansion(k=5), new).fit(vectors, labels, **few, **option)
+    assert fitted.rerankers[-1].blend == expected
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -17,7 +17,6 @@ def test_a_gate_learns_where_the_gain_is():
     assert float((opens == (features[:, 1] > 0)).double().mean()) > 0.9
     assert not bool(Gate.fit(features, -gains.abs(), relevant)[0].opens(features).any())
     assert bool(Gate.fit(features, gains.abs(), relevant)[0].opens(features).all())
-    assert not bool(Gate.closed(3).opens(features).any())
 
 
 def test_the_worst_group_is_the_one_of_the_least_gain_less_its_error():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,18 @@ def test_saved_and_loaded(guard, tmp_path):
     never = Guard(AlphaQueryExpansion(), Gate((0.0,), (1.0,), (1.0, 1.0), 0.0, float("inf")))
     never.save_pretrained(tmp_path)
     assert Guard.from_pretrained(tmp_path).gate.threshold == float("inf")
+
+
+def test_a_guard_of_a_guard_is_saved_with_both_censuses(guard, parts, tmp_path):
+    twice = Guard(guard, guard.gate, census=replace(guard.census, vectors=-guard.census.vectors))
+    twice.save_pretrained(tmp_path)
+    loaded = load(tmp_path)
+    torch.testing.assert_close(loaded.census.vectors, twice.census.vectors, rtol=0, atol=0)
+    torch.testing.assert_close(loaded.reranker.census.vectors, guard.census.vectors, rtol=0, atol=0)
+    (query, _), (gallery, _) = parts[1:]
+    ranking = rank(query, gallery, k=60)
+    expected = twice.rerank(query, gallery, ranking)
+    np.testing.assert_array_equal(loaded.rerank(query, gallery, ranking).indices, expected.indices)
 
 
 def test_larger_galleries_are_warned_of(search):

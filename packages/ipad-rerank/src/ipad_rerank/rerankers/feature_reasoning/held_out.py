@@ -8,12 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics.objectives import BLENDS, REPORTED, chosen_blend, is_harmless, measure_named
+from ipad_rerank.metrics.objectives import BLENDS, REPORTED, chosen_blend, is_harmless, measures_named
 from ipad_rerank.metrics.relevance import Judged, without_relevant
-from ipad_rerank.metrics.summary import paired_bootstrap
 from ipad_rerank.rerankers.base import moved_queries
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner, finish, refined_cosines
-from ipad_rerank.rerankers.feature_reasoning.report import AtSize, FitReport, Gain
+from ipad_rerank.rerankers.feature_reasoning.report import FitReport, Gain
 from ipad_rerank.rerankers.feature_reasoning.sequences import SHORTEST, TrainingSet
 from ipad_rerank.search.labels import searches
 from ipad_rerank.search.memory import slices
@@ -44,7 +43,7 @@ class HeldOut:
 
     def __init__(self, data: TrainingSet, queries: Tensor, sizes: list[int], objective: str = "map") -> None:
         self.unit, self.num_queries, self.sizes, self.objective = data.unit, len(queries), sizes, objective
-        self.measures = {name: measure_named(name) for name in dict.fromkeys((objective, *REPORTED))}
+        self.measures = measures_named((objective, *REPORTED))
         self.searches: list[_Search] = []
         unit, labels, device = data.unit, data.labels, data.unit.device
         for number, size in enumerate(sizes):
@@ -94,13 +93,10 @@ class HeldOut:
         """Before and after, with a bootstrap over queries."""
         before, (after,) = self._values(reasoner, (reasoner.blend,))
         kept = ~torch.isnan(before[self.objective]).any(0)
-        if not bool(kept.any()):
-            return FitReport(self.objective, {}, tuple(AtSize(size, 0.0, 0.0, 0.0) for size in self.sizes))
         pairs = {name: (before[name][:, kept], after[name][:, kept]) for name in before}
-        gains = {name: _gain(b.mean(0), a.mean(0), seed) for name, (b, a) in pairs.items()}
-        found = [_gain(b, a, seed) for b, a in zip(*pairs[self.objective], strict=True)]
-        sizes = (AtSize(n, g.before, g.after, g.interval.high) for n, g in zip(self.sizes, found, strict=True))
-        return FitReport(self.objective, gains, tuple(sizes))
+        gains = {name: Gain.of(b.mean(0), a.mean(0), seed) for name, (b, a) in pairs.items()}
+        at_size = (Gain.of(b, a, seed) for b, a in zip(*pairs[self.objective], strict=True))
+        return FitReport(self.objective, gains, dict(zip(self.sizes, at_size, strict=True)))
 
     @torch.no_grad()
     def _values(
@@ -125,10 +121,6 @@ class HeldOut:
                     found = without_relevant(measure(judged), total, "skip")
                     values[name][search.at_size, search.places] = found.cpu()
         return before, after
-
-
-def _gain(before: Tensor, after: Tensor, seed: int) -> Gain:
-    return Gain(float(before.mean()), float(after.mean()), paired_bootstrap(before, after, seed=seed))
 
 
 def _is_safe(before: Values, after: Values) -> bool:

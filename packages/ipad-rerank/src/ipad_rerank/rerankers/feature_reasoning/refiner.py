@@ -148,8 +148,7 @@ def finish(refined: Tensor, query: Tensor, candidates: Tensor, blend: float) -> 
     first = (candidates * query[:, None]).sum(-1)
     mixed = blend * refined + (1 - blend) * first
     scores = (share_among_equals(mixed, first, candidates) * _TIE_STEPS).round() / _TIE_STEPS
-    scores = torch.where(near_duplicates(first), 2 + first, scores)
-    return scores.masked_fill((query == 0).all(1, keepdim=True), 0.0)
+    return torch.where(near_duplicates(first), 2 + first, scores)
 
 
 def share_among_equals(scores: Tensor, cosine: Tensor, candidates: Tensor) -> Tensor:

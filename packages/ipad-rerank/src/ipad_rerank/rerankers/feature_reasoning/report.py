@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from torch import Tensor
+
 from ipad_rerank.metrics.objectives import label_of
-from ipad_rerank.metrics.summary import Interval
+from ipad_rerank.metrics.summary import Interval, paired_bootstrap
 from ipad_rerank.rerankers.saving import Config
 
 
@@ -17,21 +19,19 @@ class Gain(NamedTuple):
     after: float
     interval: Interval
 
+    @classmethod
+    def of(cls, before: Tensor, after: Tensor, seed: int) -> Gain:
+        """Of values ``(Q,)`` of the same queries; of no query it is none."""
+        if not len(before):
+            return cls(0.0, 0.0, Interval(0.0, 0.0, 0.0, 0.95, 0))
+        return cls(float(before.mean()), float(after.mean()), paired_bootstrap(before, after, seed=seed))
+
+    @property
+    def change(self) -> str:
+        return f"{100 * self.before:.2f} -> {100 * self.after:.2f}, {100 * self.interval.difference:+.2f}"
+
     def __str__(self) -> str:
-        gain = self.interval
-        return (
-            f"{100 * self.before:.2f} -> {100 * self.after:.2f}, {100 * gain.difference:+.2f} "
-            f"(95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f})"
-        )
-
-
-class AtSize(NamedTuple):
-    """Mean of the objective (0 to 1) in galleries of one size, and the upper end of the gain's interval."""
-
-    size: int
-    before: float
-    after: float
-    high: float
+        return f"{self.change} (95 % interval {100 * self.interval.low:+.2f} to {100 * self.interval.high:+.2f})"
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,19 @@ class FitReport:
 
     Args:
         objective: Name of the measure that the fit was asked to raise.
-        gains: Each measure over all gallery sizes; empty where no held-out query has a relevant item.
+        gains: Each measure over all gallery sizes.
         sizes: The objective in galleries of each size.
     """
 
     objective: str
     gains: dict[str, Gain]
-    sizes: tuple[AtSize, ...]
+    sizes: dict[int, Gain]
 
     @property
     def is_gain(self) -> bool:
         """True where the objective's gain surely is above 0, and no gallery size surely loses."""
-        if not self.gains:
-            return False
-        return self.gains[self.objective].interval.low > 0 and min(at.high for at in self.sizes) >= 0
+        at_size = (gain.interval.high for gain in self.sizes.values())
+        return self.gains[self.objective].interval.low > 0 and min(at_size) >= 0
 
     @property
     def best_size(self) -> int:
@@ -61,22 +60,19 @@ class FitReport:
 
         By value, not by gain: behind a query expansion the gain is largest where the expansion did harm.
         """
-        best = max(at.after for at in self.sizes)
-        return max(at.size for at in self.sizes if at.after >= best - 0.005)
+        best = max(gain.after for gain in self.sizes.values())
+        return max(size for size, gain in self.sizes.items() if gain.after >= best - 0.005)
 
     @property
     def summary(self) -> str:
-        name = label_of(self.objective)
-        if not self.gains:
+        name, gain = label_of(self.objective), self.gains[self.objective]
+        if not gain.interval.queries:
             return f"{name}: no held-out query has a relevant item"
-        gain = self.gains[self.objective]
         return f"{name} {gain} on {gain.interval.queries} held-out queries"
 
     def __str__(self) -> str:
         lines = [f"Held out: {self.summary}"]
-        for at in self.sizes:
-            gain = 100 * (at.after - at.before)
-            lines.append(f"  gallery {at.size}: {100 * at.before:.2f} -> {100 * at.after:.2f}, {gain:+.2f}")
+        lines += [f"  gallery {size}: {gain.change}" for size, gain in self.sizes.items()]
         lines += [f"  {label_of(name)} {gain}" for name, gain in self.gains.items() if name != self.objective]
         return "\n".join(lines)
 
@@ -84,10 +80,10 @@ class FitReport:
         """For JSON."""
         return {
             "objective": self.objective,
-            "queries": self.gains[self.objective].interval.queries if self.gains else 0,
+            "queries": self.gains[self.objective].interval.queries,
             "measures": {
                 name: {"before": g.before, "after": g.after, "gain_interval": [g.interval.low, g.interval.high]}
                 for name, g in self.gains.items()
             },
-            "gallery_sizes": [{"size": at.size, "before": at.before, "after": at.after} for at in self.sizes],
+            "gallery_sizes": [{"size": n, "before": g.before, "after": g.after} for n, g in self.sizes.items()],
         }

@@ -64,7 +64,7 @@ class FitOptions:
         for name in ("batch_size", "evaluations", "max_vectors"):
             positive_int(getattr(self, name), name)
         number_in("(0, 1)", self.validation_share, "validation_share")
-        number_in("[0, inf)", self.steps, "steps")
+        positive_int(self.steps, "steps", least=0)
 
 
 def train(

@@ -22,7 +22,6 @@ MOST = 20_000
 NEAREST = 3
 """A query is as similar to a class as to this many of its members, the nearest ones, on average."""
 
-FEATURES = 6
 _TEMPERATURES = (0.05, 0.2)
 _SMALL = (10, 50)
 
@@ -66,15 +65,14 @@ class Census:
         the probabilities that it has less than 10 and less than 50 items."""
         size = (self.shares * (asked.gallery_size or self.gallery_size)).double()
         known = torch.stack([size.clamp_min(1).log(), *((size < few).double() for few in _SMALL)], dim=1)  # (C, 3)
-        found = torch.empty(len(asked.queries), FEATURES, dtype=torch.float64)
-        counts = self.counts.tolist()
+        found, counts = [], self.counts.tolist()
         for rows in asked.batches(4 * len(self.vectors)):
             cosine = asked.queries.unit(rows, torch.float32, "cpu") @ self.vectors.T
             nearest = [part.topk(min(NEAREST, part.shape[1])).values.mean(1) for part in cosine.split(counts, dim=1)]
             similarity = torch.stack(nearest, dim=1).double()  # (B, C)
             shares = [(similarity / temperature).softmax(1) @ known for temperature in _TEMPERATURES]
-            found[rows] = torch.cat(shares, dim=1)
-        return found
+            found.append(torch.cat(shares, dim=1))
+        return torch.cat(found)
 
     def tensors(self) -> Tensors:
         return {"census.vectors": self.vectors, "census.counts": self.counts, "census.shares": self.shares}

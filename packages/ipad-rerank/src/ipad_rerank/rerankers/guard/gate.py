@@ -67,11 +67,6 @@ class Gate:
         gate = cls(*(tuple(v.tolist()) for v in (center, spread, slopes)), float(bias), threshold)
         return gate, predicted > threshold
 
-    @classmethod
-    def closed(cls, features: int) -> Gate:
-        """One that never opens."""
-        return cls((0.0,) * features, (1.0,) * features, (0.0,) * 2 * features, 0.0, float("inf"))
-
     def opens(self, features: Tensor) -> Tensor:
         """``(Q,)`` bool for features ``(Q, F)``."""
         center, spread, weights = (

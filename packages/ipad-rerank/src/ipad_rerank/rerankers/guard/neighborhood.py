@@ -15,20 +15,16 @@ DEPTH = 50
 _PLACES = (1, 3, 10, 30, 50)
 _CIRCLES = (5, 10, 30)
 
-FEATURES = (
-    *(f"cosine at {place}" for place in _PLACES),
-    *(f"cosine among the first {count}" for count in _CIRCLES),
-    "share above the middle",
-    "first ten that stay",
-    "cosine of the new first ten",
-)
-
 
 def neighborhood(asked: Retrieval, found: Ranking) -> Tensor:
-    """``(Q, 11)`` float64 on the CPU, one column for each of ``FEATURES``.
+    """``(Q, 11)`` float64 on the CPU, for each query:
 
-    How fast similarity falls with the place, how alike the first candidates are to each other, and how much of the
-    first ten a re-ranking replaces, and by what. A class of a few items shows a cliff behind them; a large one does not.
+    * how fast similarity falls: the cosines at places 1, 3, 10, 30 and 50;
+    * how alike the first 5, 10 and 30 candidates are: the mean cosine among them;
+    * the share of candidates above the middle between the first cosine and the last;
+    * what a re-ranking does to the first ten: the share that stays, and the mean cosine of the new ones to the query.
+
+    A class of a few items shows a cliff behind them; a large one does not.
 
     Args:
         asked: With the ranking by cosine.
@@ -37,15 +33,15 @@ def neighborhood(asked: Retrieval, found: Ranking) -> Tensor:
     lists = Shortlist(asked, DEPTH)
     stays = _overlap(asked.ranking.tensors()[0][:, :10], found.tensors()[0][:, :10]).cpu()
     moved = cosines(asked.after(found), 10).double().mean(1).cpu()
-    values = torch.empty(len(stays), len(FEATURES), dtype=torch.float64)
+    before = []
     for rows in asked.batches(4 * DEPTH * (asked.items.dim + DEPTH)):
         query, unit = lists.batch(rows)
         cosine = (unit * query[:, None]).sum(-1)
         columns = [cosine[:, min(place, lists.head) - 1] for place in _PLACES]
         columns += [_alike(unit[:, :count]) for count in _CIRCLES]
         columns.append((cosine > (cosine[:, :1] + cosine[:, -1:]) / 2).to(cosine.dtype).mean(1))
-        values[rows] = torch.stack([*(column.double().cpu() for column in columns), stays[rows], moved[rows]], dim=1)
-    return values
+        before.append(torch.stack(columns, dim=1).double().cpu())
+    return torch.cat([torch.cat(before), stays[:, None], moved[:, None]], dim=1)
 
 
 def _alike(unit: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class Guard(BaseReranker):
         if not isinstance(reranker, Reranker) or isinstance(reranker, type):
             raise TypeError(f"a Guard takes a re-ranker (an object with a rerank method), got {reranker!r}")
         self.reranker, self.gate, self.census = reranker, gate, census
-        self.first = first if first == 0 else positive_int(first, "first")
+        self.first = positive_int(first, "first", least=0)
         self.largest_gallery = None if largest_gallery is None else positive_int(largest_gallery, "largest_gallery")
 
     def __repr__(self) -> str:
@@ -112,7 +112,7 @@ class Guard(BaseReranker):
             weights: ``(Q,)`` how much each query counts, where they were not drawn as they will be asked: it helps to draw
                 queries of small classes more often, as :func:`~ipad_rerank.compare` does. None: all count alike.
         """
-        names = tuple(dict.fromkeys((objective, *HEAD)))
+        names = (objective, *HEAD)
         labels = (query_labels, gallery_labels, query_groups, gallery_groups)
         parts = list(labelled_searches(query, gallery, *labels, on_unfamiliar="ignore"))
         answers = [answer_of(reranker, part.asked) for part in parts]
@@ -123,7 +123,7 @@ class Guard(BaseReranker):
         guard = cls(reranker, census=Census.of(parts))
         features = torch.cat([guard.features(part.asked, found) for part, found in zip(parts, answers, strict=True)])
         before = joined([part.measure(names) for part in parts])
-        trials = [_Trial(0.0, 0.0, 0, Gate.closed(features.shape[1]))]
+        trials: list[_Trial] = []
         for first in FIRST:
             found = [keep_in_front(part.asked, answer, first) for part, answer in zip(parts, answers, strict=True)]
             after = joined([part.measure(names, ranking) for part, ranking in zip(parts, found, strict=True)])
@@ -132,6 +132,7 @@ class Guard(BaseReranker):
             means = {name: float((gain * counts).mean()) for name, gain in gains.items()}
             if min(means[name] for name in HEAD) >= -TOLERANCE:
                 trials.append(_Trial(means[objective], worst_bin(gains[objective], relevant), first, gate))
+        trials.append(_Trial(0.0, 0.0, 0, replace(gate, threshold=float("inf"))))  # one that never opens
         enough = NEARLY_ALL * max(trial.gain for trial in trials)
         best = max((trial for trial in trials if trial.gain >= enough), key=lambda trial: trial.worst)
         guard.gate, guard.first = best.gate, best.first
@@ -179,14 +180,16 @@ class Guard(BaseReranker):
         }
 
     def tensors(self) -> Tensors:
-        return pack(self.reranker)[1] | (self.census.tensors() if self.census else {})
+        inside = {f"inside.{name}": tensor for name, tensor in pack(self.reranker)[1].items()}
+        return inside | (self.census.tensors() if self.census else {})
 
     @classmethod
     def from_config(cls, config: Config, tensors: Tensors) -> Self:
         gate = Gate.from_config(config["gate"]) if config["gate"] else None
         known = {name.removeprefix("census."): tensors.pop(name) for name in [*tensors] if name.startswith("census.")}
         census = Census(**known, gallery_size=config["census_gallery"]) if known else None
-        return cls(unpack(config["reranker"], tensors), gate, config["largest_gallery"], config["first"], census)
+        inside = {name.removeprefix("inside."): tensor for name, tensor in tensors.items()}
+        return cls(unpack(config["reranker"], inside), gate, config["largest_gallery"], config["first"], census)
 
 
 def _checked_weights(weights: Array | None, length: int) -> Tensor:
