@@ -21,11 +21,8 @@ from ipad_train.localization import localization, random_localization
 from ipad_train.reranking import rank_and_reason
 from ipad_train.run_context import RunContext
 
-_QUERIES = 128  # of a block
-_BLOCK_BYTES, _ITEM_BYTES = (
-    2**28,
-    40,
-)  # at most of a block; of one item of the gallery for one query: score, key, class, place
+_QUERIES, _BLOCK_BYTES = 512, 2**29  # at most of a block
+_ITEM_BYTES = 40  # that one item of the gallery takes for each query of a block: score, sort key, class, place
 VALUES = " + values"  # behind a row's name: with probabilities of values in the embedding
 BRANCH_NAMES = {"spatial": "IP-SP", "semantic": "IP-SE", "fused": "fused"}
 
