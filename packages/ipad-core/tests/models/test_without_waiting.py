@@ -5,8 +5,11 @@ A step that reads a number, copies some to the device, or makes a tensor on the 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ipad_core import create_model, list_models
@@ -27,16 +30,15 @@ VARIANTS = {
 
 
 _WAITING = {
-    "aten.lift_fresh.default": "torch.tensor(...), which copies numbers to the device",
     "aten._local_scalar_dense.default": "a number of the device's is read",
     "aten.nonzero.default": "the size of an answer is read",
 }
 
 
-class NoWaiting(TorchDispatchMode):
-    """An error where a step would wait for a GPU, or where a tensor lies elsewhere than the others."""
+class Operations(TorchDispatchMode):
+    """An error where an operation reads a number, or where a tensor lies elsewhere than the others."""
 
-    def __init__(self, device="meta"):
+    def __init__(self, device):
         super().__init__()
         self.device = device
 
@@ -48,13 +50,27 @@ class NoWaiting(TorchDispatchMode):
         return answer
 
 
+class Functions(TorchFunctionMode):
+    """An error where a tensor is made of Python's numbers."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        assert function not in (torch.tensor, torch.as_tensor), "numbers are copied to the device"
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def no_waiting(device="meta"):
+    with Operations(device), Functions():
+        yield
+
+
 def ids(*numbers):
     return torch.zeros(numbers, dtype=torch.int64, device="meta")
 
 
 def step(model, **options):
     images = torch.zeros(4, 3, 192, 192, dtype=torch.uint8, device="meta")
-    with NoWaiting():
+    with no_waiting():
         output = model(images, ids(7), ids(7), **options)
         if output.embedding.requires_grad:
             output.embedding.sum().backward()
@@ -80,7 +96,7 @@ def test_clusters_do_not_wait():
         ClusterCenters(5, 4).to("meta"),
     )
     features = torch.zeros(7, 4, device="meta")
-    with NoWaiting():
+    with no_waiting():
         encoder.update(model)
         queue.enqueue(features, ids(7))
         centers.refresh(queue)
@@ -95,12 +111,12 @@ def test_losses_do_not_wait_but_for_one():
     )
     clusters, centers, valid = ClusterCenterLoss(owners), torch.randn(5, 4), torch.ones(5, dtype=torch.bool)
     attributes = torch.zeros_like(values)
-    with NoWaiting("cpu"):
+    with no_waiting("cpu"):
         total = TripletLoss()(*features.chunk(3)) + clusters(features, centers, valid, values)
         total = total + ForegroundBackgroundLoss()(features, features, features, attributes, values, values)
         total.backward()
     with (
-        NoWaiting("cpu"),
+        no_waiting("cpu"),
         pytest.raises(AssertionError, match="the size of an answer is read"),
     ):  # the triplets' number
         BatchAllTripletLoss()(features, attributes, values)
@@ -109,9 +125,9 @@ def test_losses_do_not_wait_but_for_one():
 def test_what_waits_is_seen():
     numbers = torch.ones(2)
     for waiting in (lambda: torch.tensor([1.0]), lambda: bool(numbers.any()), numbers.nonzero):
-        with NoWaiting("cpu"), pytest.raises(AssertionError):
+        with no_waiting("cpu"), pytest.raises(AssertionError):
             waiting()
-    with NoWaiting(), pytest.raises(AssertionError, match="copies numbers to the device"):
+    with no_waiting(), pytest.raises(AssertionError, match="numbers are copied to the device"):
         torch.tensor([1.0], device="meta")
-    with NoWaiting(), pytest.raises(AssertionError, match="cpu"):
+    with no_waiting(), pytest.raises(AssertionError, match="cpu"):
         torch.zeros(2)
