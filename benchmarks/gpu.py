@@ -78,7 +78,7 @@ SECTIONS: dict[str, Section] = {
             "no:cacheprovider",
             str(ROOT / "packages"),
         ],
-        120,
+        400,
     ),
     "reasoning": (lambda o: script("feature_reasoning_speed", "--gpu-only"), 90),
     "rpf": (lambda o: script("rpf_step", *(["--model", "rpf_tiny"] if o.tiny else ["--triplets", "16"])), 90),
