@@ -14,7 +14,7 @@ ALONE = {"semantic": False}  # of IP-SP, whose options these are
 EVERYTHING = {"background": True, "maps": True}
 # Options of the network, and of its forward pass.
 VARIANTS = {
-    # Of two rounds: the third one masks differences between positions that are smaller than what float32 rounds.
+    # Of two rounds: in later ones positions differ so little that rounding decides which of them are masked.
     "the paper's text, beta 1": ({"reading": "literal", "iterations": 2, "beta": 1.0}, EVERYTHING),
     "the public code": ({**ALONE, "reading": "public_code"}, EVERYTHING),
     "a query that moves": ({**ALONE, "reading": "mlp_xy"}, EVERYTHING),

@@ -73,9 +73,9 @@ class IterativeAttention(nn.Module):
         num_queries: Parallel queries per attribute, whose features are concatenated; the paper has one.
         carry: How Eq. 3 reaches the next round. ``product``: the map of round i is the softmax of its activations
             times the map of round i-1, renormalized, so the last map is the cumulative one. ``literal``: x^i = alpha *
-            x^{i-1}, which shrinks the map by about 1/(h*w) a round; from the third on its cells differ by less than half
-            precision rounds. ``scaled``: the same times h*w, which float16 cannot hold where the attention is sharp.
-            ``none``: every round starts from x^0 (the authors' public code).
+            x^{i-1}, which shrinks the map by about 1/(h*w) a round. ``scaled``: the same times h*w, whose weights reach
+            (h*w)^iterations where the attention is sharp: too much for float16. ``none``: every round starts from x^0 (the
+            authors' public code).
         normalize_keys: Layer-norm the map over its channels first, which removes the positive factor that Eq. 3 puts
             on a position, so that the keys survive the rounds.
         suppression: Rule of Eq. 2, see :func:`suppress`.
