@@ -49,7 +49,9 @@ class Judged:
 
     def head(self, at: int) -> Judged:
         """The same, cut behind the last column that any query has among its first ``at`` places."""
-        width = int((self.position <= at).sum(1).max()) if self.position.numel() else 0
+        rows = self.position[:1] if self.position.stride(0) == 0 else self.position  # places rise along a row
+        ends = torch.searchsorted(rows, rows.new_full((len(rows), 1), at), right=True)
+        width = int(ends.max()) if self.position.numel() else 0
         return Judged(self.relevant[:, :width], self.position[:, :width], self.total)
 
 
