@@ -75,7 +75,7 @@ def test_a_run_that_takes_batches_ahead_stops_and_resumes_as_one_that_does_not(s
     assert losses[0] == losses[1]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_copies_in_the_background_are_those_of_plain_copies():
     """The kernels of a step outlast the next copies, and memory is used again: each batch must stay what it was."""
     device = torch.device("cuda")
