@@ -128,8 +128,8 @@ def _steps(reranker: CandidateReranker) -> Sequence[Reranker]:
     steps = inner.rerankers if isinstance(inner, Chain) else (inner,)
     if isinstance(reranker, Guard) and any(map(moves_queries, steps)):
         raise TypeError(
-            f"an engine cannot serve {reranker!r}: its gate compares lists of one search, and this searches again; "
-            "use what is inside it"
+            f"an engine cannot serve {reranker!r}: a guard mixes two orders of one search's results, and what is inside it "
+            "searches again; use that by itself"
         )
     check_candidates_suffice(steps)
     return (reranker,) if isinstance(reranker, Guard) else steps
