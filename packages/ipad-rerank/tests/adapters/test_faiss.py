@@ -159,7 +159,7 @@ def test_what_an_engine_cannot_serve(vectors):
     expected = last.rerank_candidates(vectors[:2], np.broadcast_to(vectors, (2, *vectors.shape)))
     found = search(vectors[:2], len(vectors), last, limit=10)
     assert [[hit.id for hit in hits] for hits in found] == expected.indices[:, :10].tolist()
-    with pytest.raises(TypeError, match="this searches again; use what is inside it"):
+    with pytest.raises(TypeError, match="what is inside it searches again; use that by itself"):
         search(vectors[:2], 5, Guard(Chain(shaken(), AverageQueryExpansion(k=2))))
     assert len(search(vectors[:2], 5, Guard(shaken()))[0]) == 5
     with pytest.raises(ValueError, match="payload has nothing for id"):
