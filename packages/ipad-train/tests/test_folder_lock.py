@@ -29,9 +29,9 @@ from ipad_train.folder_lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]), "trains in")
 child = os.fork()
 if child == 0:
+    print(os.getpid(), flush=True)
     time.sleep(60)
     os._exit(0)
-print(child, flush=True)
 sys.stdin.read()
 os.kill(os.getpid(), 9)
 """

@@ -15,7 +15,7 @@ from ipad_rerank.rerankers.feature_reasoning.training import FitOptions
 from ipad_train.config import RunConfig
 from ipad_train.data import RunData, make_sampler
 from ipad_train.objectives import TwoBranches, objective_of
-from ipad_train.vectors import reads_vectors, vectors_of
+from ipad_train.vectors import vectors_of
 
 _SET_BY_THE_RUN = ("n_r", "n_t", "steps", "seed", "verbose", "progress", "device", "max_vectors")
 
@@ -44,11 +44,6 @@ def rehearse(config: RunConfig, data: RunData, model: AttributeEmbedder, process
             raise ValueError(f"{name}: {error}") from None
         if issubclass(objective_of(config, name), TwoBranches):
             _check_contrast(config, model)
-            if reads_vectors(model):
-                raise ValueError(
-                    f"{name}.steps must be 0 with the trunk 'vectors', got {stage.steps}: {name} trains a second branch on "
-                    "crops of images, and there are none"
-                )
     for split in ("train", "validation"):
         vectors_of(model, data.splits[split], config.data)
 

@@ -63,11 +63,6 @@ class TwoBranches(Objective):
         """Weighted sum of the losses, and its parts before weighting."""
         output, weights = self._output(batch), self.weights
         contrasted = bool(weights.contrast_weight)
-        if contrasted and output.background is None:
-            raise ValueError(
-                f"losses.contrast_weight must be 0 for {self.model.architecture}, which has no background feature; got "
-                f"{weights.contrast_weight}"
-            )
         ids, features = self.gathered(
             batch,
             semantic=output.semantic,
