@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from ipad_train.objectives import AttributeDiverging
+from ipad_train.run_context import RunContext
+from ipad_train.stage_start import start_stage
 from ipad_train.tracking import read_metrics
 from ipad_train.training import Training
 
@@ -108,13 +110,23 @@ def test_unreadable_photos_are_counted_under_skip_and_named_under_raise(small_co
 
 
 @pytest.mark.parametrize(
-    "rate", [pytest.param(0.0, id="IP-SP is frozen", marks=pytest.mark.slow), pytest.param(1e-4, id="both learn")]
+    ("rate", "steps"),
+    [
+        pytest.param(0.0, 2, id="IP-SP is frozen", marks=pytest.mark.slow),
+        pytest.param(1e-4, 2, id="both learn", marks=pytest.mark.slow),
+        pytest.param(0.0, 0, id="stage 1 alone"),
+    ],
 )
-def test_compiled_networks_train_as_others_do(small_config, monkeypatch, rate):
+def test_compiled_networks_train_as_others_do(small_config, monkeypatch, rate, steps):
     from torch._dynamo.utils import counters
 
     def weights(name):
-        overrides = ("stage0.steps=0", "stage1.steps=2", "stage2.steps=2", f"stage2.spatial_learning_rate={rate}")
+        overrides = (
+            "stage0.steps=0",
+            "stage1.steps=2",
+            f"stage2.steps={steps}",
+            f"stage2.spatial_learning_rate={rate}",
+        )
         config = small_config(*overrides, "values.enabled=false", "rerank.enabled=false", output=name)
         results = Training(config, None, quiet).run()
         return results["rows"][-1]["overall"], load_file(Path(config.output_dir) / "best" / "model.safetensors")
@@ -124,7 +136,17 @@ def test_compiled_networks_train_as_others_do(small_config, monkeypatch, rate):
     monkeypatch.setattr("ipad_train.launch.launched_compiler", lambda: "eager")
     counters.clear()
     found, compiled = weights("compiled")
-    assert counters["stats"]["unique_graphs"] >= 3  # stage 1, stage 2, the momentum encoder
+    assert counters["stats"]["unique_graphs"] >= (3 if steps else 1)  # stage 1, stage 2, the momentum encoder
     assert found == pytest.approx(expected, abs=1.0)
     for name, tensor in plain.items():
         torch.testing.assert_close(compiled[name], tensor, atol=2e-3, rtol=1e-2, msg=name)
+
+
+def test_stage_2_compiles_its_network_the_second_branch_and_the_momentum_encoder(small_config, monkeypatch):
+    monkeypatch.setattr("ipad_train.launch.launched_compiler", lambda: "eager")
+    context = RunContext.open(small_config("stage0.steps=0", "stage1.steps=0", "stage2.steps=1"), quiet)
+    objective = context.accelerator.unwrap_model(
+        start_stage(context, "stage2", context.config.stage2, 0, None).objective
+    )
+    for network in (objective.model, objective.model.semantic, objective.memory.momentum.network):
+        assert network._compiled_call_impl is not None
