@@ -1,6 +1,6 @@
 """One, two and four processes train alike: losses, gradients, batches, queues, centers, momentum copy and weights.
 
-They evaluate alike to the bit.
+So do one and two processes under DeepSpeed ZeRO-1 and ZeRO-2, in float32 and bf16. All evaluate alike to the bit.
 """
 
 from __future__ import annotations
@@ -27,12 +27,8 @@ TEN = ["steps=10", "batch_size=16", "learning_rate=1e-3"]
 FROZEN = "loop.batch_norm=frozen"
 
 
-def case(name: str, stage: str, *overrides: str) -> str:
-    return ";".join([name, *NONE, *(f"{stage}.{text}" for text in TEN), *overrides])
-
-
 CASES = {
-    name: case(name, stage, *overrides)
+    name: [*NONE, *(f"{stage}.{text}" for text in TEN), *overrides]
     for name, stage, *overrides in (
         ("classification", "stage0"),
         ("dense", "stage1"),
@@ -54,6 +50,15 @@ CASES = {
     )
 }
 PARTS = {"triplets": 3, "both branches": 3}
+STAGES = ["classification", "dense", "both branches"]
+IN_BF16 = {f"{name}, bf16": name for name in STAGES}
+CASES |= {name: [*CASES[stage], "loop.mixed_precision=bf16"] for name, stage in IN_BF16.items()}
+# By case under DeepSpeed, the plain one with the same steps.
+ZERO = {f"{name}, ZeRO-{stage}": name for stage in (1, 2) for name in (*STAGES, *IN_BF16)}
+ENGINE = ["env:ACCELERATE_USE_DEEPSPEED=true", "env:DS_ACCELERATOR=cpu"]
+CASES |= {
+    name: [*CASES[plain], *ENGINE, f"env:ACCELERATE_DEEPSPEED_ZERO_STAGE={name[-1]}"] for name, plain in ZERO.items()
+}
 # On four processes every stage; what two show of the rest is not shown again.
 RUNS = {1: [*CASES], 2: [*CASES], 4: ["classification", "dense", "frozen spatial", "both branches"]}
 EVALUATED = ["evaluated", "evaluated at once", "evaluated from maps"]
@@ -65,7 +70,12 @@ def results(tmp_path_factory, small_settings):
     folder = tmp_path_factory.mktemp("equal")
     config = folder / "small.yaml"
     config.write_text(yaml.safe_dump({**small_settings, "output_dir": str(folder / "run")}), encoding="utf-8")
-    plan = [[count if count > 1 else 0, [CASES[name] for name in names]] for count, names in RUNS.items()]
+    plan = [
+        (count if count > 1 or under_deepspeed else 0, [name for name in names if (name in ZERO) == under_deepspeed])
+        for under_deepspeed in (False, True)
+        for count, names in RUNS.items()
+    ]
+    plan = [(processes, [";".join([name, *CASES[name]]) for name in names]) for processes, names in plan if names]
     result = subprocess.run(
         [sys.executable, str(SCRIPT), str(config), str(folder), json.dumps(plan)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
@@ -90,7 +100,8 @@ def of_kind(tensors: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tens
 
 
 @pytest.mark.parametrize(
-    ("processes", "name"), [(count, name) for count in (2, 4) for name in RUNS[count] if name != "resumed"]
+    ("processes", "name"),
+    [(count, name) for count in (2, 4) for name in RUNS[count] if name not in (*ZERO, *IN_BF16, "resumed")],
 )
 def test_several_processes_do_the_steps_of_one(results, name, processes):
     (one,), many = results[1, name], results[processes, name]
@@ -136,6 +147,43 @@ def test_several_processes_do_the_steps_of_one(results, name, processes):
     for key, expected in of_kind(one, "memory").items():
         if key.startswith(("queues", "centers", "started")):
             torch.testing.assert_close(many[0][f"memory/{key}"], expected, rtol=2e-2, atol=5e-3, msg=key)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("name", ZERO)
+def test_deepspeed_does_the_steps_of_as_many_plain_processes(results, name, processes):
+    """Ten steps from batches to weights; in bf16 these are other steps than in float32."""
+    plain = ZERO[name]
+    for expected, found in zip(results[processes, plain], results[processes, name], strict=True):
+        assert set(found) == set(expected)
+        assert len(found["losses/loss"]) == 10
+        for key, tensor in expected.items():
+            torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-6, equal_nan=True, msg=f"{name}: {key}")
+        if plain in IN_BF16:
+            in_float32 = results[processes, IN_BF16[plain]][0]
+            assert not torch.equal(found["losses/loss"], in_float32["losses/loss"])
+
+
+@pytest.mark.parametrize("name", IN_BF16)
+def test_two_processes_do_the_steps_of_one_in_bf16(results, name):
+    """As nearly as bf16 allows: a process rounds the gradient of its share of the batch."""
+    (one,), two = results[1, name], results[2, name][0]
+    discrete = ("active", "accuracy", "effective_rank")  # move in leaps: shares of a few entries
+    for key, expected in of_kind(one, "losses").items():
+        near = {"rtol": 0.1, "atol": 0.2} if key.startswith(discrete) else {"rtol": 0.1, "atol": 5e-3}
+        torch.testing.assert_close(two[f"losses/{key}"], expected, **near, equal_nan=True, msg=key)
+    gradients = of_kind(one, "gradients")
+    assert set(gradients) == set(of_kind(two, "gradients"))
+    whole, other = (torch.cat([tensors[f"gradients/{key}"].flatten() for key in gradients]) for tensors in (one, two))
+    assert (other - whole).norm() < 0.05 * whole.norm()
+    whole, other = (
+        torch.cat([(tensors[f"after/{key}"] - one[f"before/{key}"]).flatten() for key in gradients])
+        for tensors in (one, two)
+    )
+    assert torch.nn.functional.cosine_similarity(whole, other, dim=0) > 0.95
+    for key, expected in of_kind(one, "memory").items():
+        if key.startswith(("queues", "centers", "started")):
+            torch.testing.assert_close(two[f"memory/{key}"], expected, rtol=2e-2, atol=1e-2, msg=key)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

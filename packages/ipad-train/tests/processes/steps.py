@@ -18,6 +18,7 @@ import functools
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -100,13 +101,26 @@ def run_case(name: str, config_path: str, data: RunData, out: Path, overrides: l
 
     clip = accelerator.clip_grad_norm_
 
-    def clip_and_keep(parameters, norm):
+    def keep(gradient_of: Callable[[torch.nn.Parameter], torch.Tensor | None]) -> None:
         for key, parameter in objective.model.named_parameters():
-            if parameter.grad is not None and run.step == 0:
-                gradients[key] = parameter.grad.float().clone()
+            if run.step == 0 and parameter.requires_grad and (gradient := gradient_of(parameter)) is not None:
+                gradients[key] = gradient.float().clone()
+
+    def clip_and_keep(parameters, norm):
+        keep(lambda parameter: parameter.grad)
         return clip(parameters, norm)
 
     run.inputs, accelerator.clip_grad_norm_ = watched, clip_and_keep
+    if accelerator.state.deepspeed_plugin is not None:  # its engine has made its step when the run asks for the norm
+        from deepspeed.utils import safe_get_full_grad
+
+        engine_step = run.objective.step
+
+        def keep_and_step():
+            keep(safe_get_full_grad)
+            engine_step()
+
+        run.objective.step = keep_and_step
     record = Record()
     StageLoop(run, accelerator, config.loop, BetweenSteps(), record).train()
     after = {key: tensor.float().clone() for key, tensor in objective.model.state_dict().items()}
@@ -177,12 +191,13 @@ def main(config_path: str, out: str, plan: str) -> None:
         for case in cases:
             name, *overrides = case.split(";")
             run_case(name, config_path, data, Path(out), overrides)
+        if any("DEEPSPEED" in case for case in cases):
+            return
         if is_distributed():
             queue_unequal_batches(Path(out))
             refuse(Path(out))
         rank_queries(Path(out))
-        if not any("DEEPSPEED" in case for case in cases):
-            evaluate_cases(config_path, data, Path(out))
+        evaluate_cases(config_path, data, Path(out))
 
     for processes, cases in plan:
         fork(processes, functools.partial(do, cases))
