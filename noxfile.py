@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import nox
@@ -17,6 +16,7 @@ PACKAGES = {
     "ipad-train": ["ipad-core", "ipad-data", "ipad-rerank"],
 }
 ALL = list(PACKAGES)
+TORCHVISION = ROOT / "tools" / "declare_torchvision_operators.py"  # makes it import beside a CPU-only torch
 # The longest suites run on several cores, one thread each: two threads of one process wait for each other where a core is
 # busy with something else. The tests of a file stay together where they share runs.
 WORKERS = {
@@ -35,28 +35,7 @@ def install(session: nox.Session, packages: list[str], extras: dict[str, str]) -
     """Install packages of this repository, non-editable, under the pins of constraints.txt."""
     paths = [f"{ROOT / 'packages' / name}{extras.get(name, '')}" for name in packages]
     session.install("-c", "constraints.txt", *paths)
-    declare_torchvision_operators(session)
-
-
-# Prints the environment's site-packages where torchvision is installed and does not import, else nothing.
-TORCHVISION_CHECK = """
-import importlib.util, sysconfig
-if importlib.util.find_spec("torchvision"):
-    try:
-        import torchvision
-    except RuntimeError:
-        print(sysconfig.get_path("purelib"))
-"""
-
-
-def declare_torchvision_operators(session: nox.Session) -> None:
-    """Where torchvision does not import beside this torch (CPU-only), declare its operators; tools/ says how."""
-    site = session.run_install("python", "-c", TORCHVISION_CHECK, silent=True, log=False).strip()
-    if site:
-        module = ROOT / "tools" / "declare_torchvision_operators.py"
-        shutil.copy(module, site)
-        (Path(site) / f"{module.stem}.pth").write_text(f"import {module.stem}\n")
-        session.run_install("python", "-c", "import torchvision", log=False)
+    session.run_install("python", str(TORCHVISION), log=False)
 
 
 @nox.session
@@ -106,5 +85,5 @@ def build(session: nox.Session) -> None:
     for name in PACKAGES:
         session.run("python", "-m", "build", "--wheel", "--outdir", "dist", f"packages/{name}")
     session.install("-c", "constraints.txt", *(str(wheel) for wheel in sorted((ROOT / "dist").glob("*.whl"))))
-    declare_torchvision_operators(session)
+    session.run_install("python", str(TORCHVISION), log=False)
     session.run("python", "-c", "import ipad_core, ipad_data, ipad_rerank, ipad_train")
