@@ -13,7 +13,7 @@ import torch
 from ipad_core import AttributeEmbedder
 from ipad_data.render import SCHEMA
 from ipad_rerank import FeatureReasoning
-from ipad_train import finishing, training
+from ipad_train import reranking, training
 from ipad_train.commands import evaluate_run
 from ipad_train.training import Training
 
@@ -24,13 +24,25 @@ def quiet(line):
 
 def test_a_reasoner_is_kept_only_where_validation_rises(small_config, monkeypatch):
     config = small_config("stage1.steps=0", "stage2.steps=0", "rerank.enabled=true", "rerank.steps=2")
-    for after, used in ((99.0, True), (0.5, False)):
-        monkeypatch.setattr(finishing, "fit_reasoner", lambda *arguments: random_reasoner())
-        monkeypatch.setattr(finishing, "reasoned_row", lambda *arguments, after=after: {"overall": after})
+    for after, used in ((0.99, True), (0.005, False)):
+
+        def precisions(reranker, embedded, after=after):
+            asked = np.zeros(len(embedded.with_role("query").value_ids))
+            return (asked + (0.2 if reranker is None else after)), asked
+
+        monkeypatch.setattr(reranking, "fit_reasoner", lambda *arguments: random_reasoner())
+        monkeypatch.setattr(reranking, "reranked_precisions", precisions)
         folder = Path(config.output_dir) / str(used)
         changed = dataclasses.replace(config, output_dir=str(folder))
         results = Training(changed, None, quiet).run()
-        assert results["rerank"] == {"used": used, "before": results["rows"][1]["overall"], "after": after}
+        assert results["rerank"] == {
+            "used": used,
+            "chosen": "FR",
+            "before": pytest.approx(20),
+            "after": pytest.approx(100 * after),
+            "name": "FR",
+            "tried": {"FR": {"map": pytest.approx(100 * after), "precision@1": 0.0}},
+        }
         assert (folder / "reasoner").is_dir() == used
         rows = evaluate_run(folder, "test", [], quiet)["rows"]
         assert rows[-1]["name"] == "stage 0 alone + FR" + (" (not used)" if not used else "")

@@ -8,6 +8,7 @@ from ipad_core import create_model
 from ipad_train.embed import EntryEmbeddings
 from ipad_train.evaluate import query_precisions, some_queries
 from ipad_train.fusion_weight import choose_beta, with_beta
+from ipad_train.reranking import RunReranking
 from ipad_train.run_results import final_row, join_stages
 
 
@@ -32,13 +33,13 @@ def names(results):
 
 
 def test_every_stage_has_a_row_and_an_unchanged_branch_only_one():
-    results = join_stages(STAGES, "stage2", None, None, None, refused=False)
+    results = join_stages(STAGES, "stage2", None, None, RunReranking())
     assert names(results) == ["random", "stage 0 alone", "IP-SP", "IP-SE", "fused"]
     assert (results["delivered"], results["final"], results["localization"]) == ("fused", "fused", {"overall": 61.0})
 
 
 def test_a_delivered_stage_zero_is_final_and_keeps_the_attention_of_the_last_stage():
-    results = join_stages(STAGES, "stage0", None, None, None, refused=True)
+    results = join_stages(STAGES, "stage0", None, None, RunReranking(refused=True))
     assert names(results)[-1] == "stage 0 alone + FR (not used)"
     assert final_row(results)["overall"] == 48.0
     assert results["delivered"] == "stage 0 alone"
@@ -47,7 +48,7 @@ def test_a_delivered_stage_zero_is_final_and_keeps_the_attention_of_the_last_sta
 
 def test_a_branch_that_stage_two_changed_keeps_its_row_of_stage_one():
     changed = {**STAGES, "stage2": evaluated(row("IP-SP", 28.0), row("IP-SE", 25.0), row("fused", 29.0))}
-    results = join_stages(changed, "stage1", None, None, None, refused=False)
+    results = join_stages(changed, "stage1", None, None, RunReranking())
     assert names(results) == ["random", "stage 0 alone", "IP-SP after stage 1", "IP-SP", "IP-SE", "fused"]
     assert (results["delivered"], final_row(results)["overall"]) == ("IP-SP after stage 1", 30.0)
     assert STAGES["stage1"]["rows"][1]["name"] == "IP-SP"  # what came in stays

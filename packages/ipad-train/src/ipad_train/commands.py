@@ -23,7 +23,6 @@ from ipad_train.embedding.run import chosen_model
 from ipad_train.evaluate import random_row
 from ipad_train.frozen import frozen_rows, pooled_features
 from ipad_train.networks import network_options
-from ipad_train.reranking import load_reasoner
 from ipad_train.result_tables import map_table
 from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder, model_folder
@@ -42,7 +41,7 @@ def evaluate_run(
     """
     config = load_run_config(run_dir, overrides)
     context = RunContext.open(config, announce)
-    results = evaluate_stages(run_dir, context, split, load_reasoner(run_dir))
+    results = evaluate_stages(run_dir, context, split)
     if context.accelerator.is_main_process:
         table = map_table(results, title=f"{split} MAP, %")
         write_json(RunFolder(run_dir).evaluation(split), results)

@@ -12,13 +12,13 @@ from accelerate import Accelerator
 from ipad_core import AttributeEmbedder
 from ipad_data import AttributeSchema
 from ipad_data.random_ranking import expected_random_map
-from ipad_rerank import FeatureReasoning
-from ipad_rerank.metrics import average_precision, retrieval_average_precision
+from ipad_rerank import Ranking, rank
+from ipad_rerank.metrics import average_precision, hit_rate_at_k, retrieval_average_precision
+from ipad_rerank.rerankers.base import BaseReranker
 from ipad_train.distributed import gather_entries
 from ipad_train.embed import EntryEmbeddings, embed_split
 from ipad_train.kept_maps import kept_split
 from ipad_train.localization import localization, random_localization
-from ipad_train.reranking import rank_and_reason
 from ipad_train.run_context import RunContext
 
 _QUERIES, _BLOCK_BYTES = 512, 2**29  # at most of a block
@@ -105,24 +105,44 @@ def some_queries(embedded: EntryEmbeddings, most: int | None) -> EntryEmbeddings
     return query.select(np.random.default_rng(0).permutation(len(query.value_ids))[:most])
 
 
-def reasoned_row(
-    reasoner: FeatureReasoning,
+def reranked_row(
+    reranker: BaseReranker,
     embedded: EntryEmbeddings,
     schema: AttributeSchema,
     name: str,
     keep_precisions: bool = False,
 ) -> dict[str, Any]:
-    """The row of a split's fused embeddings after re-ranking, attribute by attribute, over the full ranking.
+    """The row of a split's fused embeddings after re-ranking, attribute by attribute, over the full ranking."""
+    precisions, _ = reranked_precisions(reranker, embedded)
+    return _row(name, precisions, embedded.with_role("query"), schema, keep_precisions)
 
-    Galleries unlike any that the reasoner was fitted on keep their ranking, with a warning.
-    """
+
+def reranked_precisions(reranker: BaseReranker | None, embedded: EntryEmbeddings) -> tuple[np.ndarray, np.ndarray]:
+    """``(Q,)`` AP of every query after re-ranking, in [0, 1], and P@1: 1 where the first answer is right."""
     query, gallery = embedded.with_role("query"), embedded.with_role("gallery")
-    precisions = np.zeros(len(query.value_ids))
+    precisions, first = np.zeros(len(query.value_ids)), np.zeros(len(query.value_ids))
     for attribute in np.unique(query.attribute_ids):
         mine, theirs = query.attribute_ids == attribute, gallery.attribute_ids == attribute
-        _, ranking = rank_and_reason(reasoner, query.fused[mine], gallery.fused[theirs])
-        precisions[mine] = average_precision(ranking, query.value_ids[mine], gallery.value_ids[theirs])
-    return _row(name, precisions, query, schema, keep_precisions)
+        if theirs.any():
+            _, ranking = rank_twice(reranker, query.fused[mine], gallery.fused[theirs])
+            labels = query.value_ids[mine], gallery.value_ids[theirs]
+            precisions[mine], first[mine] = average_precision(ranking, *labels), hit_rate_at_k(ranking, *labels, k=1)
+    return precisions, first
+
+
+def rank_twice(reranker: BaseReranker | None, query: np.ndarray, gallery: np.ndarray) -> tuple[Ranking, Ranking]:
+    """The full rankings of one attribute's queries before and after re-ranking; equal where there is no re-ranker.
+
+    A gallery unlike any that it was fitted on keeps its ranking, with a warning. Evaluation and report both come here, so
+    that the page shows what the table counts.
+
+    Shape:
+        query ``(Q, D)``, gallery ``(G, D)``.
+    """
+    before = rank(query, gallery)
+    if reranker is None:
+        return before, before
+    return before, reranker.rerank(query, gallery, before, progress=False, on_unfamiliar="fallback")
 
 
 def mean_precision(embedded: EntryEmbeddings, max_queries: int | None = None) -> float:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from typing import Any
 
 from ipad_core import AttributeEmbedder
-from ipad_rerank import FeatureReasoning
 from ipad_train.best_models import BestModels
 from ipad_train.chance import describe_stuck, stuck_attributes
-from ipad_train.checkpoint import replace_folder, write_json
+from ipad_train.checkpoint import write_json
 from ipad_train.config import RunConfig
 from ipad_train.embed import EntryEmbeddings, embed_split
-from ipad_train.evaluate import evaluate_split, reasoned_row
+from ipad_train.evaluate import evaluate_split
 from ipad_train.fusion_weight import choose_beta, with_beta
 from ipad_train.kept_crops import kept_inputs
 from ipad_train.kept_maps import forget_maps
 from ipad_train.launch import made_with
 from ipad_train.model_facts import describe_delivered, model_facts
-from ipad_train.reranking import fit_reasoner
+from ipad_train.reranking import RunReranking, choose_reranking
 from ipad_train.result_tables import map_table
 from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
@@ -38,7 +36,7 @@ def finish_run(context: RunContext, best: BestModels, notes: Iterable[str] = ())
 
     Returns:
         As :func:`ipad_train.run_results.evaluate_stages`; and ``stages`` (score and step of each), ``values`` and ``rerank``
-        (``used``, MAP ``before`` and ``after``; None where switched off), ``warnings``, the ``stuck`` attributes, and
+        (see :func:`choose_reranking`; None where switched off), ``warnings``, the ``stuck`` attributes, and
         ``made_with`` (the ``machine`` and ``versions``).
     """
     config, data, accelerator, announce = context.config, context.data, context.accelerator, context.announce
@@ -68,15 +66,14 @@ def finish_run(context: RunContext, best: BestModels, notes: Iterable[str] = ())
             best.replace(best.stage, highest, chosen)
     best.deliver(best.stage)
     accelerator.wait_for_everyone()
-    reasoner, outcome = None, None
+    reranking, outcome = RunReranking(), None
     if config.rerank.enabled:
         embedded = validation if config.rerank.fit_split == "validation" else train
-        reasoner, outcome = _fit_reasoner(context, embedded, validation, highest)
+        reranking, outcome = choose_reranking(context.folder, embedded, validation, config, accelerator)
     if train is None:
         train = embed_for_centers(chosen, data.splits["train"], config.data, accelerator)
     centers = fit_centers(train, validation, data.schema.num_values)
-    refused = outcome is not None and reasoner is None
-    results = join_stages(evaluated, best.stage, validation, data, reasoner, refused)
+    results = join_stages(evaluated, best.stage, validation, data, reranking)
     results |= {"stages": best.scores, "values": values, "rerank": outcome}
     final, random = final_row(results)["attributes"], results["rows"][0]["attributes"]
     stuck = describe_stuck(final, random)
@@ -93,8 +90,13 @@ def finish_run(context: RunContext, best: BestModels, notes: Iterable[str] = ())
         announce(
             f"probabilities of values are not used: validation MAP {highest:.2f}, with them {values['after']:.2f} %"
         )
-    if refused:
-        announce(f"re-ranking is not used: it takes validation MAP from {highest:.2f} to {outcome['after']:.2f} %")
+    if reranking.refused:
+        why = ", and lowers P@1" if outcome["after"] > outcome["before"] else ""
+        announce(
+            f"re-ranking is not used: it takes validation MAP from {highest:.2f} to {outcome['after']:.2f} %{why}"
+        )
+    elif outcome is not None and config.rerank.expand:
+        announce(f"re-ranking by {outcome['chosen']}: validation MAP {highest:.2f}, with it {outcome['after']:.2f} %")
     announce(f"best/ holds the model of {best.stage}; the run delivers: {results['final']}")
     for line in setbacks:
         announce(f"WARNING: {line}")
@@ -142,19 +144,3 @@ def _add_values(
         return train, validation, outcome
     model.set_values(fitted)
     return with_values(fitted, train), with_values(fitted, validation), outcome
-
-
-def _fit_reasoner(
-    context: RunContext, embedded: EntryEmbeddings, validation: EntryEmbeddings, before: float
-) -> tuple[FeatureReasoning | None, dict[str, Any]]:
-    """The reasoner where it raises validation MAP, which is then kept in ``reasoner``; and what it came to."""
-    accelerator, folder = context.accelerator, RunFolder(context.folder).reasoner
-    reasoner = fit_reasoner(embedded, context.config, accelerator)
-    after = reasoned_row(reasoner, validation, context.data.schema, "FR")["overall"]
-    helps = not reasoner.is_identity and after > before
-    if accelerator.is_main_process:
-        shutil.rmtree(folder, ignore_errors=True)
-        if helps:
-            replace_folder(folder, reasoner.save_pretrained)
-    accelerator.wait_for_everyone()
-    return reasoner if helps else None, {"used": helps, "before": before, "after": after}

@@ -6,23 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from ipad_core import AttributeEmbedder
-from ipad_rerank import FeatureReasoning
 from ipad_train.data import RunData
 from ipad_train.embed import EntryEmbeddings
-from ipad_train.evaluate import embed_kept_split, evaluate_split, reasoned_row
-from ipad_train.reranking import was_refused
+from ipad_train.evaluate import embed_kept_split, evaluate_split, reranked_row
+from ipad_train.reranking import RunReranking, load_reranking
 from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
 
+NOT_USED = " (not used)"  # behind the name of a re-ranking that did not raise validation MAP
 
-def evaluate_stages(
-    run_dir: Path,
-    context: RunContext,
-    split: str,
-    reasoner: FeatureReasoning | None = None,
-    keep_precisions: bool = False,
-) -> dict[str, Any]:
-    """MAP of every stage's best model on a split, and of re-ranking what the run delivers.
+
+def evaluate_stages(run_dir: Path, context: RunContext, split: str, keep_precisions: bool = False) -> dict[str, Any]:
+    """MAP of every stage's best model on a split, and of what the run delivers, re-ranked as it does.
 
     Returns:
         As :func:`evaluate_split`, with the rows of all stages, and ``delivered`` (the row of ``best``) and ``final`` (the
@@ -45,7 +40,7 @@ def evaluate_stages(
         evaluated[name] = evaluate_split(model, context, split, embedded=embedded, keep_precisions=keep_precisions)
         if name == chosen:
             delivered = embedded
-    return join_stages(evaluated, chosen, delivered, context.data, reasoner, was_refused(run_dir), keep_precisions)
+    return join_stages(evaluated, chosen, delivered, context.data, load_reranking(run_dir), keep_precisions)
 
 
 def join_stages(
@@ -53,8 +48,7 @@ def join_stages(
     chosen: str,
     delivered: EntryEmbeddings,
     data: RunData,
-    reasoner: FeatureReasoning | None,
-    refused: bool,
+    reranking: RunReranking,
     keep_precisions: bool = False,
 ) -> dict[str, Any]:
     """One table of the evaluations of a run's stages.
@@ -65,8 +59,7 @@ def join_stages(
         evaluated: By stage, in order, what :func:`evaluate_split` answers.
         chosen: The stage that is delivered.
         delivered: Embeddings of the split by its model.
-        reasoner: What re-ranks them.
-        refused: Whether a reasoner was fitted and not kept; its row then equals the one before.
+        reranking: How they are re-ranked; where something was tried and refused, its row equals the one before.
         keep_precisions: See :func:`evaluate_split`.
     """
     names = list(evaluated)
@@ -83,10 +76,11 @@ def join_stages(
             rows.append(row)
         titles[name] = mine[-1]
     row = final = titles[chosen]
-    if reasoner is not None:
-        final = reasoned_row(reasoner, delivered, data.schema, f"{row['name']} + FR", keep_precisions)
-    elif refused:
-        final = {**row, "name": f"{row['name']} + FR (not used)"}
+    name = f"{row['name']} + {reranking.name}"
+    if reranking.reranker is not None:
+        final = reranked_row(reranking.reranker, delivered, data.schema, name, keep_precisions)
+    elif reranking.refused:
+        final = {**row, "name": f"{name}{NOT_USED}"}
     if final is not row:
         rows.append(final)
     attending = [results for results in evaluated.values() if results["localization"]] or [evaluated[chosen]]

@@ -115,7 +115,10 @@ def describe_plan(config: RunConfig, data: RunData, weights: Mapping[str, str]) 
     if config.values.enabled:
         lines.append("then probabilities of values are fitted on training embeddings, and kept if validation rises")
     if config.rerank.enabled:
-        lines.append(f"then re-ranking is fitted on the {config.rerank.fit_split} split, and kept if validation rises")
+        also = " and tried with query expansion" if config.rerank.expand else ""
+        lines.append(
+            f"then re-ranking is fitted on the {config.rerank.fit_split} split{also}, and kept if validation rises"
+        )
     return lines
 
 

@@ -97,7 +97,7 @@ def make_run(
     fitted = random_reasoner() if reasoner else None
     if fitted is not None:
         fitted.save_pretrained(folder / "reasoner")
-    results = evaluate_stages(folder, RunContext(config, data, make_accelerator(config)), split, fitted)
+    results = evaluate_stages(folder, RunContext(config, data, make_accelerator(config)), split)
     write_json(folder / ("validation.json" if split == "validation" else f"evaluation-{split}.json"), results)
     tracker = Tracker(folder)
     for stage, first in (("stage0", 0), ("stage1", 3), ("stage2", 6)):

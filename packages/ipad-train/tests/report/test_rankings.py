@@ -9,11 +9,11 @@ from ipad_rerank.rerankers.feature_reasoning.density import Density, UnfamiliarD
 from ipad_train.config_files import load_run_config
 from ipad_train.data import load_data
 from ipad_train.embed import EntryEmbeddings, embed_split
-from ipad_train.evaluate import reasoned_row
+from ipad_train.evaluate import reranked_row
 from ipad_train.launch import make_accelerator
 from ipad_train.report.failures import confusions, worst_queries
 from ipad_train.report.rankings import choose_queries, retrieve
-from ipad_train.reranking import load_reasoner
+from ipad_train.reranking import load_reranking
 
 SCHEMA = AttributeSchema({"sleeve_length": ["short", "long"], "collar": ["none", "shirt", "stand"]})
 
@@ -43,7 +43,7 @@ def embedded(single):
 
 def test_map_equals_the_evaluation(single, embedded):
     query, gallery = embedded[0].with_role("query"), embedded[0].with_role("gallery")
-    retrieval = retrieve(query, gallery, load_reasoner(single[0]))
+    retrieval = retrieve(query, gallery, load_reranking(single[0]).reranker)
     rows = {row["name"]: row["overall"] for row in single[1]["rows"]}
     np.testing.assert_allclose(100 * retrieval.precision.mean(), rows["fused"], atol=1e-3)
     np.testing.assert_allclose(100 * retrieval.precision_after.mean(), rows["fused + FR"], atol=1e-3)
@@ -51,12 +51,12 @@ def test_map_equals_the_evaluation(single, embedded):
 
 def test_a_gallery_that_the_evaluation_leaves_alone_is_shown_as_it_was(single, embedded):
     entries, data = embedded
-    reasoner = load_reasoner(single[0])
+    reasoner = load_reranking(single[0]).reranker
     reasoner.density = Density((5000, 9000), 0.5, (0.0, 1.0))  # the galleries here have some tens of rows
     with pytest.warns(UnfamiliarDensityWarning, match="fitted on 5000 to 9000"):
         retrieval = retrieve(entries.with_role("query"), entries.with_role("gallery"), reasoner)
     with pytest.warns(UnfamiliarDensityWarning):
-        row = reasoned_row(reasoner, entries, data.schema, "fused + FR")
+        row = reranked_row(reasoner, entries, data.schema, "fused + FR")
     assert (retrieval.reranked, retrieval.left_alone) == (False, True)
     np.testing.assert_array_equal(retrieval.top_after, retrieval.top)
     np.testing.assert_allclose(100 * retrieval.precision_after.mean(), row["overall"], atol=1e-9)
@@ -64,7 +64,7 @@ def test_a_gallery_that_the_evaluation_leaves_alone_is_shown_as_it_was(single, e
 
 def test_places_before_re_ranking(single, embedded):
     query, gallery = embedded[0].with_role("query"), embedded[0].with_role("gallery")
-    retrieval = retrieve(query, gallery, load_reasoner(single[0]), k=10)
+    retrieval = retrieve(query, gallery, load_reranking(single[0]).reranker, k=10)
     assert (retrieval.reranked, retrieval.left_alone) == (True, False)
     moved = 0
     for i in range(len(query.value_ids)):
@@ -78,7 +78,7 @@ def test_places_before_re_ranking(single, embedded):
 
 def test_helped_most_hurt_most_and_median_are_chosen(single, embedded):
     query, gallery = embedded[0].with_role("query"), embedded[0].with_role("gallery")
-    retrieval = retrieve(query, gallery, load_reasoner(single[0]))
+    retrieval = retrieve(query, gallery, load_reranking(single[0]).reranker)
     chosen = choose_queries(retrieval, embedded[1].schema)
     assert retrieval.gain[chosen[0][1]] == retrieval.gain.max() > 0
     assert retrieval.gain[chosen[1][1]] == retrieval.gain.min() < 0

@@ -10,9 +10,9 @@ import numpy as np
 
 from ipad_train.bootstrap import Difference, paired_difference
 from ipad_train.evaluate import VALUES
+from ipad_train.run_results import NOT_USED
 
 Precisions = dict[str, np.ndarray]  # row -> (Q,) AP of each query, in [0, 1]
-_NOT_USED = " (not used)"
 
 
 def differences(results: Sequence[Mapping[str, Any]], precisions: Sequence[Precisions]) -> list[Difference]:
@@ -130,7 +130,7 @@ def _merged(tables: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _common(name: str) -> str:
-    return name.removesuffix(_NOT_USED)
+    return name.removesuffix(NOT_USED)
 
 
 def _most_common(names: Any) -> str:

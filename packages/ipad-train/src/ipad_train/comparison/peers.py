@@ -11,6 +11,7 @@ from typing import Any
 from ipad_core import model_options
 from ipad_train.config import LossConfig, ModelConfig, RerankConfig, RunConfig, StageConfig
 from ipad_train.evaluate import BRANCH_NAMES, VALUES
+from ipad_train.reranking import FEATURE_REASONING, RERANKING
 
 # Network of ipad-core -> name of its row.
 PEERS = {
@@ -133,7 +134,8 @@ def row_name(asked: str | None, models: Iterable[str], configured: str) -> str |
     own = list(BRANCH_NAMES.values()) if configured == "ipad" else [PEERS.get(configured, configured)]
     names += own
     names += [f"{name}{VALUES}" for name in names[3:]]
-    names += [f"{name} + FR" for name in (*own, *(f"{name}{VALUES}" for name in own))]
+    final = [*own, *(f"{name}{VALUES}" for name in own)]
+    names += [f"{name} + {kind}" for kind in (FEATURE_REASONING, RERANKING) for name in final]
     if asked is None or asked in names:
         return asked
     known = {**{name.lower(): name for name in names}, **PEERS, "ipad": "fused"}

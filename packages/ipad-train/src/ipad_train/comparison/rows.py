@@ -14,7 +14,6 @@ from ipad_train.costs import branch_costs
 from ipad_train.evaluate import evaluate_split
 from ipad_train.frozen import frozen_rows
 from ipad_train.paper import paper_row
-from ipad_train.reranking import load_reasoner
 from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import evaluate_stages
@@ -34,7 +33,7 @@ def evaluate_networks(context: RunContext, networks: TrainedNetworks, split: str
         first ``precisions``, those of trained networks ``costs``, and what the paper has ``paper``.
     """
     main, of_run = networks.main, dataclasses.replace(context, config=networks.config)
-    results = evaluate_stages(main, of_run, split, load_reasoner(main), keep_precisions=True)
+    results = evaluate_stages(main, of_run, split, keep_precisions=True)
     rows = results["rows"]
     _add_costs(rows[1:], main, _last_model(main, context), context)
     first = 1 + sum(row["name"] == "stage 0 alone" for row in rows)

@@ -24,15 +24,18 @@ class ValuesConfig:
 
 @dataclass(frozen=True)
 class RerankConfig:
-    """Feature Reasoning, fitted when a run ends."""
+    """Feature Reasoning, fitted when a run ends, and query expansion beside it."""
 
-    enabled: bool = option(True, "whether it is fitted; it is kept only where validation MAP rises")
+    enabled: bool = option(True, "whether rankings are redone; only in a way that raises validation MAP")
     fit_split: str = option("train", "train, as the paper; validation: embeddings the network was not trained on")
     n_r: int = option(500, "query and candidates; limited by half the gallery")
     n_t: int = option(1, "rounds: times that the ranking is redone")
     steps: int = option(300, "of the fit")
     max_embeddings: int = option(20_000, "training embeddings used, drawn at random")
     options: dict[str, Any] = option(dict, "further arguments of FeatureReasoning.fit")
+    expand: list[int] = option(
+        list, "candidates that pull in query expansions, which are tried beside it and behind it"
+    )
 
     def __post_init__(self) -> None:
         split = self.fit_split
@@ -40,6 +43,8 @@ class RerankConfig:
         require(self.n_r >= 2, "rerank.n_r", self.n_r, "at least 2")
         require(self.n_t >= 1, "rerank.n_t", self.n_t, "at least 1")
         require(self.steps >= 0, "rerank.steps", self.steps, "zero or more")
+        for k in self.expand:
+            require(isinstance(k, int) and k >= 1, "rerank.expand", k, "a list of whole numbers from 1 on")
         require(self.max_embeddings > 1, "rerank.max_embeddings", self.max_embeddings, "at least 2")
 
 

@@ -27,7 +27,7 @@ class RunConfig:
     losses: LossConfig = option(LossConfig, "weights and constants of Eq. 14 to 20")
     clusters: ClusterConfig = option(ClusterConfig, "momentum encoder, queues and centers")
     values: ValuesConfig = option(ValuesConfig, "probabilities of values in the delivered embedding")
-    rerank: RerankConfig = option(RerankConfig, "Feature Reasoning, fitted when a run ends")
+    rerank: RerankConfig = option(RerankConfig, "Feature Reasoning, fitted when a run ends, and query expansion")
     loop: LoopConfig = option(LoopConfig, "what the training loop does besides stepping")
 
     def __post_init__(self) -> None:

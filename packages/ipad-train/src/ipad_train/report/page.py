@@ -23,7 +23,7 @@ from ipad_train.report.rankings import Retrieval, choose_queries, query_row, ret
 from ipad_train.report.reported_run import ReportedRun, read_run_folder
 from ipad_train.report.results_table import results_table, row_meanings
 from ipad_train.report.times import time_table
-from ipad_train.reranking import load_reasoner, was_refused
+from ipad_train.reranking import load_reranking
 from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import final_row
@@ -84,11 +84,8 @@ def write_report(
     entries = embed_split(model, data.splits[split], run.config.data, accelerator, description=f"embedding {split}")
     path = RunFolder(Path(run_dir)).report if out is None else Path(out)
     if accelerator.is_main_process:
-        reasoner = load_reasoner(run.main)
-        identity = reasoner is not None and reasoner.is_identity
-        retrieval = retrieve(
-            entries.with_role("query"), entries.with_role("gallery"), None if identity else reasoner, top
-        )
+        reranking = load_reranking(run.main)
+        retrieval = retrieve(entries.with_role("query"), entries.with_role("gallery"), reranking.reranker, top)
         pictures = SplitPictures(data.splits[split], run.config.data.dir)
         detail = run.config.data.detail_size
         attention = attention_examples(model, pictures, entries, data.schema, detail, run.config.seed, examples)
@@ -100,8 +97,7 @@ def write_report(
             **found,
             "attention": attention,
             "drawn": {"boxes": any(e.hit is not None for e in shown), "crops": any(e.cropped for e in shown)},
-            "identity": identity,
-            "refused": was_refused(run.main),
+            "refused": reranking.refused,
             "misses": attention_misses(model, pictures, entries, data.schema, detail),
         }
         environment = jinja.Environment(

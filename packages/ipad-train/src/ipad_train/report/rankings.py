@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ipad_data import AttributeSchema
-from ipad_rerank import FeatureReasoning, Ranking
+from ipad_rerank import Ranking
 from ipad_rerank.metrics import average_precision
+from ipad_rerank.rerankers.base import BaseReranker
 from ipad_train.embed import EntryEmbeddings
+from ipad_train.evaluate import rank_twice
 from ipad_train.report.attention import value_name
 from ipad_train.report.pictures import SplitPictures
-from ipad_train.reranking import rank_and_reason
 
 MAX_TYPICAL = 8  # attributes of which a typical query is shown
 
@@ -74,7 +75,7 @@ class QueryRow:
 
 
 def retrieve(
-    query: EntryEmbeddings, gallery: EntryEmbeddings, reasoner: FeatureReasoning | None, k: int = 10
+    query: EntryEmbeddings, gallery: EntryEmbeddings, reranker: BaseReranker | None, k: int = 10
 ) -> Retrieval:
     """Rank every query within its attribute, with and without re-ranking, as an evaluation does."""
     count = len(query.value_ids)
@@ -84,14 +85,14 @@ def retrieve(
         mine, theirs = (np.flatnonzero(part.attribute_ids == attribute) for part in (query, gallery))
         if not len(theirs):
             continue
-        before, after = rank_and_reason(reasoner, query.fused[mine], gallery.fused[theirs])
+        before, after = rank_twice(reranker, query.fused[mine], gallery.fused[theirs])
         labels = query.value_ids[mine], gallery.value_ids[theirs]
         precision[mine], precision_after[mine] = average_precision(before, *labels), average_precision(after, *labels)
         kept = min(k, len(theirs))
         top[mine, :kept], top_after[mine, :kept] = theirs[before.indices[:, :k]], theirs[after.indices[:, :k]]
         former[mine, :kept] = _places(before, after.indices[:, :k])
     moved = bool((former != _untouched(top)).any() or (precision_after != precision).any())
-    left_alone = reasoner is not None and not moved
+    left_alone = reranker is not None and not moved
     return Retrieval(query, gallery, top, top_after, former, precision, precision_after, moved, left_alone)
 
 

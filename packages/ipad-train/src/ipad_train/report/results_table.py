@@ -16,6 +16,7 @@ _MEANINGS = {
     "fused": "both branches together",
     "+ values": "with the probabilities of the attribute's values in the embedding",
     "+ FR": "with the best candidates re-ordered by Feature Reasoning",
+    "+ re-ranking": "with Feature Reasoning, a query expansion or both in turn, as raised validation MAP most",
 }
 
 
