@@ -14,7 +14,7 @@ from ipad_train.checkpoint import write_json
 from ipad_train.config import RerankConfig, RunConfig
 from ipad_train.embed import EntryEmbeddings
 from ipad_train.evaluate import reranked_precisions
-from ipad_train.reranking import RunReranking, choose_reranking, load_reranking, rerankers_to_try
+from ipad_train.reranking import RunReranking, choose_reranking, load_reranking, rerankers_to_try, spelled_out
 
 CONFIG = RunConfig(rerank=RerankConfig(expand=[2, 4], steps=2, n_r=10))
 
@@ -62,7 +62,8 @@ def test_the_best_on_validation_is_kept_and_read_again(identity, tmp_path):
     assert (outcome["used"], chosen.name, chosen.refused) == (True, "re-ranking", False)
     write_json(tmp_path / "validation.json", {"rerank": outcome})
     again = load_reranking(tmp_path)
-    assert again == RunReranking(tried[outcome["chosen"]], "re-ranking")
+    assert again == RunReranking(tried[outcome["chosen"]], "re-ranking", chosen=outcome["chosen"])
+    assert spelled_out(again.chosen) == again.chosen.replace("QE", "query expansion")
     np.testing.assert_array_equal(
         reranked_precisions(again.reranker, test), reranked_precisions(chosen.reranker, test)
     )

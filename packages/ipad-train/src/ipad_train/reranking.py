@@ -33,11 +33,13 @@ class RunReranking:
         reranker: None where nothing was tried, or nothing helped.
         name: What stands behind the name of the row.
         refused: Whether something was tried and validation did not keep it.
+        chosen: What the re-ranker is, as in "FR, QE (k=20)"; None where that is not known.
     """
 
     reranker: BaseReranker | None = None
     name: str = FEATURE_REASONING
     refused: bool = False
+    chosen: str | None = None
 
 
 def load_reranking(run_dir: Path) -> RunReranking:
@@ -49,7 +51,9 @@ def load_reranking(run_dir: Path) -> RunReranking:
     folder = RunFolder(run_dir).reasoner
     outcome = (RunFolder(run_dir).results() or {}).get("rerank") or {}
     reranker = load(folder) if folder.is_dir() else None
-    return RunReranking(reranker, outcome.get("name", FEATURE_REASONING), not outcome.get("used", True))
+    refused = not outcome.get("used", True)
+    chosen = None if refused else outcome.get("chosen")
+    return RunReranking(reranker, outcome.get("name", FEATURE_REASONING), refused, chosen)
 
 
 def choose_reranking(
@@ -96,7 +100,7 @@ def choose_reranking(
         if chosen is not None:
             replace_folder(folder, chosen.save_pretrained)
     accelerator.wait_for_everyone()
-    return RunReranking(chosen, outcome["name"], chosen is None), outcome
+    return RunReranking(chosen, outcome["name"], chosen is None, best if allowed else None), outcome
 
 
 def _falls(change: np.ndarray) -> bool:
@@ -115,6 +119,15 @@ def rerankers_to_try(reasoner: FeatureReasoning, expand: Sequence[int]) -> Mappi
             found[f"FR, QE (k={k})"] = Chain(reasoner, expansion)
             found[f"FR, QE (k={k}), FR"] = Chain(reasoner, expansion, reasoner)
     return found
+
+
+def spelled_out(chosen: str) -> str:
+    """A name of :func:`rerankers_to_try` for who does not know the letters.
+
+    >>> spelled_out("FR, QE (k=5)")
+    'Feature Reasoning, query expansion (k=5)'
+    """
+    return chosen.replace("FR", "Feature Reasoning").replace("QE", "query expansion")
 
 
 def fit_reasoner(embedded: EntryEmbeddings, config: RunConfig, accelerator: Accelerator) -> FeatureReasoning:

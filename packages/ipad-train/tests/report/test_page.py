@@ -11,7 +11,10 @@ import pytest
 from PIL import Image
 
 from ipad_data import AttributeSchema
+from ipad_rerank import AlphaQueryExpansion
 from ipad_rerank.rerankers.feature_reasoning.density import Density, UnfamiliarDensityWarning
+from ipad_train.checkpoint import write_json
+from ipad_train.commands import evaluate_run
 from ipad_train.config_files import load_config
 from ipad_train.data import load_data
 from ipad_train.report import write_report
@@ -116,6 +119,18 @@ def test_a_re_ranker_that_left_everything_alone_is_said_to_and_shown_once(single
         shown = Page(write_report(tmp_path / "run", announce=lambda line: None))
     assert "left every ranking of this split as it came" in shown.text["rankings"]
     assert "after re-ranking" not in shown.text["rankings"]
+
+
+def test_another_re_ranker_than_feature_reasoning_is_named(single, tmp_path):
+    shutil.copytree(single[0], tmp_path / "run")
+    AlphaQueryExpansion(k=3).save_pretrained(tmp_path / "run" / "reasoner")
+    outcome = {"used": True, "name": "re-ranking", "chosen": "QE (k=3)", "before": 20.0, "after": 21.0}
+    write_json(tmp_path / "run" / "validation.json", {**single[1], "split": "validation", "rerank": outcome})
+    evaluate_run(tmp_path / "run", "test", [], lambda line: None)
+    shown = Page(write_report(tmp_path / "run", announce=lambda line: None))
+    assert "Re-ranking by query expansion (k=3) takes the MAP" in shown.text["rankings"]
+    assert "fused + re-ranking" in shown.text["map"]
+    assert "a query expansion or both in turn" in shown.text["map"].replace("\n", " ")
 
 
 def test_names_of_rows_are_explained(page):

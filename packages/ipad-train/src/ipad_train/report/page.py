@@ -23,7 +23,7 @@ from ipad_train.report.rankings import Retrieval, choose_queries, query_row, ret
 from ipad_train.report.reported_run import ReportedRun, read_run_folder
 from ipad_train.report.results_table import results_table, row_meanings
 from ipad_train.report.times import time_table
-from ipad_train.reranking import load_reranking
+from ipad_train.reranking import load_reranking, spelled_out
 from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
 from ipad_train.run_results import final_row
@@ -98,6 +98,7 @@ def write_report(
             "attention": attention,
             "drawn": {"boxes": any(e.hit is not None for e in shown), "crops": any(e.cropped for e in shown)},
             "refused": reranking.refused,
+            "method": reranking.chosen and spelled_out(reranking.chosen),
             "misses": attention_misses(model, pictures, entries, data.schema, detail),
         }
         environment = jinja.Environment(
