@@ -75,6 +75,22 @@ def test_rows_are_those_of_the_one_or_the_other(parts, guard):
     assert unmoved[~opens].mean() > 0.9, "on candidates the answer differs, so the gate may too, for a few"
 
 
+def test_a_calibration_depends_on_the_seed_alone(parts, guard):
+    (asked, asked_labels), _, (gallery, gallery_labels) = parts
+    known = (asked[:200], gallery[:400], asked_labels[:200], gallery_labels[:400])
+    one, same, other = (Guard.calibrate(guard.reranker, *known, seed=seed) for seed in (0, 0, 1))
+    assert (one.gate, one.first) == (same.gate, same.first)
+    assert one.gate != other.gate
+
+
+def test_classes_too_small_to_be_thinned_are_calibrated_with_as_they_are():
+    vectors, labels = long_tail(240, 0)
+    rows = np.flatnonzero(labels >= 10)
+    guard = Guard.calibrate(AverageQueryExpansion(k=30), vectors[rows], vectors[rows], labels[rows], labels[rows])
+    ranking = rank(vectors[rows], vectors[rows])
+    np.testing.assert_array_equal(guard.rerank(vectors[rows], vectors[rows], ranking).indices, ranking.indices)
+
+
 def test_saved_and_loaded(guard, tmp_path):
     guard.save_pretrained(tmp_path)
     loaded = load(tmp_path)
