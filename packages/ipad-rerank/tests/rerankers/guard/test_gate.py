@@ -99,7 +99,7 @@ def test_thinned_classes_tell_what_no_small_class_does():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(900, 2, generator=generator, dtype=torch.float64)
     relevant = torch.full((900,), 80)
-    relevant[600:], features[600:, 0] = 4, features[600:, 0] - 2  # small classes look different, and lose
+    relevant[600:], features[600:, 0] = 4, features[600:, 0] - 6  # small classes look different, and lose
     gains = torch.where(relevant > 9, 0.05, -0.2) + 0.02 * torch.randn(900, generator=generator).double()
     alone = Gate.fit(known(features[:600], relevant[:600]), gains[:600])[0]
     assert bool(alone.opens(features).all())
