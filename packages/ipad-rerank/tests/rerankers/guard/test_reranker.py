@@ -83,6 +83,11 @@ def test_a_calibration_depends_on_the_seed_alone(parts, guard):
     assert one.gate != other.gate
 
 
+def _answered(guard, query, gallery):
+    asked = Retrieval(query, gallery, rank(query, gallery))
+    return asked, guard.reranker.rerank(query, gallery, asked.ranking)
+
+
 def test_classes_too_small_to_be_thinned_are_calibrated_with_as_they_are():
     rng = np.random.default_rng(0)
     labels, centers = np.repeat(np.arange(60), 3), rng.normal(size=(60, 24))
@@ -95,6 +100,12 @@ def test_classes_too_small_to_be_thinned_are_calibrated_with_as_they_are():
     )
     assert plain < before - 0.05
     assert guarded > before - 0.005
+
+
+def test_one_class_alone_is_no_error():
+    vectors = np.random.default_rng(0).normal(size=(60, 8))
+    guard = Guard.calibrate(AverageQueryExpansion(k=5), vectors[:20], vectors[20:], np.zeros(20), np.zeros(40))
+    assert not bool(guard.gate.opens(guard.features(*_answered(guard, vectors[:20], vectors[20:]))).any())
 
 
 def test_saved_and_loaded(guard, tmp_path):

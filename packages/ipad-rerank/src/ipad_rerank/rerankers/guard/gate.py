@@ -57,9 +57,10 @@ class Known:
         return found
 
     def shares(self) -> Tensor:
-        """``(Q,)`` how much each counts in a regression: all bins alike, and thinned galleries as much as others."""
-        found = self.weights.clone()
-        for mask in _members(self.relevant[: len(found)]):
+        """``(Q,)`` how much each counts in a regression: bins alike, unless they are small, and thinned galleries less."""
+        found, bins = self.weights.clone(), bin_of(self.relevant[: len(self.weights)])
+        for number in bins.unique():
+            mask = bins == number
             found[mask] *= min(int(mask.sum()), _ENOUGH) / found[mask].sum()
         again = torch.full((len(self.cases),), _THINNED / max(len(self.cases), 1), dtype=found.dtype)
         found = torch.cat([found / found.sum(), again])
