@@ -107,3 +107,16 @@ def test_thinned_classes_tell_what_no_small_class_does():
     opens = gate.opens(features).double()
     assert float(opens[:600].mean()) > 0.8
     assert float(opens[600:].mean()) < 0.1
+
+
+@pytest.mark.parametrize(("loss", "spread", "opens"), [(0.003, 0.0, True), (0.0045, 0.0, False), (0.001, 0.2, False)])
+@pytest.mark.parametrize("is_thinned", [False, True])
+def test_a_bin_may_lose_a_trace_if_that_is_sure(loss, spread, opens, is_thinned):
+    features = torch.randn(260, 2, generator=torch.Generator().manual_seed(0)) * 1e-9  # they show nothing
+    relevant, gains = torch.full((260,), 30), torch.full((260,), 0.05, dtype=torch.float64)
+    relevant[200:], gains[200:] = 5, -loss
+    gains[200:230] += spread
+    gains[230:] -= spread
+    cases = torch.arange(60) if is_thinned else NONE
+    gate, _ = Gate.fit(known(features, relevant, thinned=len(cases), cases=cases), gains)
+    assert bool(gate.opens(features).all()) == opens
