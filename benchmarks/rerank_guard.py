@@ -29,8 +29,8 @@ from torch import Tensor
 
 from ipad_rerank import AverageQueryExpansion, Chain, EmbeddingSet, FeatureReasoning, Guard
 from ipad_rerank.rerankers.base import answer_of
+from ipad_rerank.rerankers.guard.calibration import FIRST
 from ipad_rerank.rerankers.guard.gate import bin_names, bin_of
-from ipad_rerank.rerankers.guard.reranker import FIRST
 from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.shortlist import keep_in_front
 

@@ -39,6 +39,11 @@ class LabelledSearch:
         """``(G,)`` a number for each label of the gallery; negative without one."""
         return self._judge.gallery_classes
 
+    @property
+    def query_classes(self) -> Tensor:
+        """``(Q,)`` the same of the queries."""
+        return self._judge.query_classes
+
     def measure(self, names: tuple[str, ...], ranking: Ranking | None = None) -> dict[str, Tensor]:
         """``(Q,)`` values of the measures of a ranking, by default the one by cosine."""
         return self._judge.measured(measures_named(names), self.asked.ranking if ranking is None else ranking)

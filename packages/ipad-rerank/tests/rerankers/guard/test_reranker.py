@@ -75,6 +75,39 @@ def test_rows_are_those_of_the_one_or_the_other(parts, guard):
     assert unmoved[~opens].mean() > 0.9, "on candidates the answer differs, so the gate may too, for a few"
 
 
+def test_a_calibration_depends_on_the_seed_alone(parts, guard):
+    (asked, asked_labels), _, (gallery, gallery_labels) = parts
+    known = (asked[:200], gallery[:400], asked_labels[:200], gallery_labels[:400])
+    one, same, other = (Guard.calibrate(guard.reranker, *known, seed=seed) for seed in (0, 0, 1))
+    assert (one.gate, one.first) == (same.gate, same.first)
+    assert one.gate != other.gate
+
+
+def _answered(guard, query, gallery):
+    asked = Retrieval(query, gallery, rank(query, gallery))
+    return asked, guard.reranker.rerank(query, gallery, asked.ranking)
+
+
+def test_classes_too_small_to_be_thinned_are_calibrated_with_as_they_are():
+    rng = np.random.default_rng(0)
+    labels, centers = np.repeat(np.arange(60), 3), rng.normal(size=(60, 24))
+    gallery, query = (centers[labels] + 0.6 * rng.normal(size=(180, 24)) for _ in range(2))
+    guard = Guard.calibrate(AverageQueryExpansion(k=30), query, gallery, labels, labels)
+    ranking = rank(query, gallery)
+    before, plain, guarded = (
+        evaluate(found, labels, labels).average_precision.mean()
+        for found in (ranking, guard.reranker.rerank(query, gallery, ranking), guard.rerank(query, gallery, ranking))
+    )
+    assert plain < before - 0.05
+    assert guarded > before - 0.005
+
+
+def test_one_class_alone_is_no_error():
+    vectors = np.random.default_rng(0).normal(size=(60, 8))
+    guard = Guard.calibrate(AverageQueryExpansion(k=5), vectors[:20], vectors[20:], np.zeros(20), np.zeros(40))
+    assert not bool(guard.gate.opens(guard.features(*_answered(guard, vectors[:20], vectors[20:]))).any())
+
+
 def test_saved_and_loaded(guard, tmp_path):
     guard.save_pretrained(tmp_path)
     loaded = load(tmp_path)

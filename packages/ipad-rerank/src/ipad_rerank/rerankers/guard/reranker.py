@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics.objectives import HEAD, TOLERANCE, joined
 from ipad_rerank.rerankers.base import BaseReranker, answer_of
+from ipad_rerank.rerankers.guard.calibration import calibrated, features_of
 from ipad_rerank.rerankers.guard.census import Census
-from ipad_rerank.rerankers.guard.gate import Gate, worst_bin
-from ipad_rerank.rerankers.guard.neighborhood import neighborhood
+from ipad_rerank.rerankers.guard.gate import Gate
 from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.rerankers.retrieval import Retrieval
@@ -22,27 +21,12 @@ from ipad_rerank.rerankers.shortlist import keep_in_front
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array, positive_int
 
-FIRST = (0, 3, 5, 10, 20, 30, 50)
-"""How many of the first results stay: what a calibration tries."""
-
-NEARLY_ALL = 0.9
-"""Share of the largest gain that is enough: among these, the group of queries that fares worst decides."""
-
 SLACK = 1.25
 """A gallery may be larger than the largest tried by this factor."""
 
 
 class LargerGalleryWarning(UserWarning):
     """The gallery is larger than any that the re-ranker was tried on."""
-
-
-class _Trial(NamedTuple):
-    """What a calibration found: the mean gain, that of the worst group, and how to get it."""
-
-    gain: float
-    worst: float
-    first: int
-    gate: Gate
 
 
 class Guard(BaseReranker):
@@ -92,13 +76,15 @@ class Guard(BaseReranker):
         *,
         objective: str = "map",
         weights: Array | None = None,
+        seed: int = 0,
     ) -> Self:
         """A guard for labelled queries, which the re-ranker must not have been fitted on.
 
         How many of the first results stay, and where the gate opens, are chosen together: P@1 and P@10 stay where they
         were, no group of queries, by their number of relevant items, loses, and of what brings nearly the largest gain in
         the objective it is the choice that is best for the group that fares worst. Some hundreds of queries are needed,
-        and a gallery like the one it will be used with.
+        and a gallery like the one it will be used with. About as many queries are asked once more, in galleries some of
+        whose classes are thinned out, so that small classes are known better than the few there are could tell.
 
         Args:
             reranker: What to guard.
@@ -111,33 +97,13 @@ class Guard(BaseReranker):
             objective: What a gain is, as in ``FeatureReasoning.fit``.
             weights: ``(Q,)`` how much each query counts, where they were not drawn as they will be asked: it helps to draw
                 queries of small classes more often, as :func:`~ipad_rerank.compare` does. None: all count alike.
+            seed: Of which classes are thinned, and to how many items.
         """
-        names = (objective, *HEAD)
         labels = (query_labels, gallery_labels, query_groups, gallery_groups)
         parts = list(labelled_searches(query, gallery, *labels, on_unfamiliar="ignore"))
-        answers = [answer_of(reranker, part.asked) for part in parts]
-        relevant = torch.cat([part.relevant for part in parts])
         counts = _checked_weights(weights, len(query))
-        counts = torch.cat([counts[part.query_rows] for part in parts])
-        counts = counts / counts.mean()
-        guard = cls(reranker, census=Census.of(parts))
-        features = torch.cat([guard.features(part.asked, found) for part, found in zip(parts, answers, strict=True)])
-        before = joined([part.measure(names) for part in parts])
-        trials: list[_Trial] = []
-        for first in FIRST:
-            found = [keep_in_front(part.asked, answer, first) for part, answer in zip(parts, answers, strict=True)]
-            after = joined([part.measure(names, ranking) for part, ranking in zip(parts, found, strict=True)])
-            gate, opens = Gate.fit(features, after[objective] - before[objective], relevant, counts)
-            gains = {name: torch.where(opens, after[name] - before[name], 0.0) for name in names}
-            means = {name: float((gain * counts).mean()) for name, gain in gains.items()}
-            if min(means[name] for name in HEAD) >= -TOLERANCE:
-                trials.append(_Trial(means[objective], worst_bin(gains[objective], relevant), first, gate))
-        trials.append(_Trial(0.0, 0.0, 0, replace(gate, threshold=float("inf"))))  # one that never opens
-        enough = NEARLY_ALL * max(trial.gain for trial in trials)
-        best = max((trial for trial in trials if trial.gain >= enough), key=lambda trial: trial.worst)
-        guard.gate, guard.first = best.gate, best.first
-        guard.largest_gallery = max(part.asked.length for part in parts)
-        return guard
+        best = calibrated(reranker, parts, torch.cat([counts[part.query_rows] for part in parts]), objective, seed)
+        return cls(reranker, best.gate, max(part.asked.length for part in parts), best.first, Census.of(parts))
 
     def answer(self, asked: Retrieval) -> Ranking:
         """The re-ranker's answer behind the first results where the gate opens; else the ranking as it came."""
@@ -154,8 +120,7 @@ class Guard(BaseReranker):
 
     def features(self, asked: Retrieval, answer: Ranking) -> Tensor:
         """``(Q, F)`` what the gate reads."""
-        shown = neighborhood(asked, answer)
-        return shown if self.census is None else torch.cat([shown, self.census.features(asked)], dim=1)
+        return features_of(asked, answer, self.census)
 
     def _is_too_large(self, asked: Retrieval) -> bool:
         """Is the gallery larger than any that was tried? Warns, unless told to "ignore"."""
