@@ -72,9 +72,9 @@ def beside(path: Path, name: str) -> Path:
 
 def _npy(path: Path, wanted: Collection[str]) -> Content:
     """The vectors, memory-mapped, and what lies beside them."""
-    arrays = {"embeddings": np.load(path, mmap_mode="r", allow_pickle=False)}
+    arrays = {VECTORS: np.load(path, mmap_mode="r", allow_pickle=False)}
     for name in wanted:
-        if beside(path, name).is_file():
+        if name != VECTORS and beside(path, name).is_file():
             arrays[name] = np.load(beside(path, name), allow_pickle=False)
     facts = beside(path, "metadata")
     metadata = _json(facts.read_text(encoding="utf-8")) if facts.is_file() else {}
