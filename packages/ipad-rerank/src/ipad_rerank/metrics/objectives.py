@@ -22,6 +22,9 @@ HEAD = ("precision@1", "precision@10")
 TOLERANCE = 0.005
 """How much a measure may fall without being called a loss."""
 
+WORST = 0.02
+"""A fall of a measure of the head, on average over queries, that nothing makes up for."""
+
 BLENDS = (1.0, 0.75, 0.5, 0.25)
 """Weights of a re-ranker's scores beside the first similarity that are tried."""
 
@@ -79,6 +82,13 @@ def standard_error(values: Tensor) -> float:
 
 
 def chosen_blend(gains: Mapping[float, Mapping[str, float]], objective: str) -> float:
-    """The blend that raises the objective most among those that do not lower the head; the largest of equals."""
-    safe = [blend for blend, gain in gains.items() if min(gain[name] for name in HEAD) >= -TOLERANCE]
-    return max(safe or gains, key=lambda blend: (gains[blend][objective], blend))
+    """The blend that raises the objective most among those that do not lower the head; the largest of equals.
+
+    Where all of them lower it, the one that does so least; 0 where that is more than WORST.
+    """
+    head = {blend: min(gain[name] for name in HEAD) for blend, gain in gains.items()}
+    safe = [blend for blend in gains if head[blend] >= -TOLERANCE]
+    if safe:
+        return max(safe, key=lambda blend: (gains[blend][objective], blend))
+    least = max(head, key=head.__getitem__)
+    return least if head[least] >= -WORST else 0.0
