@@ -31,10 +31,10 @@ SMALLEST_FIT = 200
 """Training vectors below which a fit is refused."""
 
 
-SEARCHES = 3000
+SEARCHES = 2000
 """By which the blend is chosen. One query of P@1 must not decide, and a query has another first result in every gallery."""
 
-MOST_GALLERIES = 12
+MOST_GALLERIES = 8
 """That one query is asked in for it."""
 
 
@@ -119,7 +119,7 @@ def fit_reasoner(
 
 def galleries_between(sizes: list[int], queries: int) -> list[int]:
     """More sizes from the first to the last of ``sizes``: as many as make about SEARCHES of so many queries."""
-    count = max(len(sizes), min(MOST_GALLERIES, SEARCHES // max(queries, 1)))
+    count = max(len(sizes), min(MOST_GALLERIES, SEARCHES // queries))
     low, high = math.log(sizes[0]), math.log(sizes[-1])
     return [round(math.exp(low + (high - low) * (step + 0.5) / count)) for step in range(count)]
 
