@@ -171,8 +171,8 @@ def _announce(reasoner: SequenceRefiner, report: FitReport, how: FitOptions, no_
         outcome = (
             "the identity is returned, which changes no ranking; pass keep_without_gain=True for what was trained"
         )
-    reason = f"held-out {label_of(report.objective)} did not rise: {report.summary}"
-    if no_blend:
-        reason = f"P@1 or P@10 of held-out queries fall by more than {100 * WORST:g} points, however little it counts"
-    message = f"{reason}; {outcome}."
+    reason = (
+        f"; P@1 or P@10 would fall by more than {100 * WORST:g} points, however little it counts" if no_blend else ""
+    )
+    message = f"held-out {label_of(report.objective)} did not rise: {report.summary}{reason}; {outcome}."
     warnings.warn(message, NoGainWarning, stacklevel=4)

@@ -67,7 +67,8 @@ class HeldOut:
     def best_blend(self, reasoner: SequenceRefiner) -> float:
         """The blend to use, see :func:`chosen_blend`."""
         before, found = self._values(reasoner, BLENDS)
-        gains = [{name: float(torch.nanmean(after[name] - before[name])) for name in before} for after in found]
+        changes = [{name: (after[name] - before[name]).nanmean() for name in before} for after in found]
+        gains = [{name: float(mean.nan_to_num()) for name, mean in change.items()} for change in changes]
         return chosen_blend(dict(zip(BLENDS, gains, strict=True)), self.objective)
 
     def blends(self, reasoner: SequenceRefiner) -> tuple[tuple[int, float], ...]:
