@@ -40,6 +40,11 @@ def test_evaluate_the_first_k_of_each_group(run, files):
     assert json.loads(result.stdout)["none"]["map"] == pytest.approx(expected)
 
 
+def test_evaluate_none_of_each_group(run, files):
+    result = run("evaluate", files / "all.safetensors", "--k", 0)
+    assert "k must be at least 1, got 0" in result.output
+
+
 def test_evaluate_two_files_without_a_reasoner(run, files):
     result = run("evaluate", files / "plain.npz", "--gallery", files / "words.npz")
     assert result.exit_code == 1

@@ -40,6 +40,8 @@ def test_npy_is_memory_mapped_and_takes_labels_from_beside_it(tmp_path):
     assert data.labels is None
     np.save(tmp_path / "a.labels.npy", np.array([3, 1, 1, 0]))
     assert read_embeddings(tmp_path / "a.npy").labels.tolist() == [3, 1, 1, 0]
+    np.save(tmp_path / "a.embeddings.npy", VECTORS[:2])  # another file of vectors, whose name begins alike
+    np.testing.assert_array_equal(read_embeddings(tmp_path / "a.npy").embeddings, VECTORS)
     np.save(tmp_path / "a.labels.npy", np.array([3, 1]))
     with pytest.raises(ValueError, match=r"a\.npy: labels must have shape \(4,\)"):
         read_embeddings(tmp_path / "a.npy")

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from ipad_rerank import EmbeddingSet, read_embeddings, write_embeddings
 from ipad_rerank.cli import main
+from ipad_rerank.files.embeddings import check_same_words
 from ipad_rerank.files.shards import INDEX, join_shards, read_index, shard_path, shard_shape, write_index
 
 RANDOM = np.random.default_rng(0)
@@ -62,7 +63,35 @@ def test_joined_shards_are_a_memory_map_with_the_columns_beside(folder, tmp_path
     np.testing.assert_array_equal(data.embeddings, VECTORS)
     np.testing.assert_array_equal(data.labels, LABELS)
     np.testing.assert_array_equal(data.roles, ROLES)
+    assert data.metadata == {"attributes": ["collar"]}
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_joined_shards_keep_the_names_of_values_and_which_columns_were_words(folder, tmp_path):
+    for number, words in enumerate((["red", "blue", "red"], [None, None])):
+        write_embeddings(shard_path(folder, number), VECTORS[: len(words)], labels=np.array(words, dtype=object))
+    names = {"attributes": ["Farbe"], "value_names": ["Farbe/grün", "Farbe/rot"]}
+    write_index(folder, [shard_path(folder, number) for number in range(2)], names)
+    join_shards(folder, tmp_path / "all.npy")
+    parts, joined = read_embeddings(folder), read_embeddings(tmp_path / "all.npy")
+    for data in (parts, joined):
+        assert (data.words, data.metadata) == ({"labels"}, names), "the last shard has no word in it"
+    np.testing.assert_array_equal(joined.labels, parts.labels)
+    with pytest.raises(TypeError, match="labels are words in one of the files and numbers in the other"):
+        check_same_words(joined, EmbeddingSet(VECTORS, labels=LABELS))
+    (tmp_path / "all.metadata.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"all\.metadata\.json beside it must hold a JSON object"):
+        read_embeddings(tmp_path / "all.npy")
+
+
+def test_a_join_leaves_nothing_of_an_earlier_file_beside_it(folder, tmp_path):
+    join_shards(folder, tmp_path / "all.npy")
+    write_embeddings(shard_path(folder, 0), VECTORS, ids=np.arange(10))
+    write_index(folder, [shard_path(folder, 0)])
+    join_shards(folder, tmp_path / "all.npy")
+    data = read_embeddings(tmp_path / "all.npy")
+    assert (data.labels, data.roles, data.metadata) == (None, None, {})
+    np.testing.assert_array_equal(data.ids, np.arange(10))
 
 
 def test_the_commands_take_a_folder_and_its_join_alike(folder, tmp_path):

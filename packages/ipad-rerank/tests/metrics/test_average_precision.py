@@ -242,3 +242,9 @@ def test_oracle_is_a_ceiling_that_rises_to_one(small):
 def test_oracle_rejects_n_r_below_one(small):
     with pytest.raises(ValueError, match="n_r must be at least 1"):
         oracle_average_precision(*small[:3], 0)
+
+
+def test_where_nothing_has_a_label_nothing_is_found():
+    ranking = Ranking([[0, 1], [1, 0]], [[0.9, 0.5], [0.9, 0.5]])
+    np.testing.assert_array_equal(average_precision(ranking, [None, None], [None, None]), [0, 0])
+    assert np.isnan(average_precision(ranking, [None, None], [None, None], no_relevant="skip")).all()

@@ -68,7 +68,32 @@ def test_the_blend_chosen_keeps_the_head():
     gains = {
         1.0: {"map": 0.05, "precision@1": -0.1, "precision@10": 0.0},
         0.75: {"map": 0.04, "precision@1": -0.004, "precision@10": 0.0},
-        0.5: {"map": 0.04, "precision@1": 0.0, "precision@10": 0.0},
+        0.5: {"map": 0.0355, "precision@1": 0.0, "precision@10": 0.0},
     }
     assert chosen_blend(gains, "map") == 0.75
-    assert chosen_blend({key: value for key, value in gains.items() if key == 1.0}, "map") == 1.0
+    assert chosen_blend({blend: gains[blend] for blend in (1.0, 0.75)}, "precision@10") == 0.75
+
+
+@pytest.mark.parametrize(
+    ("full", "half", "expected"), [(0.05, 0.046, 0.5), (0.05, 0.044, 1.0), (-0.02, -0.03, 1.0), (0.0, 0.0, 0.5)]
+)
+def test_the_smallest_blend_that_brings_nine_tenths_of_the_gain_is_enough(full, half, expected):
+    flat = {"precision@1": 0.0, "precision@10": 0.0}
+    assert chosen_blend({1.0: {"map": full} | flat, 0.5: {"map": half} | flat}, "map") == expected
+
+
+@pytest.mark.parametrize(
+    ("full", "quarter", "expected"),
+    [
+        (-0.011, -0.006, 0.25),  # all lower the head a little: the least harm, whatever MAP says
+        (-0.006, -0.019, 1.0),
+        (-0.11, -0.021, 0.0),  # a fall of more than two points is never let through
+        (-0.03, 0.0, 0.25),
+    ],
+)
+def test_where_every_blend_lowers_the_head_the_one_that_does_so_least_is_taken(full, quarter, expected):
+    gains = {
+        1.0: {"map": 0.08, "precision@1": full, "precision@10": 0.0},
+        0.25: {"map": 0.02, "precision@1": 0.0, "precision@10": quarter},
+    }
+    assert chosen_blend(gains, "map") == expected

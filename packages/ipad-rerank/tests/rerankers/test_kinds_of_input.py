@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ipad_rerank import AlphaQueryExpansion, Chain, rank
+from ipad_rerank import AlphaQueryExpansion, Chain, Ranking, rank
 
 
 @pytest.fixture(params=["full", "query_only", "two rounds", "chain"])
@@ -119,6 +119,7 @@ def test_zero_vectors_come_last(reranker, data):
         ({"gallery": np.ones((88, 7))}, "gallery has 7 dimensions, query has 8"),
         ({"query": np.ones((5, 8))}, "ranking has 12 rows, query has 5"),
         ({"gallery": np.ones((10, 8))}, "gallery has 10 rows only"),
+        ({"ranking": Ranking(np.zeros((12, 0), int), np.zeros((12, 0)))}, "ranking has lists of length 0"),
         ({"query": np.ones((0, 8))}, "query is empty"),
         ({"gallery": np.ones((0, 8))}, "gallery is empty"),
         ({"query": np.ones(8)}, r"query must have shape \(N, D\)"),

@@ -185,6 +185,7 @@ def test_candidates_alone_give_what_a_restricted_rerank_gives(peer, data):
         ({"gallery": np.ones((88, 7))}, "gallery has 7 dimensions, query has 8"),
         ({"query": np.ones((5, 8))}, "ranking has 12 rows, query has 5"),
         ({"gallery": np.ones((10, 8))}, "gallery has 10 rows only"),
+        ({"ranking": Ranking(np.zeros((12, 0), int), np.zeros((12, 0)))}, "ranking has lists of length 0"),
         ({"query": np.ones((0, 8))}, "query is empty"),
     ],
 )
@@ -198,6 +199,12 @@ def test_bad_arrays(peer, data, change, message):
 def test_bad_candidates(peer, data, shape):
     with pytest.raises(ValueError, match="candidates"):
         peer.rerank_candidates(data[0], np.ones(shape))
+
+
+@pytest.mark.parametrize("value", ["3", None, True])
+def test_a_setting_that_is_no_number(value):
+    with pytest.raises(TypeError, match=f"alpha must be a number, got {type(value).__name__}"):
+        RERANKERS["alpha_query_expansion"](alpha=value)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -182,6 +182,12 @@ def test_parts_that_do_not_fit_are_found_before_the_work(parts, change, message,
         compare(train, query, gallery, peers=("diffusion", "difusion"))
 
 
+def test_queries_and_gallery_without_a_common_group_are_refused(parts):
+    train, query, gallery = (replace(part, group_ids=np.full(len(part), number)) for number, part in enumerate(parts))
+    with pytest.raises(ValueError, match="query and gallery have no group in common"):
+        compare(train, query, gallery)
+
+
 def test_an_objective_of_one_s_own(parts):
     train, query, gallery = parts
     small = train.select(slice(0, 400))

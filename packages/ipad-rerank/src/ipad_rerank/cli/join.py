@@ -14,7 +14,7 @@ from ipad_rerank.files.shards import join_shards
 @click.argument("folder", type=FOLDER)
 @click.argument("output", type=FILE)
 def join(folder: Path, output: Path) -> None:
-    """Copy the shards in FOLDER into one OUTPUT.npy, with labels and the like beside it.
+    """Copy the shards in FOLDER into one OUTPUT.npy, with labels, metadata and the like beside it.
 
     A .npy is read as a memory map: vectors that do not fit into memory can be searched. The other commands read FOLDER
     as well, and then hold all of it in memory.

@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from ipad_rerank.files.readers import COLUMNS, read_arrays
+from ipad_rerank.files.readers import COLUMNS, WORDS, read_arrays
 from ipad_rerank.files.shards import read_shards
 from ipad_rerank.search.labels import label_kind, label_numbers
 from ipad_rerank.search.vectors import ArrayLike
 
 ROLES = ("train", "query", "gallery")
-WORDS = "ipad_rerank_words"
-"""Name in a file's metadata under which it says which of its columns were words."""
 
 _ALIASES = {
     "embeddings": ("embeddings", "embedding", "vectors", "vector", "features"),
@@ -114,7 +112,8 @@ def write_embeddings(
 def read_embeddings(path: str | Path, column: str | None = None, label_column: str | None = None) -> EmbeddingSet:
     """Read a ``.safetensors``, ``.npz``, ``.npy`` or ``.parquet`` file, or a folder of shards (`shards.py`).
 
-    A ``.npy`` holds vectors only and is memory-mapped; beside ``v.npy``, ``v.labels.npy`` and the like are read too.
+    A ``.npy`` holds vectors only and is memory-mapped; beside ``v.npy``, ``v.labels.npy`` and the like are read too, and
+    ``v.metadata.json``.
 
     Args:
         path: The file or folder.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 VECTORS = "embeddings"
 COLUMNS = ("labels", "group_ids", "ids", "roles")
 """What a file may know of each vector."""
+WORDS = "ipad_rerank_words"
+"""Name in a file's metadata under which it says which of its columns were words."""
 
 
 class Content(NamedTuple):
@@ -63,14 +65,22 @@ def _npz(path: Path, wanted: Collection[str]) -> Content:
         return Content({name: file[name] for name in file.files if name in wanted}, {}, list(file.files))
 
 
+def beside(path: Path, name: str) -> Path:
+    """The file beside ``v.npy`` that holds a column of it, ``v.labels.npy``, or its metadata, ``v.metadata.json``."""
+    return path.with_suffix(f".{name}.json" if name == "metadata" else f".{name}.npy")
+
+
 def _npy(path: Path, wanted: Collection[str]) -> Content:
-    """The vectors, memory-mapped, and what lies beside them: ``v.labels.npy`` beside ``v.npy``."""
-    arrays = {"embeddings": np.load(path, mmap_mode="r", allow_pickle=False)}
+    """The vectors, memory-mapped, and what lies beside them."""
+    arrays = {VECTORS: np.load(path, mmap_mode="r", allow_pickle=False)}
     for name in wanted:
-        beside = path.with_suffix(f".{name}.npy")
-        if beside.is_file():
-            arrays[name] = np.load(beside, allow_pickle=False)
-    return Content(arrays, {}, list(arrays))
+        if name != VECTORS and beside(path, name).is_file():
+            arrays[name] = np.load(beside(path, name), allow_pickle=False)
+    facts = beside(path, "metadata")
+    metadata = _json(facts.read_text(encoding="utf-8")) if facts.is_file() else {}
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{facts.name} beside it must hold a JSON object")
+    return Content(arrays, metadata, list(arrays))
 
 
 def _parquet(path: Path, wanted: Collection[str]) -> Content:

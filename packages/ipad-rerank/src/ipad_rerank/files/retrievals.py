@@ -11,6 +11,7 @@ from ipad_rerank.rerankers.protocols import Reranker
 from ipad_rerank.search.cosine import rank
 from ipad_rerank.search.labels import searches
 from ipad_rerank.search.ranking import Ranking
+from ipad_rerank.search.vectors import positive_int
 
 
 def split_queries(data: EmbeddingSet, seed: int = 0) -> tuple[EmbeddingSet, EmbeddingSet]:
@@ -60,7 +61,7 @@ def rank_groups(
     if query.group_ids is None and gallery.group_ids is None:
         before = rank(query.embeddings, gallery.embeddings, k=k)
         return before, step.rerank(query.embeddings, gallery.embeddings, before, **options) if step else None
-    width = len(gallery) if k is None else min(k, len(gallery))
+    width = len(gallery) if k is None else min(positive_int(k, "k"), len(gallery))
     shape = (len(query), width)
     lists = [(np.tile(np.arange(width), (len(query), 1)), np.full(shape, -np.inf, np.float32)) for _ in range(2)]
     for query_rows, gallery_rows in searches(query.group_ids, gallery.group_ids):

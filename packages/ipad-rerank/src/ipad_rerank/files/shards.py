@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from ipad_rerank.files.readers import COLUMNS, VECTORS, Content, read_arrays
+from ipad_rerank.files.readers import COLUMNS, VECTORS, WORDS, Content, beside, read_arrays
 
 INDEX = "index.json"
 
@@ -94,15 +94,15 @@ def read_shards(folder: Path, wanted: Collection[str]) -> Content:
         ValueError: a damaged shard, or one that is not as long as the index says.
     """
     index = read_index(folder)
-    arrays, last = _filled(folder, index, wanted, lambda _, shape, dtype: np.empty(shape, dtype))
-    return Content(arrays, last.metadata | index.get("metadata", {}), last.names)
+    return _filled(folder, index, wanted, lambda _, shape, dtype: np.empty(shape, dtype))
 
 
 def join_shards(folder: str | Path, out: str | Path) -> tuple[int, int]:
     """Copy the shards of a folder into one ``.npy`` that is read as a memory map, at the memory of one shard.
 
-    Labels, group ids, ids and roles go beside it, as ``NAME.labels.npy`` and so on. The vectors come last, so that a file
-    of that name is whole.
+    Labels, group ids, ids and roles go beside it, as ``NAME.labels.npy`` and so on, and the metadata as
+    ``NAME.metadata.json``: names of values, and which columns were words. What lies there of an earlier file of that name
+    is replaced or removed. The vectors come last, so that a file of that name is whole.
 
     Returns:
         Rows and width.
@@ -117,13 +117,22 @@ def join_shards(folder: str | Path, out: str | Path) -> tuple[int, int]:
         raise FileNotFoundError(f"{out.parent}: no such folder")
     index, parts = read_index(folder), {}
 
-    def new(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        final = out if name == VECTORS else out.with_suffix(f".{name}.npy")
+    def part_of(name: str) -> Path:
+        final = out if name == VECTORS else beside(out, name)
         parts[final] = final.with_name(final.name + ".part")
-        return np.lib.format.open_memmap(parts[final], "w+", dtype, shape)
+        return parts[final]
 
-    for array in _filled(folder, index, (VECTORS, *COLUMNS), new)[0].values():
+    def new(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return np.lib.format.open_memmap(part_of(name), "w+", dtype, shape)
+
+    content = _filled(folder, index, (VECTORS, *COLUMNS), new)
+    for array in content.arrays.values():
         array.flush()
+    if content.metadata:
+        part_of("metadata").write_text(json.dumps(content.metadata, ensure_ascii=False, indent=1), encoding="utf-8")
+    for name in (*COLUMNS, "metadata"):
+        if beside(out, name) not in parts:
+            beside(out, name).unlink(missing_ok=True)
     for final in sorted(parts, key=lambda path: path == out):
         os.replace(parts[final], final)
     return index["rows"], index["dim"]
@@ -134,9 +143,9 @@ def _filled(
     index: dict[str, Any],
     wanted: Collection[str],
     new: Callable[[str, tuple[int, ...], np.dtype], np.ndarray],
-) -> tuple[dict[str, np.ndarray], Content]:
-    """The shards' arrays, one after the other in what ``new(name, shape, dtype)`` makes; and the last shard."""
-    arrays, content, start = {}, Content({}, {}, []), 0
+) -> Content:
+    """The shards' arrays, one after the other in what ``new(name, shape, dtype)`` makes; metadata of shards and index."""
+    arrays, metadata, names, words, start = {}, {}, [], set(), 0
     for shard in index["shards"]:
         path, rows = folder / Path(shard["file"]).name, shard["rows"]
         content = read_arrays(path, wanted)
@@ -147,8 +156,10 @@ def _filled(
             if name not in arrays:
                 arrays[name] = new(name, (index["rows"], *part.shape[1:]), part.dtype)
             arrays[name][start : start + rows] = part
-        start += rows
-    return arrays, content
+        start, names, metadata = start + rows, content.names, metadata | content.metadata
+        words |= set(content.metadata.get(WORDS, ()))  # a shard whose labels are all missing does not name them
+    metadata |= ({WORDS: sorted(words)} if words else {}) | index.get("metadata", {})
+    return Content(arrays, metadata, names)
 
 
 def _facts(path: Path) -> dict[str, tuple[list[int], str]]:

@@ -22,6 +22,12 @@ HEAD = ("precision@1", "precision@10")
 TOLERANCE = 0.005
 """How much a measure may fall without being called a loss."""
 
+ENOUGH = 0.9
+"""Share of the largest gain for which the rest is given up, for the sake of the head."""
+
+WORST = 0.02
+"""A fall of a measure of the head, on average over queries, that nothing makes up for."""
+
 BLENDS = (1.0, 0.75, 0.5, 0.25)
 """Weights of a re-ranker's scores beside the first similarity that are tried."""
 
@@ -79,6 +85,14 @@ def standard_error(values: Tensor) -> float:
 
 
 def chosen_blend(gains: Mapping[float, Mapping[str, float]], objective: str) -> float:
-    """The blend that raises the objective most among those that do not lower the head; the largest of equals."""
-    safe = [blend for blend, gain in gains.items() if min(gain[name] for name in HEAD) >= -TOLERANCE]
-    return max(safe or gains, key=lambda blend: (gains[blend][objective], blend))
+    """The smallest blend that brings ENOUGH of the largest gain in the objective, among those that do not lower the head.
+
+    Where all of them lower it, the one that does so least; 0 where that is more than WORST.
+    """
+    head = {blend: min(gain[name] for name in HEAD) for blend, gain in gains.items()}
+    safe = [blend for blend in gains if head[blend] >= -TOLERANCE]
+    if safe:
+        most = max(gains[blend][objective] for blend in safe)
+        return min(blend for blend in safe if gains[blend][objective] >= most - (1 - ENOUGH) * abs(most))
+    least = max(head, key=head.__getitem__)
+    return least if head[least] >= -WORST else 0.0

@@ -93,7 +93,7 @@ class Judge:
         queries = torch.where(queries != UNLABELLED, classes[:num_queries], -1)
         items = torch.where(items != UNLABELLED, classes[num_queries:], -2)
         self.query_classes, self.gallery_classes = queries, items
-        counts = torch.bincount(items[items >= 0], minlength=int(queries.max()) + 1 if len(queries) else 0)
+        counts = torch.bincount(items[items >= 0], minlength=len(labels))
         self.total = torch.where(queries >= 0, counts[queries.clamp_min(0)], 0).double()
 
     def __len__(self) -> int:

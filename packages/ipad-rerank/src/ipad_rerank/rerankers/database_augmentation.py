@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
 from ipad_rerank.rerankers.plain import Grid, PlainReranker
+from ipad_rerank.rerankers.query_expansion import moved_towards
 from ipad_rerank.rerankers.retrieval import Retrieval, batches
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import stable_topk
@@ -50,14 +51,12 @@ class DatabaseAugmentation(PlainReranker):
         """New unit gallery ``(G, D)`` of the gallery's kind."""
         items = Vectors(gallery, "gallery")
         neighbors = gallery_neighbors(gallery, self.k, batch_size) if neighbors is None else neighbors.top(self.k)
-        indices, cosine = neighbors.tensors()
+        indices, _ = neighbors.tensors()
         dtype, device = items.dtype, items.device
         moved = torch.empty(len(items), items.dim, dtype=dtype, device=device)
         for rows in batches(len(items), dtype.itemsize * self.k * (4 * items.dim + 8), device, batch_size):
-            itself, near = items.unit(rows, dtype, device), items.unit(indices[rows], dtype, device)
-            weights = cosine[rows].to(device, dtype).clamp(0, 1) ** self.alpha
-            pulled = itself + torch.einsum("bk,bkd->bd", weights, near)
-            moved[rows] = F.normalize(pulled.masked_fill((itself == 0).all(1, keepdim=True), 0.0), dim=1)
+            near = items.unit(indices[rows], dtype, device)
+            moved[rows] = moved_towards(items.unit(rows, dtype, device), near, self.alpha)
         return items.in_kind(moved)
 
     @classmethod

@@ -42,22 +42,14 @@ class QueryExpansion(PlainReranker):
         return asked.in_kind(*asked.moved(query=self._expand(asked)).ranking.tensors())
 
     def refine(self, query: Tensor, candidates: Tensor) -> Tensor:
-        moved = self._move(query, candidates[:, : self.k])
+        moved = moved_towards(query, candidates[:, : self.k], self.alpha)
         return torch.einsum("bd,bkd->bk", moved, candidates).clamp(-1, 1)
 
     def _expand(self, asked: Retrieval) -> Array:
         best = Shortlist(asked, self.k)
-        moved = torch.empty(len(asked.queries), asked.queries.dim, dtype=best.dtype, device=best.device)
         numbers = (asked.items.shape[-2] if asked.own_galleries else best.head) * (4 * asked.items.dim + 8)
-        for rows in asked.batches(numbers):
-            moved[rows] = self._move(*best.batch(rows))
-        return asked.queries.in_kind(moved)
-
-    def _move(self, query: Tensor, best: Tensor) -> Tensor:
-        """Unit ``query (B, D)`` and ``best (B, k, D)`` -> ``(B, D)``."""
-        weights = torch.einsum("bd,bkd->bk", query, best).clamp(0, 1) ** self.alpha  # all 1 where alpha is 0
-        moved = query + torch.einsum("bk,bkd->bd", weights, best)
-        return F.normalize(moved.masked_fill((query == 0).all(1, keepdim=True), 0.0), dim=1)
+        moved = [moved_towards(*best.batch(rows), self.alpha) for rows in asked.batches(numbers)]
+        return asked.queries.in_kind(torch.cat(moved))
 
 
 @dataclass(frozen=True)
@@ -102,3 +94,10 @@ class AverageQueryExpansion(QueryExpansion):
 
     k: int = 10
     restrict_to: int | None = None
+
+
+def moved_towards(unit: Tensor, best: Tensor, alpha: float) -> Tensor:
+    """``unit (B, D)`` plus each of ``best (B, k, D)`` times ``max(0, cos)^alpha``, at unit length; zero vectors stay."""
+    weights = torch.einsum("bd,bkd->bk", unit, best).clamp(0, 1) ** alpha  # all 1 where alpha is 0
+    moved = unit + torch.einsum("bk,bkd->bd", weights, best)
+    return F.normalize(moved.masked_fill((unit == 0).all(1, keepdim=True), 0.0), dim=1)

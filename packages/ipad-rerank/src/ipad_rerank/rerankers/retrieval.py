@@ -70,6 +70,8 @@ class Retrieval:
     def __post_init__(self) -> None:
         if self.ranked is not None:
             self.ranked.check_gallery(len(self.queries), self.items.shape[-2])
+            if not self.ranked.k:
+                raise ValueError("ranking has lists of length 0; there is nothing to re-rank")
 
     @cached_property
     def pair(self) -> Pair:

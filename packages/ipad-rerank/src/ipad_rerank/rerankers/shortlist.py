@@ -81,10 +81,8 @@ class Shortlist:
 def cosines(asked: Retrieval, head: int) -> Tensor:
     """``(Q, head)`` of the first candidates to the query, on the ranking's device; -2 for zero vectors."""
     few = Shortlist(asked, head)
-    found = torch.empty(len(few.ranking), few.head, dtype=few.dtype, device=few.device)
-    for rows in asked.batches(4 * few.head * asked.items.dim):
-        found[rows] = own_cosine(*few.batch(rows))
-    return found.to(few.ranking.tensors()[0].device)
+    found = [own_cosine(*few.batch(rows)) for rows in asked.batches(4 * few.head * asked.items.dim)]
+    return torch.cat(found).to(few.ranking.tensors()[0].device)
 
 
 def splice(ranking: Ranking, refined: Tensor) -> Ranking:

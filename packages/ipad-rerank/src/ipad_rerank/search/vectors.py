@@ -160,6 +160,8 @@ def positive_int(value: object, name: str, least: int = 1) -> int:
 
 def number_in(interval: str, value: float, name: str) -> float:
     """``value``, if it lies in an interval such as "[0, 1)" or "(0, inf)"."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
     low, high = (float(end) for end in interval[1:-1].split(","))
     inside = low < value < high or (value == low and interval[0] == "[") or (value == high and interval[-1] == "]")
     if not inside:

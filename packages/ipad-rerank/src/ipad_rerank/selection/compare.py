@@ -115,6 +115,9 @@ def _check_parts(train: EmbeddingSet, *others: EmbeddingSet) -> None:
         if (part.group_ids is None) != (train.group_ids is None):
             raise ValueError(f"group_ids are known of train or {name} only; all parts need them, or none")
         check_same_words(train, part)
+    query, gallery = others
+    if query.group_ids is not None and not np.isin(query.group_ids, gallery.group_ids).any():
+        raise ValueError("query and gallery have no group in common, so that no query has anything to search")
 
 
 def _tuned_peer(name: str, train: EmbeddingSet, gallery_size: int, **options: Any) -> tuple[str, PlainReranker]:

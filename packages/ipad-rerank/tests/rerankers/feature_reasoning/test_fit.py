@@ -19,6 +19,7 @@ from ipad_rerank import (
     mean_average_precision,
     rank,
 )
+from ipad_rerank.rerankers.feature_reasoning.fit import galleries_between
 from ipad_rerank.rerankers.feature_reasoning.held_out import HeldOut
 
 FAST = {"n_r": 60, "steps": 60, "batch_size": 8, "hidden_width": 16, "evaluations": 2, "learning_rate": 5e-3}
@@ -210,6 +211,25 @@ def test_the_fit_of_a_chain_chooses_the_blend_where_it_is_not_given(given, optio
         warnings.simplefilter("ignore", NoGainWarning)
         fitted = Chain(AverageQueryExpansion(k=5), new).fit(vectors, labels, **few, **option)
     assert fitted.rerankers[-1].blend == expected
+
+
+def test_a_fit_that_harms_the_head_at_every_blend_is_the_identity(monkeypatch):
+    monkeypatch.setattr(HeldOut, "best_blend", lambda *_: 0.0)
+    vectors, labels, _ = clusters(600, seed=0)
+    with pytest.warns(NoGainWarning, match=r"did not rise.*P@10 would fall by more than 2 points.*the identity"):
+        assert FeatureReasoning.fit(vectors, labels, verbose=False, **FAST).is_identity
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoGainWarning)
+        kept = FeatureReasoning.fit(vectors, labels, verbose=False, keep_without_gain=True, **FAST | {"steps": 4})
+    assert (kept.is_identity, kept.blend) == (False, 0.25)
+
+
+@pytest.mark.parametrize(("queries", "galleries"), [(500, 4), (300, 6), (20, 8), (4000, 3)])
+def test_the_blend_is_chosen_in_several_random_galleries(queries, galleries):
+    sizes = galleries_between([200, 1000, 5000], queries)
+    assert len(sizes) == galleries
+    assert sizes == sorted(set(sizes))
+    assert 200 < sizes[0] < sizes[-1] < 5000
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -65,10 +65,10 @@ def held():
 def test_a_harmful_reasoner_is_blended_away_and_lists_that_lose_are_left_alone(held, shaken):
     harmful = shaken(scale=3.0, n_r=80)
     assert held.gain(harmful) < -0.02
-    assert held.best_blend(harmful) == 0.25
+    assert held.best_blend(harmful) == 0.0, "at 0.25 the head still falls by more than two points"
     harmful.blend = 0.5
     assert held.blends(harmful) == ((20, 0.0), (32, 0.0), (51, 0.0), (79, 0.5))
-    assert held.best_blend(shaken(scale=0.0, n_r=80)) == 1.0
+    assert held.best_blend(shaken(scale=0.0, n_r=80)) == 0.25, "what changes nothing needs no weight"
     assert {blend for _, blend in held.blends(shaken(scale=0.0, n_r=80))} == {1.0}
     odd = shaken(scale=0.0, n_r=80, blend=0.1)
     assert {blend for _, blend in held.blends(odd)} == {0.1}

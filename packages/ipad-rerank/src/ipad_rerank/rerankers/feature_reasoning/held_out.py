@@ -65,9 +65,10 @@ class HeldOut:
         return float(torch.nanmean(after[self.objective] - before[self.objective]))
 
     def best_blend(self, reasoner: SequenceRefiner) -> float:
-        """The blend that raises the objective most without lowering the head; the largest of equals."""
+        """The blend to use, see :func:`chosen_blend`."""
         before, found = self._values(reasoner, BLENDS)
-        gains = [{name: float(torch.nanmean(after[name] - before[name])) for name in before} for after in found]
+        changes = [{name: (after[name] - before[name]).nanmean() for name in before} for after in found]
+        gains = [{name: float(mean.nan_to_num()) for name, mean in change.items()} for change in changes]
         return chosen_blend(dict(zip(BLENDS, gains, strict=True)), self.objective)
 
     def blends(self, reasoner: SequenceRefiner) -> tuple[tuple[int, float], ...]:

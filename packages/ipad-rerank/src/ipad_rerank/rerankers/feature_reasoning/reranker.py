@@ -75,9 +75,11 @@ class FeatureReasoning(SequenceRefiner, BaseReranker):
         the tail keeps its order and scores.
         """
         head, sequences = self._head(asked.length, asked.gallery_size)
+        if self.is_identity or head < 2:
+            return asked.ranking
         device = asked.device if asked.device.type != "cpu" else self.network.scale.device  # a GPU where either is
         shortlist = Shortlist(asked, head, self.dtype, device)
-        if self.is_identity or head < 2 or not is_familiar(self.density, shortlist, sequences):
+        if not is_familiar(self.density, shortlist, sequences):
             return asked.ranking
         self.to(device)
         n = head // sequences + 1
