@@ -29,7 +29,7 @@ from ipad_rerank.selection.tune import tune
 CALIBRATION = 1000
 """Queries, at most, that are kept from tuning and fitting for the guards of the best methods."""
 
-WORK = (6, 2, 4)
+WORK = (6, 2, 8)
 """About how much work it is to fit, to search with all methods and to guard the best, beside tuning a peer."""
 
 FEWEST_TO_CALIBRATE = 100
