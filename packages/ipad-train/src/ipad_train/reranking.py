@@ -19,10 +19,8 @@ from ipad_train.embed import EntryEmbeddings
 from ipad_train.evaluate import reranked_precisions
 from ipad_train.run_folder import RunFolder
 
-FEATURE_REASONING, RERANKING = (
-    "FR",
-    "re-ranking",
-)  # behind a row's name: the one kind of re-ranker that is tried, or several
+# Behind a row's name: one kind of re-ranker was tried, or several.
+FEATURE_REASONING, RERANKING = "FR", "re-ranking"
 
 
 @dataclass(frozen=True)

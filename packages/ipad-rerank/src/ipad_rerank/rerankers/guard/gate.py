@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ipad_rerank.metrics.objectives import standard_error
+from ipad_rerank.metrics.objectives import is_harmless, standard_error
 from ipad_rerank.rerankers.saving import Config
 
 BINS = (1, 10, 50, 200)
@@ -153,14 +153,9 @@ def _threshold(predicted: Tensor, gains: Tensor, known: Known) -> float:
     steps = predicted[: len(known.weights)].quantile(torch.linspace(0, 1, 41, dtype=torch.float64))
     for threshold in [float("-inf"), *steps.tolist()]:
         left = torch.where(predicted > threshold, gains, 0.0)
-        if known.gain(left) > best_gain and all(map(_is_harmless, known.judged(left))):
+        if known.gain(left) > best_gain and all(is_harmless(part, _LOSS) for part in known.judged(left)):
             best, best_gain = threshold, known.gain(left)
     return best
-
-
-def _is_harmless(gains: Tensor) -> bool:
-    """Is the mean of ``(Q,)`` surely above a small loss? Where the error is larger than that, it is enough not to lose."""
-    return float(gains.mean()) >= min(standard_error(gains), _LOSS) - _LOSS
 
 
 def _inputs(features: Tensor, center: Tensor, spread: Tensor) -> Tensor:
