@@ -54,7 +54,7 @@ def test_feature_reasoning_alone_or_with_expansions_is_tried():
 def test_the_best_on_validation_is_kept_and_read_again(identity, tmp_path):
     validation, test = entries(0), entries(1)
     chosen, outcome = choose_reranking(tmp_path, validation, validation, CONFIG, Accelerator(cpu=True))
-    tried = {"QE (k=2)": AlphaQueryExpansion(k=2), "QE (k=4)": AlphaQueryExpansion(k=4)}
+    tried = {f"QE (k={k})": Chain(AlphaQueryExpansion(k=k)) for k in (2, 4)}
     maps = {name: 100 * reranked_precisions(reranker, validation)[0].mean() for name, reranker in tried.items()}
     assert {name: found["map"] for name, found in outcome["tried"].items()} == pytest.approx(maps)
     assert (outcome["chosen"], outcome["after"]) == (max(maps, key=maps.get), pytest.approx(max(maps.values())))
@@ -62,11 +62,20 @@ def test_the_best_on_validation_is_kept_and_read_again(identity, tmp_path):
     assert (outcome["used"], chosen.name, chosen.refused) == (True, "re-ranking", False)
     write_json(tmp_path / "validation.json", {"rerank": outcome})
     again = load_reranking(tmp_path)
-    assert again == RunReranking(tried[outcome["chosen"]], "re-ranking", chosen=outcome["chosen"])
+    assert (again.name, again.refused, again.chosen) == ("re-ranking", False, outcome["chosen"])
+    assert again.reranker.rerankers == tried[outcome["chosen"]].rerankers
     assert spelled_out(again.chosen) == again.chosen.replace("QE", "query expansion")
     np.testing.assert_array_equal(
         reranked_precisions(again.reranker, test), reranked_precisions(chosen.reranker, test)
     )
+
+
+def test_a_copy_of_the_query_stays_first_behind_an_expansion_alone():
+    query, gallery = np.eye(8)[:1], np.concatenate([np.eye(8)[:1], np.tile([[0.8, 0.6, *np.zeros(6)]], (12, 1))])
+    ranking = rank(query, gallery)
+    tried = rerankers_to_try(FeatureReasoning(n_r=10), [5])["QE (k=5)"]
+    assert AlphaQueryExpansion(k=5).rerank(query, gallery, ranking).indices[0, 0] != 0
+    assert tried.rerank(query, gallery, ranking).indices[0, 0] == 0
 
 
 def test_precisions_are_those_of_each_attribute_ranked_by_itself():

@@ -108,11 +108,14 @@ def _falls(change: np.ndarray) -> bool:
 
 
 def rerankers_to_try(reasoner: FeatureReasoning, expand: Sequence[int]) -> Mapping[str, BaseReranker]:
-    """By name: Feature Reasoning unless it is the identity, query expansions, and both in turn."""
+    """By name: Feature Reasoning unless it is the identity, query expansions, and both in turn.
+
+    An expansion is a chain also where it stands alone, so that near-duplicates of a query stay in front.
+    """
     found: dict[str, BaseReranker] = {} if reasoner.is_identity else {"FR": reasoner}
     for k in expand:
         expansion = AlphaQueryExpansion(k=k)
-        found[f"QE (k={k})"] = expansion
+        found[f"QE (k={k})"] = Chain(expansion)
         if not reasoner.is_identity:
             found[f"FR, QE (k={k})"] = Chain(reasoner, expansion)
             found[f"FR, QE (k={k}), FR"] = Chain(reasoner, expansion, reasoner)
