@@ -76,6 +76,8 @@ SECTIONS: dict[str, Section] = {
             "gpu",
             "-p",
             "no:cacheprovider",
+            "-p",
+            "no:benchmark",  # where it is installed, it warns of xdist, and warnings are errors here
             str(ROOT / "packages"),
         ],
         400,
@@ -100,6 +102,11 @@ SECTIONS: dict[str, Section] = {
         ),
         240,
     ),
+    "profile": (
+        lambda o: script("train_step", "--profile", "--precisions", "bf16", *(TINY if o.tiny else ["--steps", "5"])),
+        120,
+    ),
+    "networks": (lambda o: script("compile_networks", *(["--models", "lens"] if o.tiny else [])), 600),
     "growth": (
         lambda o: script("train_step", "--growth", *(TINY if o.tiny else ["--turns", "1", "--steps", "5"])),
         120,

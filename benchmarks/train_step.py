@@ -4,6 +4,7 @@
     python benchmarks/train_step.py --precisions no,bf16   # both precisions in one run, for the ratios
     python benchmarks/train_step.py --precisions bf16,bf16+compile   # with torch.compile as well, as loop.compile has it
     python benchmarks/train_step.py --growth               # step time and queue memory from 8/54 to 5/1000 values
+    python benchmarks/train_step.py --profile              # what each operator of a step costs, instead
     python benchmarks/train_step.py --model ipad_tiny --triplets 2 --detail-size 64 --turns 1 --queue-length 5    # seconds
 
 Ours is the step of `ipad_train.loop`, on images that lie on the device as uint8: augmentation, forward, backward,
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import math
 import multiprocessing as mp
 import resource
@@ -39,7 +41,9 @@ from typing import Any
 
 import torch
 from published_step import PublishedStep, triplet_batch
+from torch.autograd import DeviceType
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity
 from torch.utils.flop_counter import FlopCounterMode
 
 from ipad_core import create_model
@@ -202,6 +206,25 @@ def memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def profile(step: OurStep, repeats: int) -> str:
+    """Where the time of a step goes: how long the device works, how often it is given work, and the costliest operators."""
+    on_gpu = step.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    for _ in range(3):
+        step()
+    plain = seconds(step, repeats, step.device, time.perf_counter)
+    with torch.profiler.profile(activities=activities, acc_events=True) as found:
+        watched = seconds(step, repeats, step.device, time.perf_counter)
+    events, column = found.key_averages(), f"self_{step.device.type}_time_total"
+    asked = {name: sum(event.count for event in events if name in event.key) for name in ("Launch", "Synchronize")}
+    kind, spent = (DeviceType.CUDA, "self_device_time_total") if on_gpu else (DeviceType.CPU, "self_cpu_time_total")
+    busy = sum(getattr(event, spent) for event in events if event.device_type == kind) / 1e6
+    facts = [f"{plain:.4f} s a step, {watched:.4f} while watched, of which the device works {busy / repeats:.4f} s"]
+    if on_gpu:
+        facts += [f"{asked['Launch'] / repeats:.0f} kernels and {asked['Synchronize'] / repeats:.0f} waits a step"]
+    return "\n".join([*facts, events.table(sort_by=column, row_limit=40, max_name_column_width=80)])
+
+
 class Elsewhere:
     """A step in a process of its own, which answers questions: a function of this module, and its further arguments."""
 
@@ -232,9 +255,14 @@ def serve(pipe: Any, kind: type, arguments: tuple) -> None:
         pipe.send(question(*further) if question is memory else question(step, *further))
 
 
+def triplets(options: argparse.Namespace, stage: int) -> int:
+    """Of a batch: as many as asked for, or the paper's on a GPU."""
+    return options.asked or ((64 if stage == 1 else 16) if options.device.type == "cuda" else 4)
+
+
 def measure(options: argparse.Namespace, stage: int) -> None:
     """Print the rows of a stage: ours in every precision, and the published way."""
-    options.triplets = options.asked or ((64 if stage == 1 else 16) if options.device.type == "cuda" else 4)
+    options.triplets = triplets(options, stage)
     sizes = options.attributes, options.values
     ours = [f"ours, {precision}" for precision in options.precisions.split(",")]
     steps = {name: Elsewhere(OurStep, options, stage, name.removeprefix("ours, "), *sizes) for name in ours}
@@ -276,9 +304,21 @@ def measure(options: argparse.Namespace, stage: int) -> None:
         step.close()
 
 
+def profiles(options: argparse.Namespace) -> None:
+    """Print the profile of each stage in each precision."""
+    for stage, precision in itertools.product(map(int, options.stages.split(",")), options.precisions.split(",")):
+        options.triplets = triplets(options, stage)
+        step = Elsewhere(OurStep, options, stage, precision, options.attributes, options.values)
+        print(
+            f"\nStage {stage}, {options.triplets} triplets, {precision}: {step.ask(profile, options.steps)}",
+            flush=True,
+        )
+        step.close()
+
+
 def growth(options: argparse.Namespace) -> None:
     """Print step time and memory over the sizes of the datasets, which take turns."""
-    options.triplets = options.asked or (16 if options.device.type == "cuda" else 4)
+    options.triplets = triplets(options, 2)
     precision, sizes = options.precisions.split(",")[-1], ((8, 54), (9, 179), (5, 1000))
     found: dict[tuple[int, int], list[float]] = {size: [] for size in sizes}
     facts = {}
@@ -325,6 +365,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5 if cuda else 3)
     parser.add_argument("--steps", type=int, default=10 if cuda else 1, help="of a turn")
     parser.add_argument("--growth", action="store_true", help="step time and memory over the number of values instead")
+    parser.add_argument("--profile", action="store_true", help="what each operator of a step costs instead")
     parser.add_argument("--cpu-time", action="store_true", help="count what the processor worked, for a busy machine")
     options = parser.parse_args()
     if options.cpu_time and (cuda or torch.get_num_threads() > 1):
@@ -334,8 +375,8 @@ def main() -> None:
     torch.manual_seed(0)
     where = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
     print(f"{options.model}, torch {torch.__version__}, {where}")
-    if options.growth:
-        growth(options)
+    if options.growth or options.profile:
+        (growth if options.growth else profiles)(options)
         return
     for stage in options.stages.split(","):
         measure(options, int(stage))

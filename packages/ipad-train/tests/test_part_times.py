@@ -29,9 +29,9 @@ def test_without_a_gpu_there_is_no_memory_of_one():
 def test_the_most_memory_of_a_gpu_is_what_was_taken_since_then():
     device = torch.device("cuda")
     torch.empty(2**28, device=device, dtype=torch.uint8)
-    memory = GpuMemory(device)
+    memory, held = GpuMemory(device), torch.cuda.memory_allocated(device) / 2**30  # by other tests of this process
     kept = torch.empty(2**27, device=device, dtype=torch.uint8)
-    assert len(kept) / 2**30 <= memory.most() < 0.25
+    assert len(kept) / 2**30 <= memory.most() - held < 0.25
 
 
 @pytest.mark.gpu

@@ -17,6 +17,7 @@ from ipad_train.device_batches import DeviceBatches
 from ipad_train.kept_crops import can_keep_crops, keep_crops
 from ipad_train.kept_maps import can_keep_maps, keep_maps, maps_dir
 from ipad_train.launch import compile_network, compute_in_precision, configure_engine, scale_losses
+from ipad_train.memory_layout import lay_out
 from ipad_train.networks import make_model, make_objective
 from ipad_train.optim import build_optimizer
 from ipad_train.position import Position
@@ -51,8 +52,7 @@ def start_stage(
         model = type(model).from_pretrained(position.checkpoint / MODEL)
     model.schema = data.schema.values  # so that the trained model can be asked by name
     objective = make_objective(config, name, stage, model, data)
-    if config.loop.channels_last and accelerator.device.type == "cuda":
-        objective.to(memory_format=torch.channels_last)
+    lay_out(objective, config, accelerator)
     if config.loop.batch_norm == "synchronized":
         synchronize_batch_norm(model)
     compile_network(model, config)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ipad_core.backbones.network import create_network, register_statistics
 from ipad_core.backbones.stages import choose_stages, is_isotropic, leading_modules, stages_of
+from ipad_core.backbones.steady_batches import in_steady_batches
 from ipad_core.weights import WeightsRecord, find_weights, load_weights, random_weights
 from ipad_core.weights.fitting import shapes_of
 
@@ -108,8 +109,10 @@ class Trunk(nn.Module):
         """The map ``(N, C_i, h_i, w_i)`` of every stage that is read, in the order of ``stage``.
 
         On a CPU, where no gradient is wanted, a few images at a time: that is faster, as more stays in the cache, and
-        takes a fraction of the memory.
+        takes a fraction of the memory. On a GPU in batches of few sizes, see :mod:`ipad_core.backbones.steady_batches`.
         """
+        if images.device.type == "cuda" and not torch.compiler.is_compiling():
+            return in_steady_batches(self.features, self._stage_maps, images)
         alone = images.device.type == "cpu" and not (
             torch.is_grad_enabled() or self.training or torch.compiler.is_compiling()
         )

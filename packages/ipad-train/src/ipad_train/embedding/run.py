@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from ipad_core import AttributeEmbedder
@@ -24,6 +23,7 @@ from ipad_train.embedding.shard_folder import ShardFolder
 from ipad_train.embedding.streaming import ShardEmbedder
 from ipad_train.folder_lock import FolderBusyError, FolderLock
 from ipad_train.launch import compile_network, make_accelerator, run_precision
+from ipad_train.memory_layout import lay_out
 from ipad_train.run_folder import RunFolder
 from ipad_train.vectors import reads_vectors, vectors_of
 
@@ -70,8 +70,7 @@ def embed_to_shards(
                 f"{len(photos)} photos in {shards.count} shards by {accelerator.num_processes} "
                 f"process{'es' if accelerator.num_processes > 1 else ''}{', going on' if goes_on else ''}"
             )
-        if config.loop.channels_last and accelerator.device.type == "cuda":
-            model.to(memory_format=torch.channels_last)
+        lay_out(model, config, accelerator)
         compile_network(model, config)
         ShardEmbedder(model, photos, shards, config.data, accelerator, options, maps).run()
         if accelerator.is_main_process:
