@@ -14,6 +14,13 @@ def test_every_preset_loads_and_survives_a_round_trip(name, tmp_path):
     assert config.stages()
 
 
+def test_on_a_gpu_the_trunk_of_photos_starts_from_weights_and_learns():
+    config, frozen = load_config("photos_gpu"), load_config("photos")
+    assert config.model.options["trunk"] == {**frozen.model.options["trunk"], "freeze": 0, "freeze_norm": True}
+    assert frozen.model.options["trunk"]["pretrained"]
+    assert 0 < config.stage2.trunk_learning_rate < config.stage2.learning_rate == frozen.stage2.learning_rate
+
+
 def test_no_word_means_the_tiny_preset_on_rendered_data():
     config = load_config()
     assert (config.data.name, config.model.name) == ("rendered", "ipad_tiny")
