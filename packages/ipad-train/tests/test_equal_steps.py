@@ -60,7 +60,7 @@ CASES |= {
     name: [*CASES[plain], *ENGINE, f"env:ACCELERATE_DEEPSPEED_ZERO_STAGE={name[-1]}"] for name, plain in ZERO.items()
 }
 # On four processes every stage; what two show of the rest is not shown again.
-RUNS = {1: [*CASES], 2: [*CASES], 4: ["classification", "dense", "frozen spatial", "both branches"]}
+RUNS = {1: [*CASES], 2: [*CASES], 4: STAGES}
 EVALUATED = ["evaluated", "evaluated at once", "evaluated from maps"]
 
 
