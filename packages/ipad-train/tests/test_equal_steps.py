@@ -76,6 +76,7 @@ def results(tmp_path_factory, small_settings):
         for count, names in RUNS.items()
     ]
     plan = [(processes, [";".join([name, *CASES[name]]) for name in names]) for processes, names in plan if names]
+    plan = [(processes, cases if "ZeRO" in cases[0] else [*cases, "beside"]) for processes, cases in plan]
     result = subprocess.run(
         [sys.executable, str(SCRIPT), str(config), str(folder), json.dumps(plan)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
