@@ -30,6 +30,13 @@ def test_filenames_accept_bom_crlf_and_blank_lines_without_shifting_ids(tmp_path
     assert read_filenames(path) == ["valid/Images/a.jpg", "", "Images/\u8863.jpg"]
 
 
+def test_line_ends_of_old_macs_are_named_in_a_short_message(tmp_path):
+    path = write(tmp_path / "f.txt", "\r".join(f"Images/{i}.jpg" for i in range(1000)))
+    with pytest.raises(LabelFileError, match=r"f\.txt:1: a carriage return within the line, as old Macs") as error:
+        read_filenames(path)
+    assert len(str(error.value)) < 300
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -156,11 +163,14 @@ def test_meta_forms(tmp_path):
         ('{"FashionAI": {}}', "has no ATTRIBUTES"),
         ('{"ATTRIBUTES": ["a"]}', "no ATTRIBUTES_NUM"),
         ('{"ATTRIBUTES": ["a", "a"], "ATTRIBUTES_NUM": {"a": 2}}', "twice"),
-        ('{"ATTRIBUTES": ["a"], "ATTRIBUTES_NUM": {"b": 2}}', "no number for 'a'"),
+        ('{"ATTRIBUTES": ["a"], "ATTRIBUTES_NUM": {}}', "no number for 'a'"),
         ('{"ATTRIBUTES": ["a"], "ATTRIBUTES_NUM": {"a": 0}}', "must be >= 1, got 0"),
         ('{"ATTRIBUTES": ["a"], "ATTRIBUTES_NUM": {"a": 2}, "ATTRIBUTES_VALUES": {"a": ["x"]}}', "has 2 values by"),
         ('{"ATTRIBUTES": ["a"], "ATTRIBUTES_VALUES": {"a": ["x", "x"]}}', "distinct"),
         ('{"ATTRIBUTES": 3, "ATTRIBUTES_NUM": {}}', "must be a list of names"),
+        ('{"ATTRIBUTES": ["a"], "ATTRIBUTES_VALUES": ["x"]}', r"ATTRIBUTES_VALUES must be an object by attribute"),
+        ('{"ATTRIBUTES": ["a"], "ATTRIBUTES_NUM": 2}', r"ATTRIBUTES_NUM must be an object by attribute, got 2"),
+        ('{"ATTRIBUTES": ["a"], "ATTRIBUTES_NUM": {"a": 2, "b": 2}}', "has 'b', which ATTRIBUTES does not name"),
         (b"\xff\xfe", "not UTF-8"),
     ],
 )

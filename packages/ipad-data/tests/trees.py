@@ -120,7 +120,7 @@ def asen(tmp_path):
             tree.rows += rows
             tree.names += names
             for seed, (name, *_) in enumerate(rows if images else []):
-                write_jpeg(tree.folder / name, seed)
+                write_jpeg(tree.folder / name, 1000 * number + seed)
         section: dict = {
             "ATTRIBUTES": list(FASHIONAI_SCHEMA.attributes),
             "ATTRIBUTES_NUM": dict(zip(FASHIONAI_SCHEMA.attributes, FASHIONAI_SCHEMA.num_values, strict=True)),

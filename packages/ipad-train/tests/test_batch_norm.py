@@ -15,7 +15,8 @@ from ipad_train.batch_norm import freeze_batch_norm, synchronize_batch_norm
 def synchronized(monkeypatch):
     """As on several processes, of which this one has the whole batch: sums over processes are its own."""
     monkeypatch.setattr(batch_norm, "is_distributed", lambda: True)
-    monkeypatch.setattr(batch_norm.dist, "all_reduce", lambda tensor: None)
+    for name, answer in (("all_reduce", None), ("get_world_size", 1), ("get_rank", 0)):
+        monkeypatch.setattr(batch_norm.dist, name, lambda *_, answer=answer: answer)
     return synchronize_batch_norm
 
 
@@ -42,6 +43,25 @@ def test_it_is_torchs_batch_norm_over_the_whole_batch(synchronized, make):
     for key, value in expected.state_dict().items():
         torch.testing.assert_close(actual.state_dict()[key], value)
     torch.testing.assert_close(actual.eval()(inputs), expected.eval()(inputs))
+
+
+def test_shares_of_unequal_length_count_by_their_entries(monkeypatch):
+    """This process has two of seven entries; the other one's statistics come as the collective brings them."""
+    torch.manual_seed(0)
+    inputs = torch.randn(7, 3) * torch.arange(1, 8)[:, None] + 20
+    own, other = inputs[:2], inputs[2:]
+
+    def add_the_other(rows):
+        rows[1] = torch.cat([other.mean(0), other.var(0, correction=0), torch.tensor([5.0])])
+
+    for name, answer in (("all_reduce", add_the_other), ("get_world_size", lambda: 2), ("get_rank", lambda: 0)):
+        monkeypatch.setattr(batch_norm.dist, name, answer)
+    monkeypatch.setattr(batch_norm, "is_distributed", lambda: True)
+    expected, actual = nn.BatchNorm1d(3), nn.Sequential(nn.BatchNorm1d(3))
+    synchronize_batch_norm(actual)
+    torch.testing.assert_close(actual(own), expected(inputs)[:2])
+    for key, value in expected.state_dict().items():
+        torch.testing.assert_close(actual[0].state_dict()[key], value)
 
 
 def test_half_precision_keeps_its_type_and_sums_in_float32(synchronized):

@@ -60,7 +60,7 @@ CASES |= {
     name: [*CASES[plain], *ENGINE, f"env:ACCELERATE_DEEPSPEED_ZERO_STAGE={name[-1]}"] for name, plain in ZERO.items()
 }
 # On four processes every stage; what two show of the rest is not shown again.
-RUNS = {1: [*CASES], 2: [*CASES], 4: ["classification", "dense", "frozen spatial", "both branches"]}
+RUNS = {1: [*CASES], 2: [*CASES], 4: STAGES}
 EVALUATED = ["evaluated", "evaluated at once", "evaluated from maps"]
 
 
@@ -76,6 +76,7 @@ def results(tmp_path_factory, small_settings):
         for count, names in RUNS.items()
     ]
     plan = [(processes, [";".join([name, *CASES[name]]) for name in names]) for processes, names in plan if names]
+    plan = [(processes, cases if "ZeRO" in cases[0] else [*cases, "beside"]) for processes, cases in plan]
     result = subprocess.run(
         [sys.executable, str(SCRIPT), str(config), str(folder), json.dumps(plan)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},

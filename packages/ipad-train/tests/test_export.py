@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -18,10 +16,17 @@ from ipad_train.export import ExportMismatchError, export_run
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 
-def test_a_run_leaves_files_that_answer_as_its_model(finished, tmp_path):
-    result = CliRunner().invoke(main, ["export", str(finished[0]), "--out", str(tmp_path)])
+@pytest.fixture(scope="module")
+def exported(finished, tmp_path_factory):
+    """The folder of a run's model for other runtimes."""
+    folder = tmp_path_factory.mktemp("exported")
+    result = CliRunner().invoke(main, ["export", str(finished[0]), "--out", str(folder)])
     assert result.exit_code == 0, result.output
-    facts = json.loads((tmp_path / "export.json").read_text())
+    return folder
+
+
+def test_a_run_leaves_files_that_answer_as_its_model(finished, exported):
+    facts = json.loads((exported / "export.json").read_text())
     assert set(facts["files"]) == {"model.onnx", "model.pt2"}
     assert facts["image_size"] == 48
     assert list(facts["attributes"]) == list(AttributeEmbedder.from_pretrained(finished[0] / "best").schema)
@@ -29,24 +34,23 @@ def test_a_run_leaves_files_that_answer_as_its_model(finished, tmp_path):
     index = torch.tensor([0, 1, 2, 2])
     with torch.no_grad():
         expected = AttributeEmbedder.from_pretrained(finished[0] / "best")(images, asked, index).embedding
-        program = torch.export.load(tmp_path / "model.pt2").module()(images, asked, index)
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+        program = torch.export.load(exported / "model.pt2").module()(images, asked, index)
+    session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
     given = {"images": images.numpy(), "attribute_ids": asked.numpy(), "image_index": index.numpy()}
     answers = dict(zip(facts["outputs"], session.run(facts["outputs"], given), strict=True))
     torch.testing.assert_close(program[0], expected, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(torch.from_numpy(answers["embedding"]), expected, atol=1e-3, rtol=1e-2)
 
 
-def test_what_answers_something_else_is_deleted(finished, tmp_path, monkeypatch):
-    run = Path(shutil.copytree(finished[0], tmp_path / "run"))
-    shutil.rmtree(run / "best")
-    shutil.copytree(run / "stages" / "stage1", run / "best")  # one branch, which is written sooner
-    honest = exporting._program_answer
+def test_what_answers_something_else_is_deleted(finished, exported, tmp_path, monkeypatch):
+    """The program is the one that was exported before: to make another takes seconds."""
+    program, honest = torch.export.load(exported / "model.pt2"), exporting._program_answer
+    monkeypatch.setattr(exporting, "export_program", lambda *arguments, **options: program)
     monkeypatch.setattr(exporting, "_program_answer", lambda path: lambda *asked: honest(path)(*asked) + 0.01)
     with pytest.raises(
         ExportMismatchError, match=r"differ from the model's by 0\.01, more than 0\.001; it is deleted"
     ):
-        export_run(run, tmp_path, ["torch"], lambda line: None)
+        export_run(finished[0], tmp_path, ["torch"], lambda line: None)
     assert not (tmp_path / "model.pt2").exists()
 
 

@@ -112,6 +112,18 @@ def test_evaluation_is_deterministic_and_does_not_look_at_the_rest_of_the_batch(
 
 
 @every_model
+def test_a_network_says_which_branches_it_has(make, name):
+    model = make(name).eval()
+    assert model.branches in ((), ("spatial",), ("semantic",), ("spatial", "semantic"))
+    assert all(getattr(model, branch) is not None for branch in model.branches)
+    with torch.no_grad():
+        output = model(IMAGES, ATTRIBUTE_IDS, IMAGE_INDEX)
+    if len(model.branches) == 2:
+        assert all(getattr(output, branch) is not None for branch in model.branches)
+    assert (model.detail_size > model.image_size) == ("semantic" in model.branches)
+
+
+@every_model
 def test_uint8_equals_float(make, name):
     model = make(name).eval()
     with torch.no_grad():

@@ -27,6 +27,12 @@ class Faults:
         """Note a fault: what it is, as a text that goes on after a number, and where."""
         self.found.setdefault(kind, []).append(where)
 
+    def lines(self) -> list[str]:
+        """One line for each kind of fault: how many there are, what they are, where the first of them are."""
+        return [
+            f"{len(places)} {kind}, e.g. {'; '.join(places[:_SHOWN])}" for kind, places in sorted(self.found.items())
+        ]
+
     def settle(self, subject: str) -> None:
         """Raise or warn about what was found, if anything.
 
@@ -36,13 +42,10 @@ class Faults:
         Raises:
             LabelFileError: there are faults and the policy is ``raise``.
         """
-        lines = [
-            f"\n  {len(places)} {kind}, e.g. {'; '.join(places[:_SHOWN])}"
-            for kind, places in sorted(self.found.items())
-        ]
+        lines = self.lines()
         if not lines:
             return
-        text = f"{subject}: the labels contradict themselves:{''.join(lines)}"
+        text = "\n  ".join([f"{subject}: the labels contradict themselves:", *lines])
         if self.policy == "raise":
             raise LabelFileError(
                 f"{text}\n  Get the files again or mend them; faults='warn' goes on with them as they are."

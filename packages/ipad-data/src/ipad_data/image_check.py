@@ -1,12 +1,13 @@
-"""Reading many images to find those that cannot be decoded."""
+"""Reading many images to find those that cannot be decoded, and copies."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
@@ -20,25 +21,43 @@ _WINDOW = 256  # items handed out at once for each process: what bounds the memo
 _CHECK_SIZE = 64
 
 
-def image_problem(path: str) -> str | None:
-    """Why an image file cannot be decoded; ``None`` where it can. The whole file is read, so a cut-off one is found."""
+class ExaminedImages(NamedTuple):
+    """What reading image files showed.
+
+    Attributes:
+        unreadable: Path -> why the file cannot be decoded, of those that cannot.
+        digests: Path -> digest of the content, of those that can: copies have the same.
+    """
+
+    unreadable: dict[str, str]
+    digests: dict[str, str]
+
+
+def examine_image(path: str) -> tuple[str | None, str | None]:
+    """Why an image file cannot be decoded, and a digest of its content; one of the two is None.
+
+    The whole file is read, so a cut-off one is found.
+    """
     try:
         open_image(path, _CHECK_SIZE)
-    except ImageDecodeError as error:
-        return str(error)
-    return None
+        with open(path, "rb") as file:
+            return None, hashlib.file_digest(file, "blake2b").hexdigest()
+    except (ImageDecodeError, OSError) as error:
+        return str(error), None
 
 
-def unreadable_images(paths: Sequence[str], workers: int | None = None, progress: bool = False) -> dict[str, str]:
-    """Path -> reason of the files that cannot be decoded.
+def examine_images(paths: Sequence[str], workers: int | None = None, progress: bool = False) -> ExaminedImages:
+    """Read image files to find those that cannot be decoded, and copies.
 
     Args:
         paths: Image files.
         workers: Processes; as many as there are cores when None. Few images are read in this process.
         progress: Show a progress bar.
     """
-    problems = map_in_processes(image_problem, paths, workers, "Reading images" if progress else None)
-    return {path: problem for path, problem in zip(paths, problems, strict=True) if problem is not None}
+    found = list(map_in_processes(examine_image, paths, workers, "Reading images" if progress else None))
+    unreadable = {path: problem for path, (problem, _) in zip(paths, found, strict=True) if problem is not None}
+    digests = {path: digest for path, (_, digest) in zip(paths, found, strict=True) if digest is not None}
+    return ExaminedImages(unreadable, digests)
 
 
 def map_in_processes(

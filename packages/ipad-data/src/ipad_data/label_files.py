@@ -25,6 +25,7 @@ from ipad_data.roles import ROLES, SPLIT_NAMES, SPLITS
 from ipad_data.schema import AttributeSchema
 
 _FILE_SUFFIX = {"train": "train", "validation": "valid", "test": "test"}
+TWO_LINES = "lines are of an image that had a line before; their labels are taken together"
 REPEATED = "lines repeat an image's attribute and value, which count once"
 _HOW = (
     "The split files are part of ASEN's release (github.com/Maryeon/asen, data/). Without them, "
@@ -99,7 +100,7 @@ def read_train_labels(
         path: The file.
         names: Image paths by id.
         schema: Attributes and values.
-        faults: Where a pair that comes twice is noted, to be taken once; an error when None.
+        faults: Where a pair or an image that comes twice is noted, to be taken once; an error when None.
 
     Raises:
         LabelFileError: a line that is no id and pairs, an id out of range, an image or a pair that comes twice.
@@ -114,8 +115,12 @@ def read_train_labels(
             )
         image_id = fields[0]
         if image_id in first_line:
-            raise LabelFileError.at(path, number, f"image id {image_id} was on line {first_line[image_id]} already")
-        first_line[image_id] = number
+            if faults is None:
+                raise LabelFileError.at(
+                    path, number, f"image id {image_id} was on line {first_line[image_id]} already"
+                )
+            faults.add(TWO_LINES, f"{path.name}:{number}, first on line {first_line[image_id]}")
+        first_line.setdefault(image_id, number)
         pairs = list(zip(fields[1::2], fields[2::2], strict=True))
         if len(set(pairs)) != len(pairs):
             if faults is None:
@@ -123,7 +128,7 @@ def read_train_labels(
             faults.add(REPEATED, f"{path.name}:{number}")
             pairs = list(dict.fromkeys(pairs))
         entries += [_entry(image_id, *pair, names, schema, path, number) for pair in pairs]
-    return entries
+    return list(dict.fromkeys(entries))
 
 
 def read_entries(
@@ -250,8 +255,9 @@ def read_splits(
 def _begun_splits(folder: Path) -> list[str]:
     """Splits of which the folder holds any file, also under a name that is nearly right."""
     for alias, split in SPLIT_NAMES.items():
-        wrong, right = (folder / f"filenames_{suffix}.txt" for suffix in (alias, _FILE_SUFFIX[split]))
-        if wrong != right and wrong.is_file() and not right.is_file():
-            how = f"Rename {wrong.name} to {right.name}, and the files of queries and candidates likewise."
-            raise DatasetFilesNotFoundError.explain(right.name, [right], how)
+        for right in split_file_paths(folder, split).values():
+            wrong = right.with_stem(f"{right.stem.rpartition('_')[0]}_{alias}")
+            if wrong != right and wrong.is_file() and not right.is_file():
+                how = f"Rename {wrong.name} to {right.name}, and other files of the split likewise."
+                raise DatasetFilesNotFoundError.explain(right.name, [right], how)
     return [split for split in SPLITS if any(path.is_file() for path in split_file_paths(folder, split).values())]

@@ -19,7 +19,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     ids are line numbers keeps counting.
 
     Raises:
-        LabelFileError: a line is not UTF-8, or holds a NUL byte (a binary or UTF-16 file).
+        LabelFileError: a line is not UTF-8, or holds a NUL byte (a binary or UTF-16 file) or a carriage return.
     """
     with open(path, "rb") as file:
         for number, raw in enumerate(file, start=1):
@@ -33,6 +33,9 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                 ) from None
             if "\0" in line:
                 raise LabelFileError.at(path, number, f"not a text file: {raw[:40]!r}; save the file as UTF-8")
+            if "\r" in line:
+                how = "a carriage return within the line, as old Macs end lines; save the file with line feeds"
+                raise LabelFileError.at(path, number, f"{how}: {line[:40]!r}")
             yield number, line
 
 
@@ -107,7 +110,7 @@ def parse_int(text: str, what: str, path: Path, line: int) -> int:
     """
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
-        raise LabelFileError.at(path, line, f"{what} must be an integer, got {text!r}")
+        raise LabelFileError.at(path, line, f"{what} must be an integer, got {text[:80]!r}")
     return int(text)
 
 
@@ -124,6 +127,6 @@ def safe_relative_path(text: str, path: Path, line: int | None) -> str:
     leaves = text.startswith("/") or ".." in parts or "\\" in text or text[1:2] == ":" or not text.isprintable()
     if leaves or not parts:
         raise LabelFileError.at(
-            path, line, f"{text!r} is no path inside the data folder; use a relative path with forward slashes"
+            path, line, f"{text[:200]!r} is no path inside the data folder; use a relative path with forward slashes"
         )
     return "/".join(parts)

@@ -11,6 +11,8 @@ from ipad_data.errors import LabelFileError
 from ipad_data.label_text import read_json
 from ipad_data.schema import AttributeSchema
 
+_ABOUT_VALUES = ("ATTRIBUTES_NUM", "ATTRIBUTES_VALUES")
+
 
 def read_meta(path: str | Path, dataset: str, names: AttributeSchema | None = None) -> AttributeSchema:
     """Schema of a dataset from a ``meta.json``.
@@ -31,8 +33,6 @@ def read_meta(path: str | Path, dataset: str, names: AttributeSchema | None = No
     meta = read_json(path)
     section = _section(meta, dataset, path)
     attributes = section["ATTRIBUTES"]
-    if not isinstance(attributes, list) or not all(isinstance(attribute, str) for attribute in attributes):
-        raise LabelFileError.at(path, None, f"ATTRIBUTES must be a list of names, got {attributes!r}")
     if len(set(attributes)) != len(attributes):
         raise LabelFileError.at(path, None, f"ATTRIBUTES names an attribute twice: {attributes}")
     known = names.values if names is not None else {}
@@ -56,7 +56,15 @@ def _section(meta: Any, dataset: str, path: Path) -> Mapping[str, Any]:
         meta = meta[matching[0]]
     if not isinstance(meta, dict) or "ATTRIBUTES" not in meta:
         raise LabelFileError.at(path, None, f"the section of {dataset!r} has no ATTRIBUTES")
-    if not {"ATTRIBUTES_NUM", "ATTRIBUTES_VALUES"} & set(meta):
+    attributes = meta["ATTRIBUTES"]
+    if not isinstance(attributes, list) or not all(isinstance(attribute, str) for attribute in attributes):
+        raise LabelFileError.at(path, None, f"ATTRIBUTES must be a list of names, got {attributes!r}")
+    for key in (key for key in _ABOUT_VALUES if key in meta):
+        if not isinstance(meta[key], dict | list) or (key == "ATTRIBUTES_VALUES" and isinstance(meta[key], list)):
+            raise LabelFileError.at(path, None, f"{key} must be an object by attribute, got {meta[key]!r:.60}")
+        if unknown := [name for name in meta[key] if isinstance(meta[key], dict) and name not in meta["ATTRIBUTES"]]:
+            raise LabelFileError.at(path, None, f"{key} has {unknown[0]!r}, which ATTRIBUTES does not name")
+    if not set(_ABOUT_VALUES) & set(meta):
         raise LabelFileError.at(path, None, f"the section of {dataset!r} has no ATTRIBUTES_NUM or ATTRIBUTES_VALUES")
     return meta
 
@@ -86,6 +94,27 @@ def _value_names(
             path, None, f"{attribute!r} has {number} values by ATTRIBUTES_NUM but {len(values)} by ATTRIBUTES_VALUES"
         )
     return values
+
+
+def differences(schema: AttributeSchema, known: AttributeSchema) -> list[str]:
+    """What a schema says otherwise than what is known of the same attributes: their order, the order of values, a number.
+
+    Args:
+        schema: As a ``meta.json`` has it.
+        known: As the dataset is known. Where the two have other attributes, they are not compared.
+    """
+    if set(schema.attributes) != set(known.attributes):
+        return []
+    notes = []
+    if schema.attributes != known.attributes:
+        notes.append(f"the attributes are in another order: {', '.join(schema.attributes)}")
+    for attribute, names in known.values.items():
+        found = schema.values[attribute]
+        if len(found) != len(names):
+            notes.append(f"{attribute!r} has {len(found)} values instead of {len(names)}")
+        elif found != names and sorted(found) == sorted(names):
+            notes.append(f"the values of {attribute!r} are in another order: {', '.join(found)}")
+    return notes
 
 
 def write_meta(path: str | Path, schema: AttributeSchema, dataset: str | None) -> Path:

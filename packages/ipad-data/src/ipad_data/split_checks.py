@@ -18,6 +18,7 @@ OTHER_FOLDER = (
     "images lie in the folder of an attribute that they are not labelled with (names or labels are shifted, or meta.json "
     "has another order of attributes)"
 )
+SAME_CONTENT = "images are a copy of another, with labels of the same attribute or in two splits"
 SAME_FILE = "images are one file under two names, with labels of the same attribute or in two splits"
 
 
@@ -47,24 +48,27 @@ def check_splits(
                 faults.add(kind, place(split, image))
 
 
-def check_files(splits: Splits, paths: Mapping[str, Sequence[str | None]], faults: Faults) -> None:
+def check_files(
+    splits: Splits, files: Mapping[str, Sequence[str | None]], faults: Faults, kind: str = SAME_FILE
+) -> None:
     """Note files that two names stand for, in two splits or with labels of the same attribute.
 
     Args:
         splits: The splits.
-        paths: Path of each image, None where it is missing.
+        files: What tells files apart: the path of each image, or a digest of its content; None where it is missing.
         faults: Where faults are noted.
+        kind: What the fault is.
     """
-    path_of = {
-        (split, image.image_id): path
+    file_of = {
+        (split, image.image_id): file
         for split, images in splits.items()
-        for image, path in zip(images, paths[split], strict=True)
+        for image, file in zip(images, files[split], strict=True)
     }
 
     def key(split: str, image: LabelledImage) -> str | None:
-        return path_of[split, image.image_id]
+        return file_of[split, image.image_id]
 
-    _check_repeats(splits, faults, key, lambda split, image: f"{image.name} of {split}", SAME_FILE, SAME_FILE, True)
+    _check_repeats(splits, faults, key, lambda split, image: f"{image.name} of {split}", kind, kind, True)
 
 
 def _check_repeats(

@@ -5,7 +5,15 @@ import shutil
 
 import pytest
 
-from ipad_data import AttributeSchema, BatchDataset, DatasetFilesNotFoundError, EvaluationPlans, LabelFileError, load
+from ipad_data import (
+    AttributeSchema,
+    BatchDataset,
+    DatasetFilesNotFoundError,
+    DataWarning,
+    EvaluationPlans,
+    LabelFileError,
+    load,
+)
 from ipad_data.builders.fashionai import SCHEMA, FashionAI, read_label_csv
 from ipad_data.meta_file import read_meta
 from ipad_data.random_ranking import expected_random_map
@@ -155,7 +163,8 @@ def test_missing_images_policies_keep_ids(asen):
         (tree.folder / name.removeprefix("valid/")).unlink()
     with pytest.raises(DatasetFilesNotFoundError, match=r"(?s)10 labelled images.*looked at.*missing_images='skip'"):
         load("fashionai", tree.folder)
-    skipped = load("fashionai", tree.folder, missing_images="skip")
+    with pytest.warns(DataWarning, match=r"rows of 10 missing images are left out \(train: 160 of 160 images found"):
+        skipped = load("fashionai", tree.folder, missing_images="skip")
     assert list(skipped["validation"]["image_id"]) == list(range(10, 80))
     assert "validation: 70 of 80 images found (87.5 %)" in skipped["validation"].info.description
     kept = load("fashionai", tree.folder, missing_images="label_only")["validation"]

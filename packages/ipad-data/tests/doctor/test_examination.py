@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +13,7 @@ from PIL import Image
 from ipad_data import DatasetFilesNotFoundError, load
 from ipad_data.cli import main
 from ipad_data.doctor import examine
-from ipad_data.image_check import map_in_processes, unreadable_images
+from ipad_data.image_check import examine_images, map_in_processes
 from ipad_data.prepare import prepare
 from ipad_data.render.export import write_rendered
 
@@ -60,6 +61,24 @@ def test_labels_without_images(fashionai_raw):
     (diagnosis,) = examine(fashionai_raw(images=False).folder)
     assert "missing_images='label_only'" in str(diagnosis)
     assert "tianchi.aliyun.com" in str(diagnosis)
+
+
+def test_copies_under_other_names_are_named(asen, tmp_path, jpeg):
+    tree = asen(prefix=False)
+    names = {split: (tree.folder / f"filenames_{split}.txt").read_text().split() for split in ("train", "test")}
+    for copy, original in ((names["test"][3], names["train"][5]), (names["train"][0], names["train"][8])):
+        shutil.copy(tree.folder / original, tree.folder / copy)
+    (diagnosis,) = examine(tree.folder)
+    assert diagnosis.healthy  # whether they hurt is for the reader to say
+    text = str(diagnosis)
+    assert "2 images are a copy of another, with labels of the same attribute or in two splits, e.g. " in text
+    assert f"{names['train'][5]} of train and {names['test'][3]} of test" in text
+    for i in range(40):
+        jpeg(tmp_path / "shop" / ["red", "blue"][i % 2] / f"{i}.jpg", i)
+    shutil.copy(tmp_path / "shop/red/0.jpg", tmp_path / "shop/blue/copy.jpg")
+    (diagnosis,) = examine(tmp_path / "shop")
+    assert "1 images are a copy of another" in str(diagnosis)
+    assert "copy of another" not in str(examine(tmp_path / "shop", read_images=False)[0])
 
 
 def test_unreadable_images_are_named(fashionai_raw):
@@ -242,7 +261,9 @@ def test_unreadable_folder(asen):
 def test_several_processes_find_the_same(tmp_path, jpeg):
     path, broken = str(jpeg(tmp_path / "a.jpg")), tmp_path / "b.jpg"
     broken.write_bytes(b"<html>")
-    assert list(unreadable_images([path] * 1200 + [str(broken)], workers=2)) == [str(broken)]
+    found = examine_images([path] * 1200 + [str(broken)], workers=2)
+    assert list(found.unreadable) == [str(broken)]
+    assert list(found.digests) == [path]
     with pytest.raises(ValueError, match="workers must be at least 1"):
         list(map_in_processes(str, [1], workers=0))
 

@@ -56,6 +56,22 @@ def test_faulty_flags(photos, records, write, change, message):
         load("table", photos)
 
 
+def test_a_column_of_splits_in_other_letters_and_a_role_of_a_training_image(photos, write):
+    rows = [{"file_name": f"images/p{i:02d}.jpg", "c": "xy"[i % 2], "Split": "train"} for i in range(20)]
+    write(photos / "labels.csv", rows)
+    with pytest.raises(LabelFileError, match=r"labels\.csv:1: column 'Split' must be called 'split' to give splits"):
+        load("table", photos)
+    rows = [{"file_name": row["file_name"], "c": row["c"], "split": "train", "role": "query"} for row in rows]
+    write(photos / "labels.csv", rows)
+    with pytest.raises(LabelFileError, match=r"labels\.csv:2: role must be empty for .* train, got 'query'"):
+        load("table", photos)
+
+
+def test_a_seed_that_is_no_number(photos):
+    with pytest.raises(ValueError, match="seed must be a whole number of 0 or more, got '1'"):
+        load("table", photos, seed="1")
+
+
 @pytest.mark.parametrize("column", ["role", "is_query"])
 def test_roles_need_splits(photos, records, write, column):
     write(photos / "labels.csv", [{**row, column: "true"} for row in records])

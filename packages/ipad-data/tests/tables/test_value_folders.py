@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from ipad_data import AttributeSchema, DatasetFilesNotFoundError, LabelFileError, load
+from ipad_data import AttributeSchema, DatasetFilesNotFoundError, DataWarning, LabelFileError, load
 from ipad_data.doctor import examine
 from ipad_data.prepare import prepare
 
@@ -69,6 +69,13 @@ def test_split_folders(tree, names, attribute):
     found = load("table", folder)
     assert {split: len(rows) for split, rows in found.items()} == {"train": 20, "validation": 20, "test": 20}
     assert {row["image"]["path"].split("shop/")[1].split("/")[0] for row in found["validation"]} == {names[1]}
+
+
+def test_a_photo_in_two_split_folders_is_warned_about(tree):
+    folder = tree(*(path for name in ("train", "val", "test") for path in colors(f"{name}/")))
+    shutil.copy(folder / "train/red/0.jpg", folder / "test/blue/0.jpg")
+    with pytest.warns(DataWarning, match=r"1 photos are in more than one split, e\.g\. .*/0\.jpg and .*/0\.jpg$"):
+        load("table", folder)
 
 
 def test_an_outer_folder_of_images_and_hidden_files_do_not_count(tree):

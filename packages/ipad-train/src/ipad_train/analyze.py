@@ -40,9 +40,8 @@ def analyze(model: AttributeEmbedder, image_side: int, repeats: int = 10) -> lis
         repeats: How often each pass is timed.
     """
     whole = model_costs(model, image_side, repeats)
-    both = getattr(model, "spatial", None) is not None and getattr(model, "semantic", None) is not None
     parts = []
-    if both:
+    if len(model.branches) == 2:
         first = model_costs(model, image_side, repeats, part=model.spatial, branches="spatial")
         trunk = _trunk_costs(model, image_side, repeats)
         parts = [

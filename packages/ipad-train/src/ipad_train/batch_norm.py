@@ -44,35 +44,41 @@ def freeze_batch_norm(module: nn.Module) -> None:
             part.training = False
 
 
-class _SumOverProcesses(torch.autograd.Function):
-    """Sum over processes; every process's share of the sum has the sum of all gradients."""
+class _GatherStatistics(torch.autograd.Function):
+    """Every process's ``(K,)`` numbers as the rows of ``(P, K)``; each gets the gradients that all have of its row."""
 
     @staticmethod
     def forward(ctx, numbers: Tensor) -> Tensor:
-        total = numbers.clone()
-        dist.all_reduce(total)
-        return total
+        rows = numbers.new_zeros(dist.get_world_size(), len(numbers))
+        rows[dist.get_rank()] = numbers
+        dist.all_reduce(rows)
+        return rows
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
-        return total
+        return total[dist.get_rank()]
 
 
 def _normalize(norm: _BatchNorm, inputs: Tensor) -> Tensor:
-    """``(N, C, ...)`` normalized by the mean and variance over the entries of all processes, in float32."""
+    """``(N, C, ...)`` normalized by the mean and variance over the entries of all processes, in float32.
+
+    Each process tells the others its own mean and variance, so one exchange is enough, and one in backward. The mean square
+    minus the squared mean would lose the digits of a small variance; the variances and distances of means do not.
+    """
     wide = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
     others = [dim for dim in range(wide.ndim) if dim != 1]
     shape = [1, -1] + [1] * (wide.ndim - 2)
+    own_variance, own_mean = torch.var_mean(wide, dim=others, correction=0)
     count = wide.new_full((1,), wide.numel() / wide.shape[1])
-    sums, total = _SumOverProcesses.apply(torch.cat([wide.sum(dim=others), count])).split([wide.shape[1], 1])
-    mean = sums / total
-    centered = wide - mean.view(shape)
-    # In a second pass: the mean square minus the squared mean would lose the digits of a small variance.
-    variance = _SumOverProcesses.apply(centered.square().sum(dim=others)) / total
+    statistics = _GatherStatistics.apply(torch.cat([own_mean, own_variance, count]))
+    means, variances, counts = statistics.split([wide.shape[1], wide.shape[1], 1], dim=1)  # (P, C), (P, C), (P, 1)
+    total = counts.sum()
+    mean = (counts * means).sum(0) / total
+    variance = (counts * (variances + (means - mean).square())).sum(0) / total
     _track(norm, mean.detach(), variance.detach(), total)
-    normalized = centered * (variance + norm.eps).rsqrt().view(shape)
+    normalized = (wide - mean.view(shape)) * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:
         normalized = normalized * norm.weight.to(wide.dtype).view(shape) + norm.bias.to(wide.dtype).view(shape)
     return normalized.to(inputs.dtype)

@@ -70,7 +70,7 @@ def embed_run(
     dataset, folder = context.data.split(split), chosen_model(run_dir, options.stage)
     model = AttributeEmbedder.from_pretrained(folder).to(accelerator.device)
     roles = ("train",) if split == "train" else ("query", "gallery")
-    parts = {"branches": "spatial"} if branch == "spatial" and hasattr(model, "spatial") else {}  # no crops
+    parts = {"branches": "spatial"} if branch == "spatial" and branch in model.branches else {}  # no crops
     embedded = embed_split(model, dataset, config.data, accelerator, roles=roles, **parts)
     vectors = getattr(embedded, branch)
     if vectors is None:

@@ -56,8 +56,8 @@ def model_costs(
 def branch_costs(model: AttributeEmbedder, image_side: int) -> dict[str, Costs]:
     """Costs of the ``whole`` network and of its ``first`` branch alone, which are the same where it has one."""
     whole = model_costs(model, image_side)
-    both = getattr(model, "semantic", None) is not None and getattr(model, "spatial", None) is not None
-    first = model_costs(model, image_side, part=model.spatial, branches="spatial") if both else whole
+    two = len(model.branches) == 2
+    first = model_costs(model, image_side, part=model.spatial, branches="spatial") if two else whole
     return {"whole": whole, "first": first}
 
 

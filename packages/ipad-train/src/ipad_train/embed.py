@@ -86,7 +86,7 @@ def embed_split(
     plans = EvaluationPlans(dataset, batch_size, roles=roles, rank=rank, world_size=world_size)
     if idle := not len(plans):
         plans = [next(iter(everything))]  # embedded for the shapes of its tensors, and left out
-    cuts = getattr(model, "semantic", None) is not None and options.get("branches") != "spatial" and crops is None
+    cuts = "semantic" in model.branches and options.get("branches") != "spatial" and crops is None
     loader = evaluation_batches(dataset, config, plans, config.on_error, with_images=cuts or maps is None)
     was_training = model.training
     model.eval()

@@ -56,8 +56,7 @@ def export_run(
     if "onnx" in formats:
         _onnxruntime()
     model = AttributeEmbedder.from_pretrained(RunFolder(run_dir).best)
-    two = getattr(model, "spatial", None) is not None and getattr(model, "semantic", None) is not None
-    if branch == "spatial" and not two:
+    if branch == "spatial" and len(model.branches) < 2:
         raise ValueError(f"branch spatial is one of two, and the model in {run_dir / 'best'} has one")
     options = {"branches": branch} if branch != "both" else {}
     folder, side = out or RunFolder(run_dir).export, config.data.detail_size

@@ -68,9 +68,11 @@ def taken_port():
         yield server.getsockname()[1]
 
 
-def test_this_machine_can_train(run_process, tmp_path):
-    result = run_process(["-m", "ipad_train", "doctor", f"output_dir={tmp_path / 'run'}"], HF_HOME=str(tmp_path))
-    assert result.stdout.strip().endswith("training can start")
+def test_this_machine_can_train(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    result = CliRunner().invoke(main, ["doctor", f"output_dir={tmp_path / 'run'}"])
+    assert result.exit_code == 0, result.output
+    assert result.output.strip().endswith("training can start")
     for name in (
         "packages",
         "torch and torchvision",
@@ -81,7 +83,7 @@ def test_this_machine_can_train(run_process, tmp_path):
         "/dev/shm",
         "output_dir",
     ):
-        assert name in result.stdout
+        assert name in result.output
     assert not (tmp_path / "run").exists()
 
 

@@ -8,7 +8,8 @@ launcher.
 A case is ``name;override;override``, with ``env:NAME=VALUE`` among the overrides for a variable of the launcher. With
 ``resume`` among them the stage saves in its middle, and what comes out is of a second start that goes on from there. With
 ``spoil`` the images of the last process are not finite in step 3. With ``as on a GPU`` DeepSpeed believes that autocast is
-on around it, which it switches off: it looks at the autocast of GPUs, whatever the device is.
+on around it, which it switches off: it looks at the autocast of GPUs, whatever the device is. The case ``beside`` is no
+training, but all else that processes do together.
 """
 
 from __future__ import annotations
@@ -177,6 +178,15 @@ def refuse(out: Path) -> None:
         (out / f"refused-{count_and_rank()}.json").write_text(json.dumps(said), encoding="utf-8")
 
 
+def beside_the_steps(config_path: str, data: RunData, out: Path) -> None:
+    """What processes do together beside training."""
+    if is_distributed():
+        queue_unequal_batches(out)
+        refuse(out)
+    rank_queries(out)
+    evaluate_cases(config_path, data, out)
+
+
 def count_and_rank() -> str:
     return f"{dist.get_world_size()}-{dist.get_rank()}" if is_distributed() else "1-0"
 
@@ -190,14 +200,10 @@ def main(config_path: str, out: str, plan: str) -> None:
     def do(cases: list[str]) -> None:
         for case in cases:
             name, *overrides = case.split(";")
-            run_case(name, config_path, data, Path(out), overrides)
-        if any("DEEPSPEED" in case for case in cases):
-            return
-        if is_distributed():
-            queue_unequal_batches(Path(out))
-            refuse(Path(out))
-        rank_queries(Path(out))
-        evaluate_cases(config_path, data, Path(out))
+            if name == "beside":
+                beside_the_steps(config_path, data, Path(out))
+            else:
+                run_case(name, config_path, data, Path(out), overrides)
 
     for processes, cases in plan:
         fork(processes, functools.partial(do, cases))

@@ -140,16 +140,6 @@ def test_names_of_rows_are_explained(page):
     assert "nothing trained" not in explained
 
 
-def test_what_a_run_was_made_with_is_shown(single, tmp_path):
-    shutil.copytree(single[0], tmp_path / "run")
-    results = json.loads((tmp_path / "run" / "evaluation-test.json").read_text(encoding="utf-8"))
-    ended = {**results, "split": "validation", "made_with": {"machine": "2 processes", "versions": "torch <9>"}}
-    (tmp_path / "run" / "validation.json").write_text(json.dumps(ended), encoding="utf-8")
-    shown = Page(write_report(tmp_path / "run", announce=lambda line: None))
-    assert "2 processes" in shown.text["configuration"]
-    assert "torch &lt;9&gt;" in shown.source
-
-
 def test_notes_and_configuration_are_escaped(page):
     assert "cluster loss starts &lt;here&gt;" in page.source
     assert "detail_size: 64" in page.text["configuration"]
@@ -210,30 +200,40 @@ def test_dataset_without_boxes_and_numbers_of_another_split(tmp_path):
     assert all((photos / name).is_file() for name in names)
 
 
-def test_a_delivered_stage_zero_and_its_warning_are_shown(single, tmp_path):
-    shutil.copytree(single[0], tmp_path / "run")
-    results = json.loads((tmp_path / "run" / "evaluation-test.json").read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def altered(single, tmp_path_factory):
+    """The page of a run that delivers another stage, with a warning, times and the facts of its machine; no re-ranking."""
+    run = tmp_path_factory.mktemp("altered") / "run"
+    shutil.copytree(single[0], run)
+    results = json.loads((run / "evaluation-test.json").read_text(encoding="utf-8"))
     results["final"] = "IP-SP"
-    (tmp_path / "run" / "evaluation-test.json").write_text(json.dumps(results), encoding="utf-8")
-    warned = {**results, "split": "validation", "warnings": ["stage1 ends BELOW <stage0>"]}
-    warned["rerank"] = {"used": False, "before": 3.0, "after": 2.0}
-    (tmp_path / "run" / "validation.json").write_text(json.dumps(warned), encoding="utf-8")
-    shutil.rmtree(tmp_path / "run" / "reasoner")
-    shown = Page(write_report(tmp_path / "run", announce=lambda line: None))
-    assert "stage1 ends BELOW &lt;stage0&gt;" in shown.source
-    assert "MAP of IP-SP" in shown.text["header"]
-    assert '<tr class="final"><th scope="row">IP-SP</th>' in shown.source
-    assert "none that was tried raised the validation MAP" in shown.text["rankings"]
-
-
-def test_time_by_part_is_a_table_of_the_stages(single, tmp_path):
-    shutil.copytree(single[0], tmp_path / "run")
+    (run / "evaluation-test.json").write_text(json.dumps(results), encoding="utf-8")
+    ended = {**results, "split": "validation", "warnings": ["stage1 ends BELOW <stage0>"]}
+    ended["made_with"] = {"machine": "2 processes", "versions": "torch <9>"}
+    ended["rerank"] = {"used": False, "before": 3.0, "after": 2.0}
+    (run / "validation.json").write_text(json.dumps(ended), encoding="utf-8")
+    shutil.rmtree(run / "reasoner")
     row = {"step": 8, "stage": "stage1", "steps": 8, "elapsed": 4.0, "seconds": {"data": 1.0, "forward": 2.0}}
-    (tmp_path / "run" / "timings.jsonl").write_text(json.dumps({**row, "images_per_second": 32.0}) + "\n")
-    shown = Page(write_report(tmp_path / "run", announce=lambda line: None))
-    assert "Where the time went" in shown.text["curves"]
-    assert '<th scope="row">stage1</th><td>8</td><td>4.0 s</td><td>32</td>' in shown.source
-    shares = re.findall(r'<td>([0-9.]+ s) <span class="soft">([0-9]+) %</span></td>', shown.source)
+    (run / "timings.jsonl").write_text(json.dumps({**row, "images_per_second": 32.0}) + "\n")
+    return Page(write_report(run, announce=lambda line: None))
+
+
+def test_a_delivered_stage_zero_and_its_warning_are_shown(altered):
+    assert "stage1 ends BELOW &lt;stage0&gt;" in altered.source
+    assert "MAP of IP-SP" in altered.text["header"]
+    assert '<tr class="final"><th scope="row">IP-SP</th>' in altered.source
+    assert "none that was tried raised the validation MAP" in altered.text["rankings"]
+
+
+def test_what_a_run_was_made_with_is_shown(altered):
+    assert "2 processes" in altered.text["configuration"]
+    assert "torch &lt;9&gt;" in altered.source
+
+
+def test_time_by_part_is_a_table_of_the_stages(altered):
+    assert "Where the time went" in altered.text["curves"]
+    assert '<th scope="row">stage1</th><td>8</td><td>4.0 s</td><td>32</td>' in altered.source
+    shares = re.findall(r'<td>([0-9.]+ s) <span class="soft">([0-9]+) %</span></td>', altered.source)
     assert shares == [("1.0 s", "25"), ("2.0 s", "50"), ("1.0 s", "25")]
 
 

@@ -124,7 +124,15 @@ class AttributeEmbedder(nn.Module, HubModel):
     @property
     def detail_size(self) -> int:
         """Side in pixels at which :meth:`encode` opens files; a second branch cuts its crops from larger images."""
-        return 2 * self.image_size if getattr(self, "semantic", None) is not None else self.image_size
+        return 2 * self.image_size if "semantic" in self.branches else self.image_size
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Which of the branches ``spatial`` and ``semantic`` the network has, both as modules of these names.
+
+        Empty for a network that is not made of branches.
+        """
+        return tuple(name for name in ("spatial", "semantic") if getattr(self, name, None) is not None)
 
     @property
     def schema(self) -> Words | None:

@@ -43,8 +43,8 @@ class PhotoConfig(AttributeDatasetConfig):
         super().__post_init__()
         if self.missing not in MISSING:
             raise ValueError(f"missing must be one of {', '.join(MISSING)}, got {self.missing!r}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
+            raise ValueError(f"seed must be a whole number of 0 or more, got {self.seed!r}")
 
 
 class PhotoBuilder(AttributeDatasetBuilder):

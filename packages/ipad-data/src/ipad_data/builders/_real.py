@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +17,10 @@ from ipad_data.errors import DatasetFilesNotFoundError, DataWarning, LabelFileEr
 from ipad_data.faults import Faults
 from ipad_data.image_tree import ImageTree
 from ipad_data.label_files import LabelledImage, RawLabels, split_file_paths
-from ipad_data.meta_file import read_meta
+from ipad_data.meta_file import differences, read_meta
 from ipad_data.schema import AttributeSchema
 from ipad_data.split_checks import check_files, check_splits
 from ipad_data.splits import random_splits, unanswered_note
-
-_logger = logging.getLogger(__name__)
 
 
 class SplitCoverage(NamedTuple):
@@ -83,6 +80,9 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
         """Attribute that an image's path names; None where paths name none."""
         return None
 
+    def compare_with_raw(self, splits: Mapping[str, Sequence[LabelledImage]], faults: Faults) -> None:
+        """Note where published splits contradict raw annotations that lie beside them."""
+
     def adapt_splits(self, splits: dict[str, list[LabelledImage]]) -> dict[str, list[LabelledImage]]:
         """Last change of the splits before their images are looked up."""
         return splits
@@ -129,12 +129,16 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
             raw = self.read_raw()
             if raw.unlabelled:
                 count = len(raw.names) + raw.unlabelled
-                note = f"{raw.unlabelled} of {count} images have no label and are left out"
-                warnings.warn(f"{self.config.folder}: {note}", DataWarning, stacklevel=2)
+                self._warn(f"{raw.unlabelled} of {count} images have no label and are left out")
             splits = self.divide(raw)
         else:
             own = self.schema.attributes == self.SCHEMA.attributes  # else these are other labels in the same layout
             splits = read_published(found, self.TITLE, self.schema, faults, self.KNOWN_COUNTS if own else {})
+            if other := differences(self.schema, self.SCHEMA):
+                warnings.warn(
+                    f"{found.meta}: not as {self.TITLE} is known: {'; '.join(other)}", DataWarning, stacklevel=2
+                )
+            self.compare_with_raw(splits, faults)
 
         def place(split: str, image: LabelledImage) -> str:
             if found is None:
@@ -195,9 +199,9 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
             for split, images in splits.items()
         }
         if empty := [split for split in rows if not rows[split]]:
-            _logger.warning("%s: no rows for the %s split, which is left out", self.TITLE, " and ".join(empty))
+            self._warn(f"no rows for the {' and '.join(empty)} split, which is left out")
         if note := unanswered_note({split: [image for image, _ in kept] for split, kept in rows.items()}, self.schema):
-            _logger.warning("%s: %s", self.TITLE, note)
+            self._warn(note)
         return [SplitGenerator(name=split, gen_kwargs={"rows": rows[split]}) for split in rows if rows[split]]
 
     def _answer_missing(self, coverage: Mapping[str, SplitCoverage]) -> None:
@@ -215,7 +219,10 @@ class RealDatasetBuilder(AttributeDatasetBuilder):
                 f"{self.HOW_TO_GET}",
             )
         if missing and policy == "skip":
-            _logger.warning("%s: rows of %d missing images are left out (%s)", self.TITLE, len(missing), text)
+            self._warn(f"rows of {len(missing)} missing images are left out ({text})")
+
+    def _warn(self, note: str) -> None:
+        warnings.warn(f"{self.config.folder}: {note}", DataWarning, stacklevel=2)
 
     def _generate_examples(self, rows: list[tuple[LabelledImage, str | None]]) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, (image, path) in enumerate(rows):

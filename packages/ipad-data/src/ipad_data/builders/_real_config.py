@@ -26,8 +26,8 @@ class RealConfig(AttributeDatasetConfig):
             ``label_only`` keeps their rows without an image. Image ids never change.
         images_dir: Where the images are, if not below ``data_dir``.
         faults: ``raise`` stops where the labels contradict themselves: an image in two splits, or query and candidate at
-            once, two values of an attribute that can have one, a path that names another attribute, a repeated entry.
-            ``warn`` says so and goes on with them as they are.
+            once, two values of an attribute that can have one, a path that names another attribute, a ``label.csv`` that
+            gives another value, a repeated entry. ``warn`` says so and goes on with them as they are.
 
     Raises:
         ValueError: an option outside its choices.
@@ -51,8 +51,8 @@ class RealConfig(AttributeDatasetConfig):
             raise ValueError(f"missing_images must be one of {', '.join(MISSING_IMAGES)}, got {self.missing_images!r}")
         if self.faults not in FAULTS:
             raise ValueError(f"faults must be one of {', '.join(FAULTS)}, got {self.faults!r}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
+            raise ValueError(f"seed must be a whole number of 0 or more, got {self.seed!r}")
 
     @property
     def image_folder(self) -> Path:

@@ -119,7 +119,7 @@ class DARN(RealDatasetBuilder):
     """Builder of DARN."""
 
     BUILDER_CONFIG_CLASS = DARNConfig
-    VERSION = Version("1.2.0")  # raise it when the parser changes
+    VERSION = Version("1.3.0")  # raise it when the parser changes
     TITLE = "DARN"
     HOMEPAGE = "https://github.com/Maryeon/asen"
     LICENSE = (

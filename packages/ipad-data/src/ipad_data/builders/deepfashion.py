@@ -55,7 +55,7 @@ class DeepFashion(RealDatasetBuilder):
     """Builder of DeepFashion."""
 
     BUILDER_CONFIG_CLASS = DeepFashionConfig
-    VERSION = Version("1.2.0")  # raise it when the parser changes
+    VERSION = Version("1.3.0")  # raise it when the parser changes
     TITLE = "DeepFashion"
     HOMEPAGE = "http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html"
     LICENSE = "The agreement with MMLAB: non-commercial research only."

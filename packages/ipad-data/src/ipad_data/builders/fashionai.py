@@ -6,6 +6,7 @@ The raw release (Tianchi) holds ``Annotations/label.csv`` without a header, in o
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -15,12 +16,14 @@ from datasets import Version
 from ipad_data.builders._real import RealDatasetBuilder
 from ipad_data.builders._real_config import RealConfig
 from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
+from ipad_data.faults import Faults
 from ipad_data.label_files import LabelledImage, RawLabels
 from ipad_data.label_text import filled_lines, safe_relative_path
 from ipad_data.roles import TRAIN
 from ipad_data.schema import AttributeSchema
 
 _FOLDER_OF_ATTRIBUTE = "_labels"
+OTHER_THAN_RAW = "images have another value than in label.csv"
 MAYBE = ("ignore", "drop", "also")
 SCHEMA = AttributeSchema(
     {
@@ -158,7 +161,7 @@ class FashionAI(RealDatasetBuilder):
     """Builder of FashionAI."""
 
     BUILDER_CONFIG_CLASS = FashionAIConfig
-    VERSION = Version("1.2.0")  # raise it when the parser changes
+    VERSION = Version("1.3.0")  # raise it when the parser changes
     TITLE = "FashionAI"
     HOMEPAGE = "https://tianchi.aliyun.com/markets/tianchi/FashionAI"
     LICENSE = "The terms accepted on Tianchi; they do not let you pass the data on."
@@ -223,6 +226,20 @@ class FashionAI(RealDatasetBuilder):
         """Attribute whose folder, ``<attribute>_labels``, an image lies in; None where it lies in no such folder."""
         folders = [part for part in name.split("/")[:-1] if part.endswith(_FOLDER_OF_ATTRIBUTE)]
         return folders[-1].removesuffix(_FOLDER_OF_ATTRIBUTE) if folders else None
+
+    def compare_with_raw(self, splits: Mapping[str, Sequence[LabelledImage]], faults: Faults) -> None:
+        if not self.raw_files(self.config) or self.schema.num_values != SCHEMA.num_values:
+            return
+        try:
+            sure = {key: row.value_id for key, (_, row) in self.raw_rows().items()}
+        except LabelFileError as error:
+            self._warn(f"the labels were not compared with label.csv: {error}")
+            return
+        for split, images in splits.items():
+            for image in images:
+                value = sure.get(below_images(image.name))
+                if value is not None and value not in image.value_ids:
+                    faults.add(OTHER_THAN_RAW, f"{image.name} of {split}")
 
     def adapt_splits(self, splits: dict[str, list[LabelledImage]]) -> dict[str, list[LabelledImage]]:
         if self.config.maybe == "ignore" or "train" not in splits:

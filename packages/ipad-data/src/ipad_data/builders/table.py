@@ -35,7 +35,7 @@ class Table(PhotoBuilder):
     """Builder of photos with a CSV, JSON lines or Parquet table, or in folders named after values."""
 
     BUILDER_CONFIG_CLASS = TableConfig
-    VERSION = Version("3.0.0")
+    VERSION = Version("3.1.0")
 
     @classmethod
     def annotation_files(cls, config: TableConfig) -> list[Path]:

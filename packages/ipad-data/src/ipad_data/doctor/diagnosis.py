@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ipad_data.builders._real import SplitCoverage
+from ipad_data.faults import Faults
 from ipad_data.label_files import LabelledImage
 from ipad_data.schema import AttributeSchema
+from ipad_data.split_checks import SAME_CONTENT, check_files
 
 SHOWN = 5
 
@@ -53,6 +55,19 @@ class ProtocolReport:
     attributes: dict[str, list[AttributeCount]] = field(default_factory=dict)
     problem: str | None = None
     notes: list[str] = field(default_factory=list)
+    splits: dict[str, list[LabelledImage]] = field(default_factory=dict)
+    paths: dict[str, list[str | None]] = field(default_factory=dict)  # of the images of each split
+
+    def note_copies(self, digests: Mapping[str, str]) -> None:
+        """Note images of the same content in two splits, or with labels of the same attribute.
+
+        Args:
+            digests: Digest of the content of each image file that was read.
+        """
+        faults = Faults()
+        contents = {split: [digests.get(path) for path in paths] for split, paths in self.paths.items()}
+        check_files(self.splits, contents, faults, SAME_CONTENT)
+        self.notes += faults.lines()
 
 
 @dataclass

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import warnings
+from pathlib import Path
 
 from ipad_data.builders._photos import PhotoBuilder
 from ipad_data.builders._real import SplitCoverage
 from ipad_data.dataset_trees import PHOTO_BUILDERS
 from ipad_data.doctor.diagnosis import Diagnosis, ProtocolReport, count_values, few
-from ipad_data.image_check import unreadable_images
+from ipad_data.image_check import examine_images
 from ipad_data.image_tree import ImageTree
 from ipad_data.label_files import LabelledImage
 from ipad_data.roles import QUERY
@@ -36,7 +37,8 @@ def examine_photos(diagnosis: Diagnosis, read_images: bool, workers: int | None,
     images = set(tree.files.values()) | named
     diagnosis.images = len(images)
     if read_images:
-        diagnosis.unreadable = unreadable_images(sorted(images), workers, progress)
+        diagnosis.unreadable, digests = examine_images(sorted(images), workers, progress)
+        report.note_copies(digests)
     diagnosis.advice = _advice(diagnosis, report, builder_class)
 
 
@@ -53,6 +55,8 @@ def _examine_labels(diagnosis: Diagnosis, report: ProtocolReport, builder_class:
         diagnosis.notes.append(reader.missing_advice(absent)[-1])
     labelled = reader.labelled(found) if found else []
     splits = reader.divide(labelled) if labelled else {}
+    report.splits = splits
+    report.paths = {split: [str(Path(image.name).resolve()) for image in members] for split, members in splits.items()}
     images = [image for members in splits.values() for image in members]
     report.attributes[diagnosis.dataset] = count_values(images, reader.schema)
     if boxes := sum(bool(row.regions.boxes) for row, _ in labelled):

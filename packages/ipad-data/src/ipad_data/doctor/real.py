@@ -13,7 +13,7 @@ from ipad_data.builders.darn import DARN
 from ipad_data.builders.fashionai import FashionAI
 from ipad_data.dataset_trees import REAL_BUILDERS
 from ipad_data.doctor.diagnosis import Diagnosis, ProtocolReport, count_values
-from ipad_data.image_check import unreadable_images
+from ipad_data.image_check import examine_images
 from ipad_data.image_tree import ImageTree, below_anchor
 from ipad_data.tables.photo_search import nearest_folder
 
@@ -25,12 +25,14 @@ def examine_real(diagnosis: Diagnosis, read_images: bool, workers: int | None, p
     diagnosis.outside = sorted(tree.outside)
     images = set(tree.files.values())
     for protocol in _readable_protocols(builder_class, folder):
-        report, found = _examine_protocol(builder_class, folder, protocol)
+        report = _examine_protocol(builder_class, folder, protocol)
         diagnosis.protocols.append(report)
-        images |= found
+        images |= {path for paths in report.paths.values() for path in paths if path is not None}
     diagnosis.images = len(images)
     if read_images:
-        diagnosis.unreadable = unreadable_images(sorted(images), workers, progress)
+        diagnosis.unreadable, digests = examine_images(sorted(images), workers, progress)
+        for report in diagnosis.protocols:
+            report.note_copies(digests)
     if builder_class is DARN:
         diagnosis.notes = _url_notes(folder)
     diagnosis.advice = _advice(diagnosis, builder_class)
@@ -45,26 +47,24 @@ def _readable_protocols(builder_class: type[RealDatasetBuilder], folder: Path) -
     return chosen or list(config.protocols)
 
 
-def _examine_protocol(
-    builder_class: type[RealDatasetBuilder], folder: Path, protocol: str
-) -> tuple[ProtocolReport, set[str]]:
-    """What the protocol finds, and the paths of the images that it would load."""
-    report, found = ProtocolReport(protocol, f"Protocol {protocol}"), set()
+def _examine_protocol(builder_class: type[RealDatasetBuilder], folder: Path, protocol: str) -> ProtocolReport:
+    """What the protocol finds."""
+    report = ProtocolReport(protocol, f"Protocol {protocol}")
     try:
         config: RealConfig = builder_class.BUILDER_CONFIG_CLASS(data_dir=str(folder), protocol=protocol)
         reader = builder_class.without_cache(config)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             splits = reader.splits()
-            paths, report.coverage = reader.locate_images(splits)
-        found = {path for of_split in paths.values() for path in of_split if path is not None}
+            report.paths, report.coverage = reader.locate_images(splits)
+        report.splits = splits
         report.notes = [str(warning.message) for warning in caught]
         report.attributes = {
             split: count_values(images, reader.schema, split == "train") for split, images in splits.items()
         }
     except (ValueError, OSError) as error:
         report.problem = str(error)
-    return report, found
+    return report
 
 
 def _url_notes(folder: Path) -> list[str]:

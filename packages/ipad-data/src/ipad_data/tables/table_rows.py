@@ -111,6 +111,12 @@ class _Columns:
             raise ValueError(
                 f"columns {', '.join(map(repr, roles))} all give roles; leave out {ROLE_COLUMN!r} or the others"
             )
+        meant = {name.lower(): name for name in (SPLIT_COLUMN, *_ROLES)}
+        if alike := [name for name in names if name not in meant and name.lower() in meant and not attributes]:
+            raise ValueError(
+                f"column {alike[0]!r} must be called {meant[alike[0].lower()]!r} to give splits and roles; if it is an "
+                "attribute, name the attributes with attributes=[...]"
+            )
         free = [name for name in names if name not in (image, *special)]
         if unknown := [name for name in attributes or () if name not in free]:
             near = get_close_matches(unknown[0], free) or free
@@ -145,7 +151,10 @@ class _Columns:
             if names := _value_names(attribute, cells.get(attribute), self.value_separator):
                 values[attribute] = names
         split = self._parse_split(cells, folder, split)
-        role = self._parse_role(cells) if split != "train" else None
+        role = self._parse_role(cells)
+        if split == "train" and role is not None and ROLE_COLUMN in self.special:
+            raise ValueError(f"{ROLE_COLUMN} must be empty for images of the split train, got {role!r}")
+        role = None if split == "train" else role
         return TableRow(place, folder, image.strip(), values, split, role, Regions(self._parse_boxes(cells)))
 
     def _parse_split(self, cells: Cells, folder: Path, of_folder: str | None) -> str | None:

@@ -8,12 +8,14 @@ levels after attribute and value. Files and folders whose names begin with ``.``
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from ipad_data.errors import DatasetFilesNotFoundError, LabelFileError
+from ipad_data.errors import DatasetFilesNotFoundError, DataWarning, LabelFileError
 from ipad_data.image_tree import ImageTree
 from ipad_data.roles import SPLIT_NAMES
 from ipad_data.tables.label_table import LabelTable, TableRow
@@ -32,7 +34,7 @@ def read_value_folders(folder: Path, label_name: str = "label", attributes: Sequ
     """Labels by the names of folders.
 
     A photo that lies in several folders, under the same name and with the same content, is one image with several
-    labels.
+    labels. One that lies in several splits so is warned about.
 
     Args:
         folder: The outermost folder; where all of its images are below ``images``, that one.
@@ -107,7 +109,24 @@ def _same_photos(folder: Path, labelled: Sequence[_Labelled]) -> list[list[_Labe
                 break
         else:
             named_alike.append([image])
+    _warn_of_repeats(folder, groups)
     return [group for named_alike in groups.values() for group in named_alike]
+
+
+def _warn_of_repeats(folder: Path, groups: Mapping[tuple[str | None, str], Sequence[Sequence[_Labelled]]]) -> None:
+    """Warn about photos, by name and content, that are in more than one split."""
+    splits: dict[str, list[_Labelled]] = {}
+    for (_, name), named_alike in groups.items():
+        splits.setdefault(name, []).extend(group[0] for group in named_alike)
+    repeats = [
+        f"{one.relative} and {other.relative}"
+        for alike in splits.values()
+        for one, other in combinations(alike, 2)
+        if one.split != other.split and filecmp.cmp(folder / one.relative, folder / other.relative, shallow=False)
+    ]
+    if repeats:
+        note = f"{len(repeats)} photos are in more than one split, e.g. {'; '.join(repeats[:3])}"
+        warnings.warn(f"{folder}: {note}", DataWarning, stacklevel=2)
 
 
 def _row(folder: Path, images: Sequence[_Labelled]) -> TableRow:

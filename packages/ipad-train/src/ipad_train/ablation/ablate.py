@@ -152,7 +152,7 @@ class _Ablation:
         folder = list(RunFolder(run).trained_stages().values())[-1]
         model = AttributeEmbedder.from_pretrained(folder).to(self.accelerator.device)
         context = dataclasses.replace(self.context, config=dataclasses.replace(self.config, output_dir=str(run)))
-        maps = None if getattr(model, "spatial", None) is None else kept_split(model, context, self.split)
+        maps = kept_split(model, context, self.split) if "spatial" in model.branches else None
         dataset = self.data.split(self.split)
         embedded = embed_split(model, dataset, self.config.data, self.accelerator, maps=maps)
 

@@ -122,9 +122,8 @@ class ShardEmbedder:
         }
         if part.images is not None:
             batch["images"] = part.images.to(device, non_blocking=True)
-        options = (
-            {"branches": "spatial"} if self.options.branch == "spatial" and hasattr(self.model, "spatial") else {}
-        )
+        alone = self.options.branch == "spatial" and "spatial" in self.model.branches
+        options = {"branches": "spatial"} if alone else {}
         output = embed_batch(self.model, batch, self.accelerator, self.maps, **options)
         vectors = output.embedding if self.options.branch == "fused" else getattr(output, self.options.branch)
         if vectors is None:

@@ -30,13 +30,13 @@ class MetricLearning(Objective):
         self, model: nn.Module, layout: BatchLayout, losses: LossConfig, naming: ValueNaming | None = None
     ) -> None:
         super().__init__(model, layout.parts)
-        self.two_branches = getattr(model, "spatial", None) is not None
+        self.two_branches = "spatial" in model.branches
         self.triplets = EntryTriplets(layout, losses, model.options["num_attributes"])
         self.naming, self.naming_weight = naming, losses.naming_weight
 
     @classmethod
     def of_stage(cls, setup: StageSetup, model: nn.Module) -> MetricLearning:
-        branch = "spatial" if getattr(model, "spatial", None) is not None else "embedding"
+        branch = "spatial" if "spatial" in model.branches else "embedding"
         return cls(model, setup.layout, setup.config.losses, naming_of(setup, model, [branch]).get(branch))
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:

@@ -120,7 +120,7 @@ def _numbers(
     """The table, and the facts that stand above it."""
     results = run.results
     final = final_row(results)
-    beta = results.get("beta", getattr(model, "beta", None) if getattr(model, "semantic", None) is not None else None)
+    beta = results.get("beta", getattr(model, "beta", None) if "semantic" in model.branches else None)
     facts = {
         f"{results['split']} MAP of {final['name'].removesuffix(' + FR (not used)')}": f"{final['overall']:.2f} %",
         "random ranking": f"{results['rows'][0]['overall']:.2f} %",
