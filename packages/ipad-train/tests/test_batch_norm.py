@@ -45,21 +45,22 @@ def test_it_is_torchs_batch_norm_over_the_whole_batch(synchronized, make):
     torch.testing.assert_close(actual.eval()(inputs), expected.eval()(inputs))
 
 
-def test_shares_of_unequal_length_count_by_their_entries(monkeypatch):
-    """This process has two of seven entries; the other one's statistics come as the collective brings them."""
+@pytest.mark.parametrize("share", [2, 0])
+def test_shares_of_unequal_length_count_by_their_entries(monkeypatch, share):
+    """This process has two of seven entries, or none; the other one's statistics come as the collective brings them."""
     torch.manual_seed(0)
     inputs = torch.randn(7, 3) * torch.arange(1, 8)[:, None] + 20
-    own, other = inputs[:2], inputs[2:]
+    own, other = inputs[:share], inputs[share:]
 
     def add_the_other(rows):
-        rows[1] = torch.cat([other.mean(0), other.var(0, correction=0), torch.tensor([5.0])])
+        rows[1] = torch.cat([other.mean(0), other.var(0, correction=0), torch.tensor([7.0 - share])])
 
     for name, answer in (("all_reduce", add_the_other), ("get_world_size", lambda: 2), ("get_rank", lambda: 0)):
         monkeypatch.setattr(batch_norm.dist, name, answer)
     monkeypatch.setattr(batch_norm, "is_distributed", lambda: True)
     expected, actual = nn.BatchNorm1d(3), nn.Sequential(nn.BatchNorm1d(3))
     synchronize_batch_norm(actual)
-    torch.testing.assert_close(actual(own), expected(inputs)[:2])
+    torch.testing.assert_close(actual(own), expected(inputs)[:share])
     for key, value in expected.state_dict().items():
         torch.testing.assert_close(actual[0].state_dict()[key], value)
 

@@ -70,8 +70,10 @@ def _normalize(norm: _BatchNorm, inputs: Tensor) -> Tensor:
     wide = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
     others = [dim for dim in range(wide.ndim) if dim != 1]
     shape = [1, -1] + [1] * (wide.ndim - 2)
-    own_variance, own_mean = torch.var_mean(wide, dim=others, correction=0)
-    count = wide.new_full((1,), wide.numel() / wide.shape[1])
+    entries = wide.numel() // wide.shape[1]  # none, where a process has no crops
+    own_mean = wide.sum(dim=others) / max(entries, 1)
+    own_variance = (wide - own_mean.view(shape)).square().sum(dim=others) / max(entries, 1)
+    count = wide.new_full((1,), entries)
     statistics = _GatherStatistics.apply(torch.cat([own_mean, own_variance, count]))
     means, variances, counts = statistics.split([wide.shape[1], wide.shape[1], 1], dim=1)  # (P, C), (P, C), (P, 1)
     total = counts.sum()
