@@ -68,8 +68,9 @@ def _npz(path: Path, wanted: Collection[str]) -> Content:
 
 
 def beside(path: Path, name: str) -> Path:
-    """The file beside ``v.npy`` that holds a column of it, ``v.labels.npy``, or its metadata, ``v.metadata.json``."""
-    return path.with_suffix(f".{name}.json" if name == "metadata" else f".{name}.npy")
+    """``v.npy`` for the vectors; the file beside it that holds a column of it, ``v.labels.npy``, or ``v.metadata.json``."""
+    endings = {VECTORS: ".npy", "metadata": ".metadata.json"}
+    return path.with_suffix(endings.get(name, f".{name}.npy"))
 
 
 def _npy(path: Path, wanted: Collection[str]) -> Content:

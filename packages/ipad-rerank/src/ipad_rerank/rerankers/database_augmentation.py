@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
 from ipad_rerank.rerankers.plain import Grid, PlainReranker
 from ipad_rerank.rerankers.query_expansion import moved_towards
 from ipad_rerank.rerankers.retrieval import Retrieval
+from ipad_rerank.search.cosine import gallery_neighbors
 from ipad_rerank.search.memory import batches
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import stable_topk
