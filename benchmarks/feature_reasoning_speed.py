@@ -23,8 +23,8 @@ from ipad_rerank.rerankers.feature_reasoning import refiner as module
 
 PARTS = {
     "sort": ("sort_nodes",),
-    "gather/scatter": ("gather_rows", "scatter_updates", "scatter_query_updates"),
-    "step (matrix products)": ("feature_step", "gram_step", "gram_step_query_row", "query_step"),
+    "gather/scatter": ("gather_rows", "scatter_updates"),
+    "step (matrix products)": ("feature_step", "gram_step"),
 }
 
 

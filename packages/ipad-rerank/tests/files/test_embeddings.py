@@ -164,7 +164,7 @@ def test_missing_and_unknown_files(tmp_path):
         ({"embeddings": VECTORS.astype(int)}, "floats"),
         ({"labels": [1]}, r"labels must have shape \(4,\)"),
         ({"ids": [0.5] * 4}, "ids must be whole numbers"),
-        ({"roles": [0, 1, 2, 3]}, "roles must be 0"),
+        ({"roles": [0, 1, 2, 3]}, r"roles must be train, query, gallery \(or 0, 1, 2\), got 3"),
     ],
 )
 def test_inconsistent_columns(columns, message):

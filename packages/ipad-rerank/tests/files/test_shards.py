@@ -64,7 +64,7 @@ def test_joined_shards_are_a_memory_map_with_the_columns_beside(folder, tmp_path
     np.testing.assert_array_equal(data.labels, LABELS)
     np.testing.assert_array_equal(data.roles, ROLES)
     assert data.metadata == {"attributes": ["collar"]}
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("all.npy?*")), "nothing half done is left"
 
 
 def test_joined_shards_keep_the_names_of_values_and_which_columns_were_words(folder, tmp_path):

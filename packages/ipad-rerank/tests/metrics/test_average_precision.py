@@ -136,7 +136,7 @@ def test_weightings():
 def test_chunks_do_not_matter(retrieval, monkeypatch):
     ranking = rank(retrieval["query"], retrieval["gallery"])
     expected = average_precision(ranking, *retrieval["labels"], *retrieval["groups"])
-    monkeypatch.setattr("ipad_rerank.metrics.relevance.rows_that_fit", lambda *_: 7)
+    monkeypatch.setattr("ipad_rerank.search.memory.work_budget", lambda _: 7 * 64 * 70)
     np.testing.assert_array_equal(average_precision(ranking, *retrieval["labels"], *retrieval["groups"]), expected)
 
 

@@ -66,7 +66,7 @@ def test_never_holds_the_whole_matrix(monkeypatch):
         blocks.append(tuple(scores.shape))
         return torch.sort(scores, descending=True, stable=True).indices
 
-    monkeypatch.setattr("ipad_rerank.metrics.retrieval.work_budget", lambda _: 2 << 20)
+    monkeypatch.setattr("ipad_rerank.search.memory.work_budget", lambda _: 2 << 20)
     monkeypatch.setattr("ipad_rerank.metrics.retrieval.stable_order", record)
     assert retrieval_map(query, gallery, *labels) == pytest.approx(expected, abs=1e-12)
     assert sum(rows for rows, _ in blocks) == 200

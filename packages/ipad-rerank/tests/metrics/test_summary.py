@@ -21,7 +21,7 @@ def test_interval_is_the_normal_one_for_many_queries():
 def test_same_seed_same_interval_whatever_the_chunks(monkeypatch):
     before, after = np.random.default_rng(0).uniform(size=(2, 50))
     first = paired_bootstrap(before, after, seed=3)
-    monkeypatch.setattr("ipad_rerank.metrics.summary.rows_that_fit", lambda *_: 17)
+    monkeypatch.setattr("ipad_rerank.search.memory.work_budget", lambda _: 17 * 64 * 50)
     assert paired_bootstrap(before, after, seed=3) == first
     assert paired_bootstrap(before, after, seed=4) != first
 

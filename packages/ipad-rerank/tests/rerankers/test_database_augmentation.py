@@ -3,7 +3,7 @@ import pytest
 
 from ipad_rerank import rank
 from ipad_rerank.rerankers.database_augmentation import DatabaseAugmentation
-from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
+from ipad_rerank.search.cosine import gallery_neighbors
 
 
 def unit(vectors):

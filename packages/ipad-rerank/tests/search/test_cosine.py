@@ -41,7 +41,8 @@ def test_k_is_a_prefix_of_the_full_ranking(vectors, k):
 
 def test_small_chunks_agree_with_one_chunk(vectors, monkeypatch):
     whole = rank(*vectors, k=30)
-    monkeypatch.setattr("ipad_rerank.search.cosine.work_budget", lambda device: 1)
+    for module in ("cosine", "memory"):
+        monkeypatch.setattr(f"ipad_rerank.search.{module}.work_budget", lambda device: 1)
     np.testing.assert_array_equal(rank(*vectors, k=30).indices, whole.indices)
 
 
@@ -56,7 +57,8 @@ def test_chunks_of_any_size_keep_ties_in_the_gallerys_order(monkeypatch, order, 
     cosine = np.where(gallery.any(1), query @ gallery.T / 4, -2)
     expected = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
     for budget in (1, 1 << 15, 1 << 17, 1 << 30):
-        monkeypatch.setattr("ipad_rerank.search.cosine.work_budget", lambda device, budget=budget: budget)
+        for module in ("cosine", "memory"):
+            monkeypatch.setattr(f"ipad_rerank.search.{module}.work_budget", lambda device, budget=budget: budget)
         ranking = rank(query.astype(np.float32), gallery, k=k)
         np.testing.assert_array_equal(ranking.indices, expected)
         np.testing.assert_array_equal(ranking.scores, np.take_along_axis(cosine, expected, axis=1))

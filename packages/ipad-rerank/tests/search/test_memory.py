@@ -15,7 +15,7 @@ from ipad_rerank import (
     KReciprocal,
     rank,
 )
-from ipad_rerank.search.memory import rows_that_fit, work_budget
+from ipad_rerank.search.memory import batches, work_budget
 from ipad_rerank.search.progress import progress_over
 
 CPU = torch.device("cpu")
@@ -65,10 +65,13 @@ def test_search_holds_its_budget_and_not_queries_times_gallery(largest_storage, 
 def test_work_is_sized_from_free_memory(monkeypatch):
     monkeypatch.setattr("ipad_rerank.search.memory.free_memory", lambda device: 400 << 20)
     assert work_budget(CPU) == 100 << 20
-    assert rows_that_fit(1 << 20, CPU) == 100
+    assert batches(250, 1 << 20, CPU) == [slice(0, 100), slice(100, 200), slice(200, 250)]
+    assert batches(250, 1 << 20, CPU, most=200) == batches(250, 1 << 20, CPU)
+    assert batches(250, 1 << 20, CPU, most=90)[0] == slice(0, 90)
+    assert batches(250, 1 << 20, CPU, size=240) == [slice(0, 240), slice(240, 250)]
     monkeypatch.setattr("ipad_rerank.search.memory.free_memory", lambda device: 0)
     assert work_budget(CPU) == 16 << 20
-    assert rows_that_fit(1 << 40, CPU) == 1
+    assert batches(2, 1 << 40, CPU) == [slice(0, 1), slice(1, 2)]
 
 
 def test_a_ranking_that_does_not_fit_is_refused_before_the_search(monkeypatch):

@@ -4,7 +4,7 @@ import torch
 
 from ipad_rerank import rank
 from ipad_rerank.metrics import mean_average_precision
-from ipad_rerank.rerankers.diffusion.reranker import GraphDiffusion
+from ipad_rerank.rerankers.diffusion import GraphDiffusion
 from ipad_rerank.rerankers.k_reciprocal.reranker import KReciprocal
 from ipad_rerank.rerankers.query_expansion import AlphaQueryExpansion
 from ipad_rerank.rerankers.registry import RERANKERS

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ipad_rerank.adapters.hits import EngineSearch, Fetched, Hit, require
+from ipad_rerank.adapters.hits import EngineSearch, Fetched, Hit
+from ipad_rerank.files.extras import require
 
 if TYPE_CHECKING:
     import faiss

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,11 +141,3 @@ def as_queries(query: ArrayLike, dim: int) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError("query has NaN or infinite values")
     return array
-
-
-def require(module: str, extra: str) -> ModuleType:
-    """The engine's client, or an error that says what to install."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{module} is not installed; run: pip install 'ipad-rerank[{extra}]'") from error

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ipad_rerank.adapters.hits import EngineSearch, Fetched, Hit, as_queries, require
+from ipad_rerank.adapters.hits import EngineSearch, Fetched, Hit, as_queries
+from ipad_rerank.files.extras import require
 from ipad_rerank.search.memory import slices
 from ipad_rerank.search.vectors import ArrayLike, Vectors
 
@@ -105,10 +106,10 @@ class MilvusSearch(EngineSearch):
             self.client.create_collection(self.collection, dimension=rows.dim, metric_type="COSINE", **keys)
         vector, key, dim = self._describe()
         array = as_queries(vectors, dim)
-        stored = [{}] * len(rows) if payload is None else payload
+        stored, keys = [{}] * len(rows) if payload is None else payload, np.asarray(ids).tolist()
         for part in slices(len(rows), max(1, _INSERT_BYTES // (4 * dim))):
-            found = zip(stored[part], ids[part], array[part].tolist(), strict=True)
-            self.client.insert(self.collection, [{**each, key: _plain(i), vector: v} for each, i, v in found])
+            found = zip(stored[part], keys[part], array[part].tolist(), strict=True)
+            self.client.insert(self.collection, [{**each, key: i, vector: v} for each, i, v in found])
 
     def _describe(self) -> tuple[str, str, int]:
         """Vector field, primary field, dimension."""
@@ -130,7 +131,3 @@ class MilvusSearch(EngineSearch):
 def _hit(found: Mapping[str, Any], vector: str, key: str) -> Hit:
     payload = {name: value for name, value in found["entity"].items() if name != vector}
     return Hit(found[key], float(found["distance"]), payload)
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value

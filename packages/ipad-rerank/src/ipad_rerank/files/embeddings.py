@@ -64,8 +64,6 @@ class EmbeddingSet:
                 if name in ("labels", "group_ids") and label_kind(value, name) == "words":
                     object.__setattr__(self, "words", self.words | {name})
                 object.__setattr__(self, name, _whole(value, name, len(embeddings)))
-        if self.roles is not None and not np.isin(self.roles, range(len(ROLES))).all():
-            raise ValueError(f"roles must be 0 (train), 1 (query) or 2 (gallery), got {np.unique(self.roles)}")
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -154,9 +152,10 @@ def _whole(value: ArrayLike, name: str, length: int) -> np.ndarray:
         array = np.array(array.tolist()) if label_kind(array, name) == "words" else array
     if array.dtype.kind == "U" and name == "ids":
         return array
-    if array.dtype.kind == "U" and name == "roles":
-        unknown = [str(word) for word in np.unique(array) if word not in ROLES]
-        if unknown:
-            raise ValueError(f"roles must be {', '.join(ROLES)} (or 0, 1, 2), got {', '.join(unknown[:3])}")
-        return np.array([ROLES.index(word) for word in array], dtype=np.int64)
+    if name == "roles":
+        words = array.dtype.kind == "U"
+        unknown = np.unique(array[~np.isin(array, ROLES if words else range(len(ROLES)))])
+        if len(unknown):
+            raise ValueError(f"roles must be {', '.join(ROLES)} (or 0, 1, 2), got {', '.join(map(str, unknown[:3]))}")
+        array = np.array([ROLES.index(word) for word in array]) if words else array
     return label_numbers(array, name)

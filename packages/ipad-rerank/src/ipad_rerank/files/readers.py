@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from ipad_rerank.files.extras import require
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -66,8 +68,9 @@ def _npz(path: Path, wanted: Collection[str]) -> Content:
 
 
 def beside(path: Path, name: str) -> Path:
-    """The file beside ``v.npy`` that holds a column of it, ``v.labels.npy``, or its metadata, ``v.metadata.json``."""
-    return path.with_suffix(f".{name}.json" if name == "metadata" else f".{name}.npy")
+    """``v.npy`` for the vectors; the file beside it that holds a column of it, ``v.labels.npy``, or ``v.metadata.json``."""
+    endings = {VECTORS: ".npy", "metadata": ".metadata.json"}
+    return path.with_suffix(endings.get(name, f".{name}.npy"))
 
 
 def _npy(path: Path, wanted: Collection[str]) -> Content:
@@ -84,11 +87,7 @@ def _npy(path: Path, wanted: Collection[str]) -> Content:
 
 
 def _parquet(path: Path, wanted: Collection[str]) -> Content:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ImportError("parquet files need pyarrow: pip install 'ipad-rerank[parquet]'") from error
+    pyarrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
     try:
         names = parquet.read_schema(path).names
         table = parquet.read_table(path, columns=[name for name in names if name in wanted])
@@ -104,17 +103,15 @@ def _column(pyarrow: ModuleType, chunked: pyarrow.ChunkedArray, name: str) -> np
         raise ValueError(f"column {name} has empty rows")
     if column.null_count:  # unlabelled rows
         return np.array(column.to_pylist(), dtype=object)
+    if is_list:
+        if len(column.value_lengths().unique()) > 1:
+            raise ValueError(f"column {name} has vectors of different lengths")
+        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if types.is_string(column.type) or types.is_large_string(column.type):
         return np.array(column.to_pylist())
-    if types.is_list(column.type) or types.is_large_list(column.type):
-        lengths = np.diff(column.offsets.to_numpy())
-        if (lengths != lengths[0]).any():
-            raise ValueError(f"column {name} has vectors of different lengths")
-    elif not types.is_fixed_size_list(column.type):
-        return column.to_numpy(zero_copy_only=False)
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    return column.to_numpy(zero_copy_only=False)
 
 
 def _json(text: str) -> object:

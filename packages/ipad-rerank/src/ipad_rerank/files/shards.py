@@ -7,7 +7,7 @@ Each shard is a file of :func:`ipad_rerank.write_embeddings`. ``index.json`` nam
 from __future__ import annotations
 
 import json
-import os
+import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,26 +115,24 @@ def join_shards(folder: str | Path, out: str | Path) -> tuple[int, int]:
         raise ValueError(f"shards are joined to a .npy file, which can be memory-mapped; got {out}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out.parent}: no such folder")
-    index, parts = read_index(folder), {}
+    index = read_index(folder)
+    with tempfile.TemporaryDirectory(prefix=out.name, dir=out.parent) as made:
+        part = Path(made) / out.name
 
-    def part_of(name: str) -> Path:
-        final = out if name == VECTORS else beside(out, name)
-        parts[final] = final.with_name(final.name + ".part")
-        return parts[final]
+        def new(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+            return np.lib.format.open_memmap(beside(part, name), "w+", dtype, shape)
 
-    def new(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        return np.lib.format.open_memmap(part_of(name), "w+", dtype, shape)
-
-    content = _filled(folder, index, (VECTORS, *COLUMNS), new)
-    for array in content.arrays.values():
-        array.flush()
-    if content.metadata:
-        part_of("metadata").write_text(json.dumps(content.metadata, ensure_ascii=False, indent=1), encoding="utf-8")
-    for name in (*COLUMNS, "metadata"):
-        if beside(out, name) not in parts:
-            beside(out, name).unlink(missing_ok=True)
-    for final in sorted(parts, key=lambda path: path == out):
-        os.replace(parts[final], final)
+        content = _filled(folder, index, (VECTORS, *COLUMNS), new)
+        for array in content.arrays.values():
+            array.flush()
+        if content.metadata:
+            text = json.dumps(content.metadata, ensure_ascii=False, indent=1)
+            beside(part, "metadata").write_text(text, encoding="utf-8")
+        for name in (*COLUMNS, "metadata", VECTORS):
+            if beside(part, name).is_file():
+                beside(part, name).replace(beside(out, name))
+            else:
+                beside(out, name).unlink(missing_ok=True)
     return index["rows"], index["dim"]
 
 

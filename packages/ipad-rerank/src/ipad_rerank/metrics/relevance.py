@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.search.labels import UNLABELLED, as_labels, check_groups, check_same_kind, pair_ids
-from ipad_rerank.search.memory import rows_that_fit, slices
+from ipad_rerank.search.memory import batches
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import Array, ArrayLike, in_kind, one_of, positive_int
 
@@ -110,7 +110,7 @@ class Judge:
         ranking.check_gallery(len(self), len(self.gallery_classes))
         indices, _ = ranking.tensors()
         values = {name: torch.empty(len(self), dtype=torch.float64, device=indices.device) for name in measures}
-        for rows in slices(len(self), rows_that_fit(64 * max(ranking.k, 1), indices.device)):
+        for rows in batches(len(self), 64 * ranking.k, indices.device):
             judged = self._judge(indices[rows], rows)
             for name, measure in measures.items():
                 values[name][rows] = without_relevant(measure(judged), judged.total, no_relevant)

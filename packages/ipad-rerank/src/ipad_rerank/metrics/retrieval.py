@@ -12,7 +12,7 @@ from ipad_rerank.metrics.relevance import Judge, Judged, NoRelevant, without_rel
 from ipad_rerank.metrics.summary import Averaging, average
 from ipad_rerank.search.cosine import padded_cosine, unit_cosine
 from ipad_rerank.search.labels import ALL, searches
-from ipad_rerank.search.memory import work_budget
+from ipad_rerank.search.memory import batches
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.topk import stable_order
 from ipad_rerank.search.vectors import Array, ArrayLike, pair_of, positive_int
@@ -51,15 +51,15 @@ def retrieval_average_precision(
     queries, items, dtype, device = pair_of(query, gallery)
     judge = Judge(len(queries), len(items), query_labels, gallery_labels, query_groups, gallery_groups)
     values = torch.zeros(len(queries), dtype=torch.float64)  # a group that the gallery lacks keeps AP 0
-    batches: list[tuple[Tensor, Tensor | None]] = []  # queries, and rows of the gallery or None for all
+    parts: list[tuple[Tensor, Tensor | None]] = []  # queries, and rows of the gallery or None for all
     size = None if batch_size is None else positive_int(batch_size, "batch_size")
     for query_rows, gallery_rows in searches(judge.query_groups, judge.gallery_groups):
         found = None if gallery_rows is ALL else torch.from_numpy(gallery_rows)
         per_query = _BYTES * (len(items) if found is None else len(found)) + 8 * items.dim
-        step = size or max(1, min(1024, work_budget(device) // per_query))
-        batches += [(part, found) for part in torch.arange(len(judge))[query_rows].split(step)]
+        rows = torch.arange(len(judge))[query_rows]
+        parts += [(rows[part], found) for part in batches(len(rows), per_query, device, size, most=1024)]
     held, unit = object(), None
-    for query_rows, gallery_rows in progress_over(batches, "Evaluating", progress):
+    for query_rows, gallery_rows in progress_over(parts, "Evaluating", progress):
         if gallery_rows is not held:
             held, unit = gallery_rows, items.unit_if_it_fits(gallery_rows, dtype, device)
         part = queries.unit(query_rows, dtype, device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.search.labels import as_labels, pair_ids
-from ipad_rerank.search.memory import rows_that_fit, slices
+from ipad_rerank.search.memory import batches
 from ipad_rerank.search.vectors import ArrayLike, number_in, one_of, positive_int
 
 Averaging = Literal["query", "group", "label"]
@@ -100,7 +100,7 @@ def paired_bootstrap(
         raise ValueError("no pair of values is left to compare")
     generator = torch.Generator().manual_seed(seed)
     means = torch.empty(samples, dtype=torch.float64)
-    for part in slices(samples, rows_that_fit(64 * len(gains), gains.device)):
+    for part in batches(samples, 64 * len(gains), gains.device):
         picks = torch.randint(len(gains), (part.stop - part.start, len(gains)), generator=generator)
         means[part] = gains[picks].mean(1)
     ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)

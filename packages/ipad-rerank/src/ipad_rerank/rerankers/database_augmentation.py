@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
 from ipad_rerank.rerankers.plain import Grid, PlainReranker
 from ipad_rerank.rerankers.query_expansion import moved_towards
-from ipad_rerank.rerankers.retrieval import Retrieval, batches
+from ipad_rerank.rerankers.retrieval import Retrieval
+from ipad_rerank.search.cosine import gallery_neighbors
+from ipad_rerank.search.memory import batches
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import stable_topk
 from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, Array, ArrayLike, Vectors
@@ -47,14 +48,14 @@ class DatabaseAugmentation(PlainReranker):
     alpha: float = 3.0
     restrict_to: int | None = None
 
-    def augment(self, gallery: ArrayLike, neighbors: Ranking | None = None, batch_size: int | None = None) -> Array:
+    def augment(self, gallery: ArrayLike, neighbors: Ranking | None = None) -> Array:
         """New unit gallery ``(G, D)`` of the gallery's kind."""
         items = Vectors(gallery, "gallery")
-        neighbors = gallery_neighbors(gallery, self.k, batch_size) if neighbors is None else neighbors.top(self.k)
+        neighbors = gallery_neighbors(gallery, self.k) if neighbors is None else neighbors.top(self.k)
         indices, _ = neighbors.tensors()
         dtype, device = items.dtype, items.device
         moved = torch.empty(len(items), items.dim, dtype=dtype, device=device)
-        for rows in batches(len(items), dtype.itemsize * self.k * (4 * items.dim + 8), device, batch_size):
+        for rows in batches(len(items), dtype.itemsize * self.k * (4 * items.dim + 8), device):
             near = items.unit(indices[rows], dtype, device)
             moved[rows] = moved_towards(items.unit(rows, dtype, device), near, self.alpha)
         return items.in_kind(moved)
@@ -65,7 +66,7 @@ class DatabaseAugmentation(PlainReranker):
 
     def search(self, asked: Retrieval, neighbors: Ranking | None = None) -> Ranking:
         """Search the augmented gallery; ``neighbors`` are those of the gallery, k or more, where the caller has them."""
-        moved = asked.moved(gallery=self.augment(asked.gallery, neighbors, asked.options.batch_size))
+        moved = asked.moved(gallery=self.augment(asked.gallery, neighbors))
         return asked.in_kind(*moved.ranking.tensors())
 
     def refine(self, query: Tensor, candidates: Tensor) -> Tensor:

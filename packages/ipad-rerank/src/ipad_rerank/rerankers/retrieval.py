@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 
 from ipad_rerank.search.cosine import own_cosine, rank
-from ipad_rerank.search.memory import rows_that_fit, slices
+from ipad_rerank.search.memory import batches
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ArrayLike, Pair, Vectors, one_of, pair_of, positive_int
@@ -150,13 +150,3 @@ def rank_candidates(pair: Pair) -> Ranking:
         scores[rows] = own_cosine(queries.unit(rows, dtype, device), items.unit(rows, dtype, device))
     scores, order = torch.sort(scores, dim=1, descending=True, stable=True)
     return Ranking(queries.in_kind(order), queries.in_kind(scores))
-
-
-def batches(
-    count: int, bytes_per_row: int, device: torch.device, size: int | None = None, most: int | None = None
-) -> list[slice]:
-    """``count`` rows in parts of ``size``, or of as many as free memory allows, at most ``most``."""
-    size = (
-        min(rows_that_fit(bytes_per_row, device), most or count) if size is None else positive_int(size, "batch_size")
-    )
-    return slices(count, size)

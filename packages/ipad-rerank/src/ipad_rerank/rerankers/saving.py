@@ -109,15 +109,6 @@ def load(folder: str | Path) -> BaseReranker:
         raise ValueError(f"{folder} is damaged, config.json and the weights do not fit: {error}") from error
 
 
-def check_shapes(expected: Tensors, found: Tensors) -> None:
-    """ValueError unless both have the same names and shapes."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
-    given = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    if wanted != given:
-        differing = sorted(name for name in wanted | given if wanted.get(name) != given.get(name))
-        raise ValueError(f"weights must be {wanted}, got {given}; they differ in {', '.join(differing)}")
-
-
 def _read_weights(folder: Path, name: object) -> Tensors:
     path = folder / str(name)
     if path.parent != folder:

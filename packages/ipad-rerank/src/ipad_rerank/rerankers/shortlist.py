@@ -11,8 +11,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ipad_rerank.rerankers.retrieval import Retrieval, batches
+from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.search.cosine import own_cosine
+from ipad_rerank.search.memory import batches
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE

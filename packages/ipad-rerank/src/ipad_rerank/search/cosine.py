@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ipad_rerank.search.memory import free_memory, slices, work_budget
+from ipad_rerank.search.memory import batches, free_memory, slices, work_budget
 from ipad_rerank.search.progress import progress_over
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import merged_topk
@@ -89,18 +89,17 @@ def rank(
             f"a ranking of {k} for each of {len(queries)} queries takes {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
             "free; ask for a smaller k, or for fewer queries at a time"
         )
+    if batch_size is not None:
+        positive_int(batch_size, "batch_size")
+    parts = batches(len(queries), 8 * (size + 8) * k, device, batch_size, most=1024)
     budget = work_budget(device) // 2
-    if batch_size is None:
-        batch_size = max(1, min(len(queries), 1024, budget // (4 * (size + 8) * max(k, 1))))
-    batch_size = min(positive_int(batch_size, "batch_size"), len(queries))
-    per_row = size * (3 * items.dim + 6 * batch_size)  # a chunk of vectors with its copies, and its scores
+    per_row = size * (3 * items.dim + 6 * parts[0].stop)  # a chunk of vectors with its copies, and its scores
     chunk = max(ALIGN, min(len(items), max(budget // per_row, 2 * k if 2 * k * per_row < 4 * budget else 0)))
     chunk = -(-chunk // ALIGN) * ALIGN
     indices = torch.empty(len(queries), k, dtype=torch.int64, device=device)
     scores = torch.empty(len(queries), k, dtype=dtype, device=device)
-    pieces = [(start, first) for start in range(0, len(queries), batch_size) for first in range(0, len(items), chunk)]
-    for start, first in progress_over(pieces, "Searching", progress):
-        rows = slice(start, start + batch_size)
+    pieces = [(rows, first) for rows in parts for first in range(0, len(items), chunk)]
+    for rows, first in progress_over(pieces, "Searching", progress):
         if first == 0:
             part, best = queries.unit(rows, dtype, device), None
         block = items.unit(slice(first, first + chunk), dtype, device)
@@ -108,3 +107,18 @@ def rank(
         if first + chunk >= len(items):
             scores[rows], indices[rows] = best
     return Ranking(queries.in_kind(indices), queries.in_kind(scores))
+
+
+def gallery_neighbors(gallery: ArrayLike, k: int) -> Ranking:
+    """The k nearest others of each gallery row by cosine, itself left out; k is limited to G - 1.
+
+    Compute it once and hand it to several calls of ``rerank`` that take ``neighbors``.
+    """
+    items = Vectors(gallery, "gallery")
+    for rows in batches(len(items), 16 * items.dim, items.device):
+        items.unit(rows)  # else bad values would be reported as the query's
+    found = rank(gallery, gallery, k=k + 1)
+    indices, cosine = found.tensors()
+    drop = indices == torch.arange(len(indices), device=indices.device)[:, None]
+    drop[:, -1] |= ~drop.any(1)  # among many duplicates a row may not find itself: then its last one goes
+    return found.like(indices[~drop].reshape(len(indices), -1), cosine[~drop].reshape(len(indices), -1))

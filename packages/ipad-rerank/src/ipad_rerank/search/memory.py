@@ -1,4 +1,4 @@
-"""How much memory is free, how many rows of work fit into a share of it, and work in parts of so many."""
+"""How much memory is free, and work in parts that fit into a share of it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,14 @@ def work_budget(device: torch.device) -> int:
     return min(cap, max(free_memory(device) // 4, 16 << 20))
 
 
-def rows_that_fit(bytes_per_row: int, device: torch.device) -> int:
-    """At least 1."""
-    return max(1, work_budget(device) // max(bytes_per_row, 1))
-
-
 def slices(count: int, step: int) -> list[slice]:
     """``count`` rows in parts of ``step``."""
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def batches(
+    count: int, bytes_per_row: int, device: torch.device, size: int | None = None, most: int | None = None
+) -> list[slice]:
+    """``count`` rows in parts of ``size``, or of as many as free memory allows, at most ``most``."""
+    fitting = max(1, work_budget(device) // max(bytes_per_row, 1))
+    return slices(count, size or min(fitting, most or fitting))

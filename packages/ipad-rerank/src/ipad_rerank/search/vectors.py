@@ -96,8 +96,12 @@ class Vectors:
     ) -> torch.Tensor | None:
         """The rows at numbers ``(n,)``, or all, to be kept; None where they have to be read a few at a time."""
         count = len(self) if rows is None else len(rows)
-        if 2 * count * self.dim * dtype.itemsize > work_budget(device):
-            return None
+        fits = 2 * count * self.dim * dtype.itemsize <= work_budget(device)
+        return self.all_unit(rows, dtype, device) if fits else None
+
+    def all_unit(self, rows: torch.Tensor | None, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """The rows at numbers ``(n,)``, or all, made a few at a time."""
+        count = len(self) if rows is None else len(rows)
         unit = torch.empty(count, self.dim, dtype=dtype, device=device)
         for part in slices(count, 4096):
             unit[part] = self.unit(part if rows is None else rows[part], dtype, device)

@@ -6,22 +6,12 @@ Scores are the refined cosines blended with the first ones, equal for equal vect
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ipad_rerank.rerankers.feature_reasoning.density import Density
-from ipad_rerank.rerankers.feature_reasoning.gradient_step import (
-    Gram,
-    feature_step,
-    gram_step,
-    gram_step_query_row,
-    query_step,
-)
-from ipad_rerank.rerankers.feature_reasoning.subgraphs import (
-    gather_rows,
-    scatter_query_updates,
-    scatter_updates,
-    sort_nodes,
-)
+from ipad_rerank.rerankers.feature_reasoning.gradient_step import feature_step, gram_step
+from ipad_rerank.rerankers.feature_reasoning.subgraphs import gather_rows, scatter_updates, sort_nodes
 from ipad_rerank.rerankers.feature_reasoning.update_network import UpdateNetwork
 from ipad_rerank.rerankers.saving import Config
 from ipad_rerank.rerankers.shortlist import near_duplicates
@@ -79,58 +69,34 @@ class SequenceRefiner(nn.Module):
         Args:
             unit: ``(B, n, D)`` unit vectors (or zero vectors), node 0 the query; n <= n_r.
             all_rows: Return all pairs, not just the query's row.
-            space: "feature" or "gram"; by default Gram space where D > n.
+            space: "feature" or "gram"; by default Gram space where all nodes move and D > n.
 
         Returns:
             ``(B, n)`` cosines of the query to every node, or ``(B, n, n)``.
         """
-        zero = unit.detach().square().sum(-1) < 0.5  # (B, n)
-        zero = zero if bool(zero.any()) else None
-        cosine = unit @ unit.transpose(1, 2)
-        if self.variant == "query_only":
-            return self._move_query(cosine, zero, all_rows)
+        moving = 1 if self.variant == "query_only" else unit.shape[1]
         if space is None:
-            space = "gram" if unit.shape[2] > unit.shape[1] else "feature"
-        if space == "gram":
-            gram = Gram(cosine, torch.ones_like(cosine[:, 0]))
-            for last in _rounds(self.n_t):
-                update = self._update(gram.cosine, zero)
-                if last and not all_rows:
-                    return gram_step_query_row(gram, update, self.step_size)
-                gram = gram_step(gram, update, self.step_size)
-            return gram.cosine
-        features = unit
-        for last in _rounds(self.n_t):
-            features = feature_step(features, self._update(cosine, zero), self.step_size)
-            norm = features.norm(dim=-1).clamp_min(1e-6)
-            if last and not all_rows:
-                return (features @ features[:, 0, :, None])[:, :, 0] / norm / norm[:, :1]
-            cosine = features @ features.transpose(1, 2) / norm[:, :, None] / norm[:, None, :]
-        return cosine
+            space = "gram" if moving > 1 and unit.shape[2] > unit.shape[1] else "feature"
+        zero = unit.detach().square().sum(-1) < 0.5  # (B, n)
+        features, cosine, norm = unit[:, :moving], unit @ unit.mT, torch.ones_like(unit[:, :, 0])
+        for rounds_left in reversed(range(self.n_t)):
+            rows = None if rounds_left or all_rows else 1
+            update = self._update(cosine)
+            if bool(zero.any()):
+                update = update.masked_fill(zero[:, :, None] | zero[:, None, :], 0.0)
+            if space == "gram":
+                cosine, norm = gram_step(cosine, norm, update, self.step_size, rows)
+            else:
+                features = feature_step(features, unit, update, self.step_size)
+                unit = torch.cat([F.normalize(features, dim=-1), unit[:, moving:]], dim=1)
+                changed = unit[:, : rows or moving] @ unit.mT
+                cosine = changed if rows else _with_rows(cosine, changed)
+        return cosine if all_rows else cosine[:, 0]
 
-    def _read(self, cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The network's updates of every subgraph's two rows, and the order of their columns."""
+    def _update(self, cosine: Tensor) -> Tensor:
+        """What the network says about each pair of nodes, ``(B, n, n)``."""
         order = sort_nodes(cosine)
-        return *self.network(*gather_rows(cosine, order), self.low_precision), order
-
-    def _update(self, cosine: Tensor, zero: Tensor | None) -> Tensor:
-        update = scatter_updates(*self._read(cosine))
-        if zero is not None:
-            update = update.masked_fill(zero[:, :, None] | zero[:, None, :], 0.0)
-        return update
-
-    def _move_query(self, cosine: Tensor, zero: Tensor | None, all_rows: bool) -> Tensor:
-        norm = torch.ones_like(cosine[:, 0, 0])
-        for last in _rounds(self.n_t):
-            pull = scatter_query_updates(*self._read(cosine))
-            if zero is not None:
-                pull = pull.masked_fill(zero | zero[:, :1], 0.0)
-            row, norm = query_step(cosine, cosine[:, 0], norm, pull, self.step_size)
-            if last and not all_rows:
-                return row
-            rest = torch.cat([row[:, 1:, None], cosine[:, 1:, 1:]], dim=2)
-            cosine = torch.cat([row[:, None], rest], dim=1)
-        return cosine
+        return scatter_updates(*self.network(*gather_rows(cosine, order), self.low_precision), order)
 
 
 @torch.no_grad()
@@ -173,6 +139,8 @@ def share_among_equals(scores: Tensor, cosine: Tensor, candidates: Tensor) -> Te
     return torch.empty_like(scores).scatter_(1, order, mean)
 
 
-def _rounds(count: int) -> list[bool]:
-    """One entry a round: is it the last?"""
-    return [False] * (count - 1) + [True]
+def _with_rows(cosine: Tensor, changed: Tensor) -> Tensor:
+    """Symmetric ``cosine (B, n, n)`` with the first m rows and columns as in ``changed (B, m, n)``."""
+    count = changed.shape[1]
+    rest = torch.cat([changed[:, :, count:].mT, cosine[:, count:, count:]], dim=2)
+    return torch.cat([changed, rest], dim=1)

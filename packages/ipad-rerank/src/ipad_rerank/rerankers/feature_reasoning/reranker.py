@@ -16,7 +16,7 @@ from ipad_rerank.rerankers.feature_reasoning.density import Density, is_familiar
 from ipad_rerank.rerankers.feature_reasoning.fit import fit_reasoner
 from ipad_rerank.rerankers.feature_reasoning.refiner import SequenceRefiner, finish, refined_cosines
 from ipad_rerank.rerankers.retrieval import Retrieval
-from ipad_rerank.rerankers.saving import Config, Tensors, check_shapes
+from ipad_rerank.rerankers.saving import Config, Tensors
 from ipad_rerank.rerankers.shortlist import Shortlist
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.vectors import ArrayLike
@@ -102,10 +102,9 @@ class FeatureReasoning(SequenceRefiner, BaseReranker):
     @classmethod
     def from_config(cls, config: Config, tensors: Tensors) -> Self:
         density, report = config.pop("density", None), config.pop("report", None)
-        with torch.device("meta"):  # nothing is allocated before the sizes are known to fit
+        with torch.device("meta"):  # nothing is allocated that the weights do not hold
             reasoner = cls(**config)
-        check_shapes(reasoner.state_dict(), tensors)
-        reasoner.load_state_dict(tensors, assign=True)
+        reasoner.load_state_dict(tensors, assign=True)  # an error unless names and sizes fit
         reasoner.density = Density.from_dict(density) if density else None
         reasoner.report = report
         return reasoner.eval()

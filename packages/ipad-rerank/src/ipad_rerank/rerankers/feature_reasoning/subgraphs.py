@@ -62,15 +62,6 @@ def scatter_updates(center: Tensor, query: Tensor, order: Tensor) -> Tensor:
     return update
 
 
-def scatter_query_updates(center: Tensor, query: Tensor, order: Tensor) -> Tensor:
-    """Only what moves the query, ``O(S)[0, :] + O(S)[:, 0]``: ``(B, n)``."""
-    rows = _unsort(query, order).sum(1)
-    at_query = (order == 0).to(center.dtype)
-    to_query = (center * at_query).sum(2)  # column 0: what each node's subgraph says about the query
-    own = _unsort(center[:, :1], order[:, :1])[:, 0]
-    return rows + to_query + own
-
-
 def _unsort(sorted_values: Tensor, order: Tensor) -> Tensor:
     """Inverse of gathering at ``order``, whose rows are permutations, so that every place is written once."""
     return torch.empty_like(sorted_values).scatter_(2, order, sorted_values)

@@ -45,7 +45,6 @@ def find_neighborhoods(
     """Find the ``k`` nearest of each row of ``unit (N, D)``, itself included, a batch of rows at a time."""
     k = min(k, len(unit))
     zero = (unit == 0).all(1)
-    any_zero = bool(zero.any())
     padded = aligned(unit)
     nearest = torch.empty(len(unit), k, dtype=torch.int64, device=unit.device)
     largest = torch.empty(len(unit), dtype=unit.dtype, device=unit.device)
@@ -54,24 +53,17 @@ def find_neighborhoods(
     for rows in progress_over(slices(len(unit), step), "Neighbors", progress):
         height = rows.stop - rows.start
         cosine = torch.mm(unit[rows], padded.T, out=scratch[:height])[:, : len(unit)].clamp_(-1, 1)
-        if any_zero:
-            cosine[:, zero] = 2.0
+        cosine[:, zero] = 2.0
         distance = 2 - 2 * cosine.amin(1)
-        if any_zero:
-            cosine[:, zero] = ZERO_VECTOR_SCORE
+        cosine[:, zero] = ZERO_VECTOR_SCORE
         cosine[:, rows].fill_diagonal_(3.0)  # itself first
         nearest[rows] = stable_topk(cosine, k)[1]
         largest[rows] = torch.where(distance > 0, distance, 1.0)
-    if any_zero:
-        nearest[zero] = zero.nonzero()
+    nearest[zero] = zero.nonzero()
     return Neighborhoods(unit, zero, nearest, largest)
 
 
 def joint_unit(pair: Pair) -> Tensor:
     """``(Q + G, D)`` unit vectors, queries first."""
     queries, items, dtype, device = pair
-    unit = torch.empty(len(queries) + len(items), queries.dim, dtype=dtype, device=device)
-    for vectors, part in ((queries, unit[: len(queries)]), (items, unit[len(queries) :])):
-        for rows in slices(len(vectors), max(1, block_budget(device) // (16 * vectors.dim))):
-            part[rows] = vectors.unit(rows, dtype, device)
-    return unit
+    return torch.cat([queries.all_unit(None, dtype, device), items.all_unit(None, dtype, device)])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.rerankers.k_reciprocal.neighborhoods import block_budget
-from ipad_rerank.rerankers.k_reciprocal.sparse_rows import segment_sum, spread
+from ipad_rerank.rerankers.k_reciprocal.sparse_rows import RaggedRows, segment_sum
 
 Entries = tuple[Tensor, Tensor, Tensor]
 """Row, column, value; sorted by row."""
@@ -28,20 +28,16 @@ _MEETING = 60  # cost of a meeting of two entries, in units of one entry of the 
 
 @dataclass(frozen=True)
 class QueryEncodings:
-    """The queries' entries, by row and by column.
+    """The queries' entries, by query and by column.
 
     Args:
-        entries: By row.
-        start: ``(N + 1,)``: column n's entries are ``start[n]`` to ``start[n + 1]`` of the next two.
-        query: Query of each entry, by column.
-        value: Its value.
+        entries: By query.
+        by_column: The same: a row for each column, in it the queries that have an entry there.
         count: How many queries.
     """
 
     entries: Entries
-    start: Tensor
-    query: Tensor
-    value: Tensor
+    by_column: RaggedRows
     count: int
 
     @classmethod
@@ -49,8 +45,7 @@ class QueryEncodings:
         query, column, value = entries
         order = torch.argsort(column, stable=True)
         lengths = torch.bincount(column, minlength=num_columns)
-        start = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        return cls(entries, start, query[order], value[order], count)
+        return cls(entries, RaggedRows.join([lengths], [query[order]], [value[order]]), count)
 
 
 def overlap(queries: QueryEncodings, entries: Entries, width: int) -> Tensor:
@@ -63,7 +58,7 @@ def overlap(queries: QueryEncodings, entries: Entries, width: int) -> Tensor:
     """
     row, column, value = entries
     total = torch.zeros(width, queries.count, dtype=torch.float64, device=row.device)
-    meetings = (queries.start[column + 1] - queries.start[column]).cumsum(0)
+    meetings = queries.by_column.lengths[column].cumsum(0)
     edges = torch.arange(0, width + _TILE, _TILE, device=row.device).clamp_max(width)
     bounds = torch.searchsorted(row, edges)
     met = torch.cat([meetings.new_zeros(1), meetings])[bounds].diff().tolist()
@@ -87,27 +82,25 @@ def _by_column(
     queries: QueryEncodings, row: Tensor, column: Tensor, value: Tensor, part: slice, total: Tensor, budget: int
 ) -> None:
     """Add the overlaps of the entries in ``part`` to ``total``, about ``budget`` meetings at a time."""
-    first = queries.start[column[part]]
-    lengths = queries.start[column[part] + 1] - first
+    lengths = queries.by_column.lengths[column[part]]
     met = lengths > 0
-    first, lengths = first[met], lengths[met]
-    offset, weight = row[part][met] * queries.count, value[part][met]
-    ends = lengths.cumsum(0)
+    row, column, value = row[part][met], column[part][met], value[part][met]
+    ends = lengths[met].cumsum(0)
     done, reached = 0, 0
-    while done < len(first):
+    while done < len(row):
         stop = max(int(torch.searchsorted(ends, reached + budget, right=True)), done + 1)
-        owner, place = spread(first[done:stop], lengths[done:stop])
-        smaller = torch.minimum(weight[done:stop][owner], queries.value[place])
-        flat = offset[done:stop][owner] + queries.query[place]
-        low, high = int(offset[done]), int(offset[stop - 1]) + queries.count  # entries are sorted by row
-        total.view(-1)[low:high] += segment_sum(flat - low, smaller, high - low)
+        owner, query, theirs = queries.by_column.take(column[done:stop])
+        smaller = torch.minimum(value[done:stop][owner], theirs)
+        low, high = int(row[done]), int(row[stop - 1]) + 1  # entries are sorted by row
+        place = (row[done:stop][owner] - low) * queries.count + query
+        total[low:high] += segment_sum(place, smaller, (high - low) * queries.count).view(-1, queries.count)
         reached, done = int(ends[stop - 1]), stop
 
 
 def _compact(queries: QueryEncodings, entries: Entries, height: int, meetings: int) -> Tensor | None:
     """``(height, queries)``, or None where it would cost more than ``meetings`` steps by column."""
     row, column, value = entries
-    used = torch.zeros(len(queries.start) - 1, dtype=torch.bool, device=row.device)
+    used = torch.zeros(len(queries.by_column.lengths), dtype=torch.bool, device=row.device)
     used[column] = True
     query, own_column, own_value = queries.entries
     hit = used[own_column].nonzero()[:, 0]

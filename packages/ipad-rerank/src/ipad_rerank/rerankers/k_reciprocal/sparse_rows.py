@@ -17,15 +17,17 @@ _QUANTUM = 2.0**40
 
 @dataclass(frozen=True)
 class RaggedRows:
-    """``columns[start[i]:start[i + 1]]`` and the same of ``values`` are row i's entries.
+    """Row i's entries are ``lengths[i]`` of ``columns`` and of ``values``, from ``start[i]`` on.
 
     Args:
-        start: ``(N + 1,)`` int64.
-        columns: ``(E,)`` int32.
+        start: ``(N,)`` int64.
+        lengths: ``(N,)`` int64.
+        columns: ``(E,)`` whole numbers.
         values: ``(E,)`` float64.
     """
 
     start: Tensor
+    lengths: Tensor
     columns: Tensor
     values: Tensor
 
@@ -33,20 +35,15 @@ class RaggedRows:
     def join(cls, counts: Sequence[Tensor], columns: Sequence[Tensor], values: Sequence[Tensor]) -> RaggedRows:
         """From pieces in row order; ``counts`` are the rows' lengths."""
         lengths = torch.cat(counts)
-        start = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        return cls(start, torch.cat(columns), torch.cat(values))
+        return cls(lengths.cumsum(0) - lengths, lengths, torch.cat(columns), torch.cat(values))
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Entries of ``rows (m,)``, in order: which of the m rows, column, value."""
-        owner, place = spread(self.start[rows], self.start[rows + 1] - self.start[rows])
+        lengths = self.lengths[rows]
+        owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
+        offset = self.start[rows] - (lengths.cumsum(0) - lengths)
+        place = torch.arange(len(owner), device=rows.device) + offset[owner]
         return owner, self.columns[place], self.values[place]
-
-
-def spread(first: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Runs ``first[i], first[i] + 1, ...`` of ``lengths[i]`` numbers, one behind the other, and the i of each."""
-    owner = torch.repeat_interleave(torch.arange(len(first), device=first.device), lengths)
-    offset = first - (lengths.cumsum(0) - lengths)
-    return owner, torch.arange(len(owner), device=first.device) + offset[owner]
 
 
 def quantize(values: Tensor) -> Tensor:

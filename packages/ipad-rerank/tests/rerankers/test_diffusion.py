@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
-from ipad_rerank import rank
-from ipad_rerank.rerankers.diffusion.reranker import GraphDiffusion
-from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
+from ipad_rerank import GraphDiffusion, rank
+from ipad_rerank.rerankers.diffusion import conjugate_gradient, dense_affinity, sparse_affinity
+from ipad_rerank.search.cosine import gallery_neighbors
 
 
 def unit(vectors):
@@ -102,3 +104,28 @@ def test_neighbors_given_are_used(data):
 def test_bad_parameters(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         GraphDiffusion(**options)
+
+
+def test_sparse_and_dense_affinity_agree():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(6, 8))[rng.integers(0, 6, 78)] + 0.7 * rng.normal(size=(78, 8))
+    gallery = F.normalize(torch.from_numpy(vectors), dim=1)
+    cosine = gallery @ gallery.T
+    nearest, weights = gallery_neighbors(gallery, 6).tensors()
+    flow = torch.randn(len(gallery), 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sparse = sparse_affinity(nearest, weights.clamp_min(0))(flow)
+    dense = dense_affinity(cosine.clamp_min(0)[None], nearest[None])(flow[None])[0]
+    torch.testing.assert_close(sparse, dense)
+
+
+def test_conjugate_gradient_solves_each_column_alone():
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(20, 20, dtype=torch.float64, generator=generator)
+    matrix = root @ root.T + torch.eye(20, dtype=torch.float64)
+    right = torch.randn(20, 5, dtype=torch.float64, generator=generator)
+    right[:, 2] = 0
+    found = conjugate_gradient(lambda x: matrix @ x, right, 1e-12, 500)
+    torch.testing.assert_close(found, torch.linalg.solve(matrix, right))
+    alone = conjugate_gradient(lambda x: matrix @ x, right[:, :1], 1e-2, 500)
+    together = conjugate_gradient(lambda x: matrix @ x, right, 1e-2, 500)
+    torch.testing.assert_close(together[:, :1], alone)

@@ -6,22 +6,23 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ipad_rerank.rerankers.diffusion.affinity import Affinity, dense_affinity, sparse_affinity
-from ipad_rerank.rerankers.diffusion.conjugate_gradient import conjugate_gradient
-from ipad_rerank.rerankers.gallery_neighbors import gallery_neighbors
 from ipad_rerank.rerankers.plain import Grid, PlainReranker
 from ipad_rerank.rerankers.retrieval import Retrieval
-from ipad_rerank.search.cosine import padded_cosine
+from ipad_rerank.search.cosine import gallery_neighbors, padded_cosine
 from ipad_rerank.search.ranking import Ranking
 from ipad_rerank.search.topk import stable_topk
 from ipad_rerank.search.vectors import ZERO_VECTOR_SCORE, ArrayLike
+
+Affinity = Callable[[Tensor], Tensor]
+"""``f (N, B) -> S f``, S a graph of mutual nearest neighbors, normalised by the degrees."""
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,77 @@ class GraphDiffusion(PlainReranker):
 
 def _scores(flow: Tensor, cosine: Tensor) -> Tensor:
     return torch.where(flow > 0, flow, ((cosine - 1) / 2).masked_fill(cosine == ZERO_VECTOR_SCORE, ZERO_VECTOR_SCORE))
+
+
+def sparse_affinity(nearest: Tensor, weights: Tensor) -> Affinity:
+    """Graph of N nodes with an edge where each is among the other's k nearest.
+
+    Args:
+        nearest: ``(N, k)`` int64, without the node itself.
+        weights: ``(N, k)``, 0 or more; of an edge, the mean of both directions.
+    """
+    if not nearest.numel():
+        return torch.zeros_like
+    count = len(nearest)
+    rows = torch.arange(count, device=nearest.device)[:, None]
+    # Both directions of an edge share a key; sorted, they stand side by side.
+    keys, order = torch.sort((torch.minimum(rows, nearest) * count + torch.maximum(rows, nearest)).flatten())
+    mutual = (keys[1:] == keys[:-1]).nonzero()[:, 0]
+    both = torch.stack([order[mutual], order[mutual + 1]])
+    edges = torch.zeros_like(weights).flatten()
+    edges[both] = weights.flatten()[both].mean(0)
+    edges = edges.view_as(weights)
+    scale = _scale(edges.sum(1))
+    edges = edges * scale[:, None] * scale[nearest]
+    return lambda flow: F.embedding_bag(nearest, flow, mode="sum", per_sample_weights=edges)  # one kernel
+
+
+def dense_affinity(weights: Tensor, nearest: Tensor) -> Affinity:
+    """As :func:`sparse_affinity` for batches of small graphs.
+
+    Args:
+        weights: ``(B, n, n)``, symmetric.
+        nearest: ``(B, n, k)`` int64, without the node itself.
+    """
+    listed = torch.zeros_like(weights).scatter_(2, nearest, 1.0)
+    edges = weights * listed * listed.mT
+    scale = _scale(edges.sum(2))
+    edges = edges * scale[:, :, None] * scale[:, None]
+    return lambda flow: torch.bmm(edges, flow)
+
+
+def _scale(degree: Tensor) -> Tensor:
+    """``degree^(-1/2)``, 1 where it is 0."""
+    return torch.where(degree > 0, degree, 1.0).rsqrt()
+
+
+def conjugate_gradient(
+    multiply: Callable[[Tensor], Tensor], right: Tensor, tolerance: float, max_iterations: int
+) -> Tensor:
+    """x in ``A x = right``, column by column.
+
+    Args:
+        multiply: ``x -> A x``, A symmetric positive definite.
+        right: ``(N, B)``, or ``(..., N, B)`` where A differs along the leading axes.
+        tolerance: Stop when each residual's norm is at most this share of its right side's norm.
+        max_iterations: ... or after so many steps. A column that is done keeps its value, so that the result does not
+            depend on which columns are solved together.
+    """
+    solution = torch.zeros_like(right)
+    residual = right.clone()
+    direction = right.clone()
+    energy = (residual * residual).sum(-2, keepdim=True)
+    enough = energy * tolerance**2
+    for _ in range(max_iterations):
+        active = energy > enough
+        if not bool(active.any()):
+            break
+        image = multiply(direction)
+        curvature = (direction * image).sum(-2, keepdim=True)
+        length = torch.where(active & (curvature > 0), energy / curvature, 0.0)
+        solution += length * direction
+        residual -= length * image
+        following = torch.where(active, (residual * residual).sum(-2, keepdim=True), energy)
+        direction = residual + torch.where(active, following / energy, 0.0) * direction
+        energy = following
+    return solution

@@ -1,5 +1,0 @@
-"""Graph diffusion."""
-
-from ipad_rerank.rerankers.diffusion.reranker import GraphDiffusion
-
-__all__ = ["GraphDiffusion"]
