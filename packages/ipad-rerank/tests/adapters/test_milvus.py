@@ -87,6 +87,8 @@ def test_names_as_ids(search, vectors):
 def test_bad_input(search, vectors):
     with pytest.raises(ValueError, match="payload_fields: no hit has pathh; there are id, vector"):
         search(vectors[:2], 5, RERANKER, payload_fields=["pathh"])
+    with pytest.raises(TypeError, match="name the other fields in payload_fields"):
+        search(vectors[:2], 5, RERANKER, output_fields=["path"])
     with pytest.raises(ValueError, match=r"collection 'photo' does not exist; there are: .*photos"):
         MilvusSearch("photo", client=search.client)(vectors[:1], 5, RERANKER)
     with pytest.raises(ValueError, match="query has 8 dimensions, the engine's collection has 16"):

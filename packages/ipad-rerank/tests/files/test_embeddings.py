@@ -103,6 +103,16 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
         read_embeddings(tmp_path / "a.parquet")
 
 
+def test_rows_that_are_no_numbers_are_named_by_file_and_row(tmp_path):
+    vectors = np.ones((9, 3), dtype=np.float32)
+    vectors[5, 1], vectors[7, 0] = np.nan, np.inf
+    np.savez(tmp_path / "bad.npz", embeddings=vectors, labels=np.arange(9))
+    with pytest.raises(
+        ValueError, match=r"bad\.npz: embeddings have NaN or infinite values in 2 rows \(first in row 5\)"
+    ):
+        read_embeddings(tmp_path / "bad.npz")
+
+
 def test_only_what_is_asked_for_is_read(tmp_path):
     np.savez(tmp_path / "a.npz", embeddings=VECTORS, other=np.array([Bomb()], dtype=object), kind=np.arange(4))
     assert read_embeddings(tmp_path / "a.npz").labels is None

@@ -41,6 +41,30 @@ def test_copies_come_first_and_near_ones_after_them(data, shaken, kind):
         assert all(len(set(row.tolist())) == 60 for row in found)
 
 
+@pytest.mark.parametrize("kind", ["numpy", "own galleries"])
+def test_equal_vectors_on_both_sides_of_the_heads_border_keep_place_and_score(shaken, kind):
+    rng = np.random.default_rng(2)
+    query, gallery = (rng.normal(size=(count, 8)).astype(np.float32) for count in (6, 60))
+    reasoner, before = shaken(scale=1.0), rank(query, gallery, k=40)
+    head = reasoner.n_r - 1
+    for row in range(6):  # the last of the head and the first two behind it become one vector, for each query by turns
+        twins = before.indices[row, head - 1 : head + 2]
+        changed = gallery.copy()
+        changed[twins] = gallery[twins[0]]
+        ranking = rank(query[row : row + 1], changed, k=40)
+        if kind == "numpy":
+            found = reasoner.rerank(query[row : row + 1], changed, ranking)
+            indices = found.indices[0]
+        else:
+            found = reasoner.rerank_candidates(query[row : row + 1], changed[ranking.indices])
+            indices = ranking.indices[0][found.indices[0]]
+        scores = dict(zip(indices.tolist(), found.scores[0].tolist(), strict=True))
+        assert len({scores[twin] for twin in twins.tolist()}) == 1
+        assert indices[head - 1 :].tolist() == ranking.indices[0, head - 1 :].tolist()
+        assert set(indices[: head - 1]) == set(ranking.indices[0, : head - 1])
+        assert indices[: head - 1].tolist() != ranking.indices[0, : head - 1].tolist()
+
+
 def test_only_exceptions_are_near_duplicates():
     torch.manual_seed(0)
     tight = 1 - 1e-3 * torch.linspace(1, 2, 30)  # a dense class: alike, not copies

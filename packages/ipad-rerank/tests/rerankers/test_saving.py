@@ -102,6 +102,14 @@ def test_weights_that_are_no_numbers(folder):
         FeatureReasoning.from_pretrained(folder)
 
 
+def test_a_flipped_bit_that_leaves_weights_that_fit(folder):
+    content = bytearray(weights_of(folder).read_bytes())
+    content[-5] ^= 4
+    weights_of(folder).write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights-\w+\.safetensors is damaged: its content is not what was saved"):
+        load(folder)
+
+
 class Canary:
     """Unpickling it would leave a file behind."""
 

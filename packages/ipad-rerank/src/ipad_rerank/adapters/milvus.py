@@ -66,7 +66,10 @@ class MilvusSearch(EngineSearch):
 
         Raises:
             ValueError: no such collection, no or several float vector fields, a payload field that no hit has.
+            TypeError: ``output_fields``, which is ``payload_fields`` here.
         """
+        if "output_fields" in options:
+            raise TypeError("MilvusSearch asks for the vectors itself: name the other fields in payload_fields")
         vector, key, dim = self._describe()
         vectors = np.zeros((len(query), k, dim), dtype=np.float32)
         hits: list[list[Hit]] = []

@@ -120,7 +120,8 @@ def read_embeddings(path: str | Path, column: str | None = None, label_column: s
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another ending, a damaged file, a pickle in disguise, no vectors in it, no such column.
+        ValueError: another ending, a damaged file, a pickle in disguise, no vectors in it, no such column; NaN or infinite
+            values, unless it is memory-mapped.
         ImportError: parquet without pyarrow.
     """
     path = Path(path)
@@ -137,9 +138,20 @@ def read_embeddings(path: str | Path, column: str | None = None, label_column: s
             raise ValueError(f"{path} has no {given}; it holds {', '.join(content.names) or 'nothing'}")
     try:
         words = frozenset(content.metadata.pop(WORDS, ()))
-        return EmbeddingSet(**found, metadata=content.metadata, words=words)
+        return _finite(EmbeddingSet(**found, metadata=content.metadata, words=words))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _finite(data: EmbeddingSet) -> EmbeddingSet:
+    """The same; ValueError with NaN or infinite values in it. A memory map is checked when it is read."""
+    if not isinstance(data.embeddings, np.memmap):
+        bad = ~np.isfinite(data.embeddings).all(axis=1)
+        if bad.any():
+            raise ValueError(
+                f"embeddings have NaN or infinite values in {bad.sum()} rows (first in row {bad.argmax()})"
+            )
+    return data
 
 
 def _whole(value: ArrayLike, name: str, length: int) -> np.ndarray:

@@ -69,7 +69,7 @@ def save(reranker: Reranker, folder: str | Path) -> None:
     weights = None
     if tensors:
         content = to_bytes({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()})
-        weights = f"weights-{hashlib.blake2b(content, digest_size=6).hexdigest()}.safetensors"
+        weights = _weights_name(content)
         _replace(folder / weights, content)
     config = {"format": FORMAT, "version": VERSION, "weights": weights} | config
     _replace(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
@@ -104,9 +104,12 @@ def load(folder: str | Path) -> BaseReranker:
     name = config.pop("weights", None)
     tensors = {} if name is None else _read_weights(folder, name)
     try:
-        return unpack(config, tensors)
+        reranker = unpack(config, tensors)
     except (AttributeError, TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{folder} is damaged, config.json and the weights do not fit: {error}") from error
+    if name is not None and name != _weights_name((folder / name).read_bytes()):
+        raise ValueError(f"{folder / name} is damaged: its content is not what was saved under this name")
+    return reranker
 
 
 def _read_weights(folder: Path, name: object) -> Tensors:
@@ -123,6 +126,10 @@ def _read_weights(folder: Path, name: object) -> Tensors:
     if broken:
         raise ValueError(f"{path} holds NaN or infinite values in {', '.join(broken)}")
     return tensors
+
+
+def _weights_name(content: bytes) -> str:
+    return f"weights-{hashlib.blake2b(content, digest_size=6).hexdigest()}.safetensors"
 
 
 def _replace(path: Path, content: bytes) -> None:

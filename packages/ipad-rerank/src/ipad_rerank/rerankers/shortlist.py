@@ -76,7 +76,20 @@ class Shortlist:
             query, unit = self.batch(rows)
             scores = refine(query, unit).masked_fill((query == 0).all(-1, keepdim=True), 0.0)
             refined[rows] = scores.masked_fill((unit == 0).all(-1), ZERO_VECTOR_SCORE)
-        return splice(self.ranking, refined)
+        return splice(self.ranking, self._with_border(refined))
+
+    def _with_border(self, refined: Tensor) -> Tensor:
+        """Scores of the head, with -inf for candidates that are the same vector as the first one behind it.
+
+        Equal vectors get equal scores, so those keep the place and the score that they came with.
+        """
+        if self.head < self.ranking.k:
+            scores = self.ranking.tensors()[1]
+            further = Shortlist(self.asked, self.head + 1, self.dtype, self.device)
+            for row in (scores[:, self.head - 1] == scores[:, self.head]).nonzero()[:, 0].tolist():
+                unit = further.batch(slice(row, row + 1))[1][0]
+                refined[row, (unit[:-1] == unit[-1]).all(1)] = -torch.inf
+        return refined
 
 
 def cosines(asked: Retrieval, head: int) -> Tensor:
@@ -89,7 +102,8 @@ def cosines(asked: Retrieval, head: int) -> Tensor:
 def splice(ranking: Ranking, refined: Tensor) -> Ranking:
     """``ranking`` with its first ``refined.shape[1]`` candidates sorted by ``refined (Q, h)``, ties in the old order.
 
-    The tail keeps order and scores; a head that would score below its tail is raised as a whole, so scores descend.
+    The tail keeps order and scores; a head that would score below its tail is raised as a whole, so scores descend. What is
+    -inf belongs to the tail: it comes last in the head, with the score of the tail's first.
     """
     indices, scores = ranking.tensors()
     head = refined.shape[1]
@@ -99,7 +113,8 @@ def splice(ranking: Ranking, refined: Tensor) -> Ranking:
     refined, tail = refined.to(dtype), scores[:, head:].to(dtype)
     if tail.shape[1]:
         floor = tail[:, :1]
-        refined = torch.maximum(refined + (floor - refined[:, -1:]).clamp_min(0), floor)
+        lowest = refined.masked_fill(refined.isneginf(), torch.inf).amin(1, keepdim=True)
+        refined = torch.maximum(refined + (floor - lowest).clamp_min(0), floor)
     return ranking.like(torch.cat([front, indices[:, head:]], 1), torch.cat([refined, tail], 1))
 
 
