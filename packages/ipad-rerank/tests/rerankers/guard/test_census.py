@@ -33,33 +33,41 @@ def softmax(values):
     return found / found.sum()
 
 
+def naive_covariance(away, freedom):
+    found = sum(np.outer(v, v) for v in away) / freedom
+    return 0.7 * found + 0.3 * np.trace(found) / len(found) * np.eye(len(found))
+
+
 def naive_features(query, gallery, labels, gallery_size, depth=50):
-    """Plain loops over distances, with an inverse."""
+    """Plain loops over log densities of normal distributions."""
     query, gallery, names = unit(query), unit(gallery), sorted(set(labels.tolist()))
     means = [np.mean([gallery[i] for i in range(len(labels)) if labels[i] == name], axis=0) for name in names]
     sizes = [sum(label == name for label in labels) / len(labels) * gallery_size for name in names]
-    within = np.zeros((query.shape[1], query.shape[1]))
-    for vector, label in zip(gallery, labels, strict=True):
-        away = vector - means[names.index(label)]
-        within += np.outer(away, away) / (len(labels) - len(names))
-    shrunk = 0.7 * within + 0.3 * np.trace(within) / len(within) * np.eye(len(within))
-    inverse = np.linalg.inv(shrunk)
+    away = [vector - means[names.index(label)] for vector, label in zip(gallery, labels, strict=True)]
+    within = naive_covariance(away, len(labels) - len(names))
+    middle = np.mean(means, axis=0)
+    both = within + naive_covariance([mean - middle for mean in means], len(names) - 1)
 
-    def nearness(vector):
-        return np.array([-(vector - mean) @ inverse @ (vector - mean) / 2 for mean in means])
+    def log_density(away, covariance):
+        return -away @ np.linalg.inv(covariance) @ away / 2 - np.linalg.slogdet(covariance)[1] / 2
+
+    def logits(vector):
+        return np.array([log_density(vector - mean, within) for mean in means])
 
     rows = []
     for vector in query:
-        row = []
+        row = [softmax(np.append(logits(vector), log_density(vector - middle, both)))[-1]]
         for temperature in (1, 3):
-            shares = softmax(nearness(vector) / temperature)
-            row.append(sum(share * np.log(max(size, 1)) for share, size in zip(shares, sizes, strict=True)))
-            for few in (10, 50):
-                small = sum(share for share, size in zip(shares, sizes, strict=True) if size < few)
-                small = min(max(small, 0.001), 0.999)
-                row.append(np.log(small / (1 - small)))
+            shares = softmax(logits(vector) / temperature)
+            for known in (lambda size: np.log(max(size, 1)), lambda size: size < 10, lambda size: size < 50):
+                told = [known(size) for size in sizes]
+                value = sum(share * number for share, number in zip(shares, told, strict=True))
+                if len(row) % 3 != 1:
+                    value = min(max(value, 0.001), 0.999)
+                    value = np.log(value / (1 - value))
+                row.append(value)
         order = np.argsort(-gallery @ vector, kind="stable")[:depth]
-        alike = [softmax(nearness(gallery[i]) / 2) @ softmax(nearness(vector) / 2) for i in order]
+        alike = [softmax(logits(gallery[i]) / 2) @ softmax(logits(vector) / 2) for i in order]
         row += [np.log(1 + sum(alike[:10])), np.log(1 + sum(alike))]
         rows.append(row)
     return np.array(rows)
@@ -81,10 +89,10 @@ def test_matches_plain_loops(parts, gallery_size):
 def test_small_classes_are_noticed(parts):
     query, gallery, asked, _ = parts
     found = Census.of(list(labelled_searches(*parts))).features(Retrieval(query, gallery))
-    assert bool((found[asked >= 2, 1] > 0).all())
-    assert bool((found[asked == 0, 1] < 0).all())
-    assert bool((found[asked == 0, 7] > np.log(1 + 40)).all()), "the first fifty candidates are of the large class"
-    assert bool((found[asked == 3, 7] < np.log(1 + 10)).all())
+    assert bool((found[asked >= 2, 2] > 0).all())
+    assert bool((found[asked == 0, 2] < 0).all())
+    assert bool((found[asked == 0, 8] > np.log(1 + 40)).all()), "the first fifty candidates are of the large class"
+    assert bool((found[asked == 3, 8] < np.log(1 + 10)).all())
 
 
 def test_classes_count_within_groups(parts):
@@ -95,7 +103,7 @@ def test_classes_count_within_groups(parts):
         np.mean(labels[groups == group] == label) for group in (0, 1) for label in np.unique(labels[groups == group])
     ]
     np.testing.assert_allclose(census.shares, sizes, atol=1e-6)
-    assert (census.weights.shape, census.bias.shape) == ((len(sizes), 8), (len(sizes),))
+    assert (census.weights.shape, census.bias.shape) == ((len(sizes), 8), (len(sizes) + 1,))
 
 
 def test_a_few_vectors_of_a_class_are_enough(parts, monkeypatch):
@@ -104,8 +112,8 @@ def test_a_few_vectors_of_a_class_are_enough(parts, monkeypatch):
     found = Census.of(list(labelled_searches(*parts)))
     rows = np.concatenate([np.flatnonzero(labels == name)[:12] for name in range(4)])
     few = Census.of(list(labelled_searches(query, gallery[rows], asked, labels[rows])))
-    torch.testing.assert_close(found.weights, few.weights)
-    torch.testing.assert_close(found.bias, few.bias)
+    for name in ("mean", "weights", "bias"):
+        torch.testing.assert_close(getattr(found, name), getattr(few, name))
     np.testing.assert_allclose(found.shares, [size / 148 for size in SIZES], atol=1e-6)
 
 
@@ -115,8 +123,19 @@ def test_a_candidate_is_divided_among_the_likeliest_classes_of_the_query():
     gallery, query = centers[labels] + rng.normal(size=(300, 16)), centers[:30] + rng.normal(size=(30, 16))
     asked = (query, gallery, np.arange(30), labels)
     found = Census.of(list(labelled_searches(*asked))).features(Retrieval(query, gallery))
-    np.testing.assert_allclose(found[:, :6], naive_features(query, gallery, labels, 300)[:, :6], atol=2e-3)
-    assert float(found[:, 7].exp().median() - 1) == pytest.approx(5, abs=1), "its own five"
+    np.testing.assert_allclose(found[:, :7], naive_features(query, gallery, labels, 300)[:, :7], atol=2e-3)
+    assert float(found[:, 8].exp().median() - 1) == pytest.approx(5, abs=1), "its own five"
+
+
+def test_it_is_known_when_a_class_is_not_known(parts):
+    rng = np.random.default_rng(1)
+    centers, labels = 3 * rng.normal(size=(60, 16)), np.repeat(np.arange(40), 6)
+    gallery, query = centers[labels] + rng.normal(size=(240, 16)), centers + rng.normal(size=(60, 16))
+    doubt = Census.of(list(labelled_searches(query[:40], gallery, np.arange(40), labels))).features(
+        Retrieval(query, gallery)
+    )[:, 0]
+    assert float(doubt[:40].median()) < 0.1
+    assert float(doubt[40:].median()) > 0.9
 
 
 def test_classes_of_one_item_and_what_has_no_label(parts):

@@ -9,13 +9,21 @@ from ipad_rerank.rerankers.guard import Gate
 from ipad_rerank.rerankers.guard.gate import BINS, Known, bin_names, bin_of, expected_square
 
 
+def wide(shown, doubt=0.0):
+    """What a census and a neighborhood would say: all they have in common with these features is that they hold them."""
+    told, rest = torch.zeros(len(shown), 8), torch.zeros(len(shown), 11)
+    told[:, : shown.shape[1]] = shown
+    rest[:, : shown.shape[1]] = shown
+    return torch.cat([torch.full((len(shown), 1), doubt), told, rest], dim=1).double()
+
+
 def known(features, relevant, weights=None, thinned=0, classes=None):
     """The last ``thinned`` rows are the first queries once more. Classes are those of ten queries each."""
     count = len(features) - thinned
     weights = torch.ones(count, dtype=torch.float64) if weights is None else weights.double()
     numbers = torch.cat([torch.arange(count), torch.arange(thinned)])
     classes = torch.arange(len(features)) // 10 if classes is None else classes
-    return Known(features.double(), relevant.double(), weights, numbers, classes)
+    return Known(wide(features), relevant.double(), weights, numbers, classes)
 
 
 def test_a_gate_learns_where_the_gain_is():
@@ -24,10 +32,10 @@ def test_a_gate_learns_where_the_gain_is():
     gains = torch.where(features[:, 1] > 0, 0.1, -0.1)
     given = known(features, torch.where(features[:, 1] > 0, 100, 5))
     gate, predicted = Gate.fit(given, gains)
-    assert float((gate.opens(features) == (features[:, 1] > 0)).double().mean()) > 0.95
+    assert float((gate.opens(wide(features)) == (features[:, 1] > 0)).double().mean()) > 0.95
     assert float(((predicted > 0) == (features[:, 1] > 0)).double().mean()) > 0.9
-    assert not bool(Gate.fit(given, -gains.abs())[0].opens(features).any())
-    assert bool(Gate.fit(given, gains.abs())[0].opens(features).all())
+    assert not bool(Gate.fit(given, -gains.abs())[0].opens(wide(features)).any())
+    assert bool(Gate.fit(given, gains.abs())[0].opens(wide(features)).all())
 
 
 def test_predictions_are_of_regressions_without_the_query():
@@ -57,8 +65,8 @@ def test_queries_that_count_more_decide():
     relevant = torch.full((400,), 3)
     relevant[:200] = 60
     helped = torch.where(gains > 0, 1.0, 0.1)
-    assert float(Gate.fit(known(features, relevant, helped), gains)[0].bias) > 0
-    assert float(Gate.fit(known(features, relevant, 1.1 - helped), gains)[0].bias) < 0
+    assert float(Gate.fit(known(features, relevant, helped), gains)[0].known.bias) > 0
+    assert float(Gate.fit(known(features, relevant, 1.1 - helped), gains)[0].known.bias) < 0
     twice = Gate.fit(known(features, relevant, 2 * torch.ones(400)), gains)[0]
     assert twice == Gate.fit(known(features, relevant), gains)[0]
 

@@ -19,7 +19,8 @@ from ipad_rerank import (
     rank,
 )
 from ipad_rerank.rerankers.guard import Gate
-from ipad_rerank.rerankers.guard.gate import bin_of
+from ipad_rerank.rerankers.guard.calibration import features_of
+from ipad_rerank.rerankers.guard.gate import Regression, bin_of
 from ipad_rerank.rerankers.retrieval import Retrieval
 
 
@@ -65,7 +66,8 @@ def test_rows_are_those_of_the_one_or_the_other(parts, guard):
     ranking = rank(query, gallery, k=100)
     moved = Guard(guard.reranker, first=guard.first).rerank(query, gallery, ranking)
     found = guard.rerank(query, gallery, ranking)
-    opens = guard.gate.opens(guard.census.features(Retrieval(query, gallery, ranking))).numpy()
+    answer = guard.reranker.rerank(query, gallery, ranking)
+    opens = guard.gate.opens(features_of(Retrieval(query, gallery, ranking), answer, guard.census)).numpy()
     assert 0.2 < opens.mean() < 0.95
     np.testing.assert_array_equal(found.indices, np.where(opens[:, None], moved.indices, ranking.indices))
     candidates = gallery[ranking.indices]
@@ -99,7 +101,8 @@ def test_classes_too_small_to_be_thinned_are_calibrated_with_as_they_are():
 def test_one_class_alone_is_no_error():
     vectors = np.random.default_rng(0).normal(size=(60, 8))
     guard = Guard.calibrate(AverageQueryExpansion(k=5), vectors[:20], vectors[20:], np.zeros(20), np.zeros(40))
-    assert not bool(guard.gate.opens(guard.census.features(Retrieval(vectors[:20], vectors[20:]))).any())
+    ranking = rank(vectors[:20], vectors[20:])
+    np.testing.assert_array_equal(guard.rerank(vectors[:20], vectors[20:], ranking).indices, ranking.indices)
 
 
 def test_saved_and_loaded(guard, tmp_path):
@@ -154,7 +157,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="largest_gallery must be at least 1"):
         Guard(AverageQueryExpansion(), largest_gallery=0)
     with pytest.raises(ValueError, match="a gate and the census that it reads"):
-        Guard(AverageQueryExpansion(), Gate((0.0,), (1.0,), (1.0, 1.0), 0.0, 0.0))
+        Guard(AverageQueryExpansion(), Gate(*[Regression((0.0,), (1.0,), (1.0, 1.0), 0.0)] * 2, 0.0))
     vectors, labels = long_tail(60, 0)
     for weights in ([1.0], [-1.0] * 30, [float("nan")] * 30):
         with pytest.raises(ValueError, match="weights must be 30 positive numbers, one for each query, got"):

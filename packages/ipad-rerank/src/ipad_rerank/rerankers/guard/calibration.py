@@ -13,16 +13,19 @@ from ipad_rerank.metrics.objectives import HEAD, TOLERANCE, joined
 from ipad_rerank.rerankers.base import answer_of
 from ipad_rerank.rerankers.guard.census import Census
 from ipad_rerank.rerankers.guard.gate import Gate, Known
+from ipad_rerank.rerankers.guard.neighborhood import neighborhood
 from ipad_rerank.rerankers.guard.thinning import thinned
 from ipad_rerank.rerankers.labelled import LabelledSearch
 from ipad_rerank.rerankers.protocols import Reranker
+from ipad_rerank.rerankers.retrieval import Retrieval
 from ipad_rerank.rerankers.shortlist import keep_in_front
+from ipad_rerank.search.ranking import Ranking
 
 FIRST = (0, 3, 5, 10, 20, 30, 50)
 """How many of the first results stay: what a calibration tries."""
 
-PRICE = 1000.0
-"""Of a risk, in largest gains: that a group falls by one point (0.01) costs a tenth of it, by two points four tenths."""
+PRICE = 1250.0
+"""Of a risk, in largest gains: that a group falls by one point (0.01) costs an eighth of it, by two points a half."""
 
 STEPS = 40
 """Thresholds that are tried, about: from one that lets no query pass to one that lets all pass."""
@@ -42,6 +45,11 @@ class _Seen(NamedTuple):
 
     features: Tensor
     gains: dict[int, dict[str, Tensor]]
+
+
+def features_of(asked: Retrieval, answer: Ranking, census: Census) -> Tensor:
+    """``(Q, F)`` what the gate reads: the census's, then those of the neighborhood."""
+    return torch.cat([census.features(asked), neighborhood(asked, answer)], dim=1)
 
 
 def calibrated(
@@ -82,7 +90,7 @@ def _classes(searches: Sequence[LabelledSearch]) -> Tensor:
 
 def _seen(reranker: Reranker, parts: Sequence[LabelledSearch], census: Census, names: tuple[str, ...]) -> _Seen:
     answers = [answer_of(reranker, part.asked) for part in parts]
-    features = torch.cat([census.features(part.asked) for part in parts])
+    features = torch.cat([features_of(part.asked, found, census) for part, found in zip(parts, answers, strict=True)])
     before, gains = joined([part.measure(names) for part in parts]), {}
     for first in FIRST:
         found = [keep_in_front(part.asked, answer, first) for part, answer in zip(parts, answers, strict=True)]

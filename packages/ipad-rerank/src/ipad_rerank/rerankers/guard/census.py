@@ -25,7 +25,7 @@ LIKELY = 20
 
 _LEAST = 3  # vectors of a class, where it has them
 _SHRINK = 0.3
-_FLOOR = 0.01  # variance within a class, all dimensions together, at least; a unit vector's is at most 1
+_FLOOR = 0.01  # of a variance, all dimensions together, at least; a unit vector's is at most 1
 _TEMPERATURES = (1.0, 3.0)
 _TOGETHER = 2.0  # temperature at which query and candidate are of the same class
 _SMALL = (10, 50)
@@ -35,21 +35,26 @@ _FIRST = (10, DEPTH)
 
 @dataclass(frozen=True, eq=False)
 class Census:
-    """A linear discriminant analysis of labelled vectors, and how large a part of a gallery each class is.
+    """A discriminant analysis of labelled vectors, and how large a part of a gallery each of their classes is.
 
-    A vector ``x`` is of class ``c`` with a probability in proportion to ``exp(-d / (2 temperature))``, where ``d`` is
-    ``(x - mean_c)^T S^-1 (x - mean_c)`` and ``S`` the covariance within classes, shrunk towards a multiple of the identity.
-    That is the softmax of ``x . weights_c + bias_c``. All classes count alike, however large they are: it is the small ones
-    that are to be noticed.
+    Vectors of a class are taken to be normal around its mean with a covariance W that all classes share, those of a class
+    that is not known around the mean m of all classes with W + B, where B is the covariance of the classes' means. Both are
+    shrunk towards a multiple of the identity. All classes count alike, however large they are: it is the small ones that are
+    to be noticed. A vector ``x`` is divided among them by the softmax of ``(x - m) . weights_c + bias_c``, and of
+    ``|(x - m) unknown|^2 + bias`` for the class that is not known, over a temperature.
 
     Args:
+        mean: ``(D,)``, m.
         weights: ``(C, D)``.
-        bias: ``(C,)``.
+        unknown: ``(D, D)``.
+        bias: ``(C + 1,)``, the last one of the class that is not known.
         shares: ``(C,)`` of the gallery's rows that are of the class.
         gallery_size: Rows of that gallery; taken where the size of another one is not known.
     """
 
+    mean: Tensor
     weights: Tensor
+    unknown: Tensor
     bias: Tensor
     shares: Tensor
     gallery_size: int
@@ -57,50 +62,52 @@ class Census:
     @classmethod
     def of(cls, parts: Sequence[LabelledSearch]) -> Self:
         """Of the labelled galleries that were searched; a class of each counts as one of its own."""
-        dim = parts[0].asked.items.dim
-        within, spare = torch.zeros(dim, dim, dtype=torch.float64), 0
-        means, shares = [], []
+        means, shares, away = [], [], []
         most = max(_LEAST, MOST // max(sum(len(part.classes[part.classes >= 0].unique()) for part in parts), 1))
         for part in parts:
             order = part.classes.argsort(stable=True)
             order = order[part.classes[order] >= 0]
             _, which, counts = part.classes[order].unique_consecutive(return_inverse=True, return_counts=True)
             kept = torch.arange(len(order)) - (counts.cumsum(0) - counts)[which] < most
-            unit, which, few = (
-                part.asked.items.unit(order[kept], torch.float64, "cpu"),
-                which[kept],
-                counts.clamp_max(most),
-            )
-            means.append(torch.zeros(len(counts), dim, dtype=torch.float64).index_add(0, which, unit) / few[:, None])
-            unit = unit - means[-1][which]
-            within += unit.T @ unit
-            spare += len(unit) - len(counts)
+            unit, which = part.asked.items.unit(order[kept], torch.float64, "cpu"), which[kept]
+            sums = torch.zeros(len(counts), unit.shape[1], dtype=torch.float64).index_add(0, which, unit)
+            means.append(sums / counts.clamp_max(most)[:, None])
+            away.append(unit - means[-1][which])
             shares.append(counts / len(part.classes))
-        within /= max(spare, 1)
-        scale = within.trace().clamp_min(_FLOOR) / dim
-        within = (1 - _SHRINK) * within + _SHRINK * scale * torch.eye(dim, dtype=torch.float64)
-        mean = torch.cat(means)
-        weights = torch.linalg.solve(within, mean.T).T
-        bias = -(weights * mean).sum(1) / 2
-        weights, bias = weights - weights.mean(0), bias - bias.mean()  # what all share is rounding error in 32 bits
-        return cls(weights.float(), bias.float(), torch.cat(shares), max(len(part.classes) for part in parts))
+        centers, rest = torch.cat(means), torch.cat(away)
+        mean = centers.mean(0)
+        centers = centers - mean
+        within = _covariance(rest, len(rest) - len(centers))
+        both = within + _covariance(centers, len(centers) - 1)
+        weights = torch.linalg.solve(within, centers.T).T
+        values, axes = torch.linalg.eigh((torch.linalg.inv(within) - torch.linalg.inv(both)) / 2)
+        odds = (torch.linalg.slogdet(within).logabsdet - torch.linalg.slogdet(both).logabsdet) / 2
+        bias = torch.cat([-(weights * centers).sum(1) / 2, odds[None]])
+        unknown = axes * values.clamp_min(0).sqrt()
+        numbers = (value.float().contiguous() for value in (mean, weights, unknown, bias))
+        return cls(*numbers, torch.cat(shares), max(len(part.classes) for part in parts))
 
     def features(self, asked: Retrieval) -> Tensor:
-        """``(Q, 8)`` float64 on the CPU: for each of two temperatures the mean log of the class's size in the gallery asked,
-        and the log odds that it has less than 10 and less than 50 items; then, by the log, how many of the first 10 and of
-        the first 50 candidates are likely to be of the query's own class."""
+        """``(Q, 9)`` float64 on the CPU, for each query:
+
+        * how likely its class is not known;
+        * if it is known, for each of two temperatures: the mean log of the class's size in the gallery asked, and the log
+          odds that it has less than 10 and less than 50 items;
+        * how many of the first 10 and of the first 50 candidates are likely to be of the query's own class, by the log.
+        """
         lists, found = Shortlist(asked, DEPTH), []
         size = (self.shares * (asked.gallery_size or self.gallery_size)).to(lists.device, lists.dtype)
         known = torch.stack([size.clamp_min(1).log(), *((size < few).to(size) for few in _SMALL)], dim=1)  # (C, 3)
-        weights, bias = self.weights.to(size), self.bias.to(size)
+        mean, weights, unknown, bias = (v.to(size) for v in (self.mean, self.weights, self.unknown, self.bias))
         likely = min(LIKELY, len(size))
         for rows in asked.batches(4 * (len(size) + (DEPTH + likely) * (asked.items.dim + likely))):
-            query, unit = lists.batch(rows)
-            logits = query @ weights.T + bias  # (B, C)
-            columns = []
+            query, unit = (vectors - mean for vectors in lists.batch(rows))
+            logits = torch.cat([query @ weights.T, (query @ unknown).square().sum(1, keepdim=True)], dim=1) + bias
+            columns = [logits.softmax(1)[:, -1]]
+            logits = logits[:, :-1]
             for temperature in _TEMPERATURES:
-                mean, *small = ((logits / temperature).softmax(1) @ known).T
-                columns += [mean, *(share.clamp(_TRACE, 1 - _TRACE).logit() for share in small)]
+                large, *small = ((logits / temperature).softmax(1) @ known).T
+                columns += [large, *(share.clamp(_TRACE, 1 - _TRACE).logit() for share in small)]
             best, classes = logits.topk(likely)
             others = unit @ weights[classes].mT + bias[classes][:, None]  # (B, n, likely)
             together = ((others / _TOGETHER).softmax(2) @ (best / _TOGETHER).softmax(1)[:, :, None])[:, :, 0]
@@ -109,4 +116,15 @@ class Census:
         return torch.cat(found)
 
     def tensors(self) -> Tensors:
-        return {"census.weights": self.weights, "census.bias": self.bias, "census.shares": self.shares}
+        return {f"census.{name}": getattr(self, name) for name in NAMES}
+
+
+NAMES = ("mean", "weights", "unknown", "bias", "shares")
+"""Of a census's tensors."""
+
+
+def _covariance(away: Tensor, freedom: int) -> Tensor:
+    """``(D, D)`` of ``(n, D)``, shrunk."""
+    found, dim = away.T @ away / max(freedom, 1), away.shape[1]
+    scale = found.trace().clamp_min(_FLOOR) / dim
+    return (1 - _SHRINK) * found + _SHRINK * scale * torch.eye(dim, dtype=found.dtype)

@@ -15,6 +15,9 @@ from ipad_rerank.rerankers.saving import Config
 BINS = (1, 10, 50, 200)
 """Queries are looked at by their number of relevant items, in bins that start here."""
 
+TOLD = 8
+"""Features that tell of a class."""
+
 SMALLEST_BIN = 5
 _FOLDS = 5
 _RIDGE = 10.0
@@ -79,59 +82,96 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Gate:
-    """Opens where ``weights . features + bias > threshold``; features are standardised, and their squares added.
+class Regression:
+    """``weights . features + bias``; features are standardised, and their squares added.
 
     Args:
         center: Mean of each feature.
         spread: Standard deviation of each.
         weights: Of the features, then of their squares.
         bias: The mean gain.
-        threshold: Least predicted gain; infinite ones open never or always.
     """
 
     center: tuple[float, ...]
     spread: tuple[float, ...]
     weights: tuple[float, ...]
     bias: float
+
+    @classmethod
+    def fit(cls, features: Tensor, target: Tensor, counts: Tensor) -> Regression:
+        """By ridge, where queries count ``(Q,)``."""
+        center, spread = features.mean(0), features.std(0).clamp_min(1e-6)
+        inputs = _inputs(features, center, spread)
+        bias = (target * counts).sum() / counts.sum()
+        weighted = inputs.T * counts
+        gram = weighted @ inputs + _RIDGE * torch.eye(inputs.shape[1], dtype=inputs.dtype)
+        slopes = torch.linalg.solve(gram, weighted @ (target - bias))
+        return cls(*(tuple(v.tolist()) for v in (center, spread, slopes)), float(bias))
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """``(Q,)`` for ``(Q, F)``."""
+        center, spread, weights = (torch.tensor(v).to(features) for v in (self.center, self.spread, self.weights))
+        return _inputs(features, center, spread) @ weights + self.bias
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Opens where ``(1 - doubt) known + doubt unknown > threshold``.
+
+    The first feature is the doubt, how likely the query's class is not known. The next ones tell of the class, the rest of
+    the neighborhood.
+
+    Args:
+        known: Regression on what is told of the class.
+        unknown: Regression on the neighborhood.
+        threshold: Least predicted gain; infinite ones open never or always.
+    """
+
+    known: Regression
+    unknown: Regression
     threshold: float
 
     @classmethod
     def fit(cls, known: Known, gains: Tensor) -> tuple[Gate, Tensor]:
-        """A regression on queries whose gain is known, as a gate that opens for a gain above zero, and predictions.
+        """A gate of regressions on queries whose gain is known, that opens for a gain above zero, and predictions.
 
         Args:
             known: The queries.
             gains: ``(Q,)``, as shares of 1.
 
         Returns:
-            The gate, and ``(Q,)`` predicted gains, each from a regression that the query was left out of.
+            The gate, and ``(Q,)`` predicted gains, each from regressions that the query was left out of.
         """
-        features, gains = known.features.double(), gains.double()
-        center, spread = features.mean(0), features.std(0).clamp_min(1e-6)
-        inputs, target, counts = _inputs(features, center, spread), gains.clamp(-_MOST, _MOST), known.shares()
-        fold = known.numbers % _FOLDS
-        predicted = torch.empty_like(target)
+        target, fold = gains.double().clamp(-_MOST, _MOST), known.numbers % _FOLDS
+        counts, predicted = known.shares(), torch.empty_like(target)
+
+        def fitted(rows: Tensor) -> Gate:
+            parts = (_told(known.features[rows]), _shown(known.features[rows]))
+            return cls(*(Regression.fit(part, target[rows], counts[rows]) for part in parts), 0.0)
+
         for number in range(_FOLDS):
-            slopes, bias = _ridge(inputs[fold != number], target[fold != number], counts[fold != number])
-            predicted[fold == number] = inputs[fold == number] @ slopes + bias
-        slopes, bias = _ridge(inputs, target, counts)
-        return cls(*(tuple(v.tolist()) for v in (center, spread, slopes)), float(bias), 0.0), predicted
+            predicted[fold == number] = fitted(fold != number).predict(known.features[fold == number])
+        return fitted(fold >= 0), predicted
+
+    def predict(self, features: Tensor) -> Tensor:
+        """``(Q,)`` gains for features ``(Q, F)``."""
+        doubt = features[:, 0]
+        return (1 - doubt) * self.known(_told(features)) + doubt * self.unknown(_shown(features))
 
     def opens(self, features: Tensor) -> Tensor:
         """``(Q,)`` bool for features ``(Q, F)``."""
-        center, spread, weights = (
-            torch.tensor(v, dtype=torch.float64) for v in (self.center, self.spread, self.weights)
-        )
-        return _inputs(features, center, spread) @ weights + self.bias > self.threshold
+        return self.predict(features) > self.threshold
 
     def to_config(self) -> Config:
         return asdict(self) | {"threshold": str(self.threshold)}  # JSON has no infinity
 
     @classmethod
     def from_config(cls, config: Config) -> Gate:
-        lists = (tuple(map(float, config[name])) for name in ("center", "spread", "weights"))
-        return cls(*lists, float(config["bias"]), float(config["threshold"]))
+        def regression(given: Config) -> Regression:
+            lists = (tuple(map(float, given[name])) for name in ("center", "spread", "weights"))
+            return Regression(*lists, float(given["bias"]))
+
+        return cls(regression(config["known"]), regression(config["unknown"]), float(config["threshold"]))
 
 
 def bin_of(relevant: Tensor) -> Tensor:
@@ -158,13 +198,14 @@ def _class_means(values: Tensor, classes: Tensor) -> Tensor:
     return torch.zeros(len(counts), dtype=values.dtype).index_add(0, places, values) / counts
 
 
+def _told(features: Tensor) -> Tensor:
+    return features[:, 1 : TOLD + 1]
+
+
+def _shown(features: Tensor) -> Tensor:
+    return features[:, TOLD + 1 :]
+
+
 def _inputs(features: Tensor, center: Tensor, spread: Tensor) -> Tensor:
-    standard = ((features.double() - center) / spread).clamp(-4, 4)
+    standard = ((features - center) / spread).clamp(-4, 4)
     return torch.cat([standard, standard.square() - 1], dim=1)
-
-
-def _ridge(inputs: Tensor, target: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    bias = (target * counts).sum() / counts.sum()
-    weighted = inputs.T * counts
-    gram = weighted @ inputs + _RIDGE * torch.eye(inputs.shape[1], dtype=inputs.dtype)
-    return torch.linalg.solve(gram, weighted @ (target - bias)), bias

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ipad_rerank.rerankers.base import BaseReranker, answer_of
-from ipad_rerank.rerankers.guard.calibration import calibrated
-from ipad_rerank.rerankers.guard.census import Census
+from ipad_rerank.rerankers.guard.calibration import calibrated, features_of
+from ipad_rerank.rerankers.guard.census import NAMES, Census
 from ipad_rerank.rerankers.guard.gate import Gate
 from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.protocols import Reranker
@@ -112,11 +112,12 @@ class Guard(BaseReranker):
         if self._is_too_large(asked) and asked.options.on_unfamiliar == "fallback":
             return asked.ranking
         asked = replace(asked, ranked=asked.ranking, largest_tried=self.largest_gallery)
-        found = keep_in_front(asked, answer_of(self.reranker, asked), self.first)
+        answer = answer_of(self.reranker, asked)
+        found = keep_in_front(asked, answer, self.first)
         if self.gate is None or self.census is None:
             return found
         (indices, scores), (new, new_scores) = asked.ranking.tensors(), found.tensors()
-        opens = self.gate.opens(self.census.features(asked))[:, None].to(indices.device)
+        opens = self.gate.opens(features_of(asked, answer, self.census))[:, None].to(indices.device)
         return found.like(torch.where(opens, new, indices), torch.where(opens, new_scores, scores))
 
     def _is_too_large(self, asked: Retrieval) -> bool:
@@ -149,7 +150,7 @@ class Guard(BaseReranker):
     def from_config(cls, config: Config, tensors: Tensors) -> Self:
         gate = Gate.from_config(config["gate"]) if config["gate"] else None
         known = {name.removeprefix("census."): tensors.pop(name) for name in [*tensors] if name.startswith("census.")}
-        if known and set(known) != {"weights", "bias", "shares"}:
+        if known and set(known) != {*NAMES}:
             raise ValueError("the guard was saved by an earlier snapshot of ipad-rerank; calibrate it again")
         census = Census(**known, gallery_size=config["census_gallery"]) if known else None
         inside = {name.removeprefix("inside."): tensor for name, tensor in tensors.items()}
