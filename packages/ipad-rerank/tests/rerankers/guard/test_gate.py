@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ipad_rerank.rerankers.guard import Gate
-from ipad_rerank.rerankers.guard.gate import BINS, Known, bin_names, bin_of, expected_square
+from ipad_rerank.rerankers.guard.gate import BINS, Known, Regression, bin_names, bin_of, expected_square
 
 
 def wide(shown, doubt=0.0):
@@ -138,3 +138,28 @@ def test_the_gain_is_that_of_galleries_as_they_are():
     weights = torch.tensor([1.0, 3.0, 2.0], dtype=torch.float64)
     given = known(torch.zeros(5, 1), torch.full((5,), 20), weights, thinned=2)
     assert given.gain(torch.tensor([0.1, 0.3, -0.2, 9.0, -9.0])) == pytest.approx((0.1 + 0.9 - 0.4) / 6)
+
+
+def test_the_doubt_mixes_both_regressions():
+    def always(count, gain):
+        return Regression((0.0,) * count, (1.0,) * count, (0.0,) * 2 * count, gain)
+
+    gate = Gate(always(8, 0.1), always(11, -0.3), 0.0)
+    features = torch.cat([wide(torch.zeros(2, 1), doubt) for doubt in (0.0, 0.2, 0.5, 1.0)])
+    expected = torch.tensor([0.1, 0.02, -0.1, -0.3], dtype=torch.float64).repeat_interleave(2)
+    torch.testing.assert_close(gate.predict(features), expected)
+    assert gate.opens(features).tolist() == [True] * 4 + [False] * 4
+
+
+def test_a_regression_is_that_of_the_normal_equations():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(80, 2, generator=generator, dtype=torch.float64)
+    target, counts = torch.randn(80, generator=generator).double(), torch.rand(80, generator=generator).double()
+    standard = (features - features.mean(0)) / features.std(0)
+    inputs = torch.cat([standard, standard**2 - 1], dim=1)  # nothing is beyond four deviations here
+    middle = (target * counts).sum() / counts.sum()
+    left, right = 10 * torch.eye(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    for row, value, count in zip(inputs, target, counts, strict=True):
+        left, right = left + count * torch.outer(row, row), right + count * (value - middle) * row
+    expected = inputs @ torch.linalg.inv(left) @ right + middle
+    torch.testing.assert_close(Regression.fit(features, target, counts)(features), expected)

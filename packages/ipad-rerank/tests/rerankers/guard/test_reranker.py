@@ -24,12 +24,12 @@ from ipad_rerank.rerankers.guard.gate import Regression, bin_of
 from ipad_rerank.rerankers.retrieval import Retrieval
 
 
-def long_tail(count: int, seed: int):
-    """Ten large classes and many of about three."""
+def long_tail(count: int, seed: int, classes: int = 99):
+    """Ten large classes and many of about three; ``classes`` is the seed of where they are."""
     rng = np.random.default_rng(seed)
     large = rng.random(count) < 0.5
     labels = np.where(large, rng.integers(10, size=count), 10 + rng.integers(count // 6, size=count))
-    centers = np.random.default_rng(99).normal(size=(10 + count // 6, 24))
+    centers = np.random.default_rng(classes).normal(size=(10 + count // 6, 24))
     return (centers[labels] + 0.9 * rng.normal(size=(count, 24))).astype(np.float32), labels
 
 
@@ -59,6 +59,22 @@ def test_tails_are_left_alone_and_most_of_the_gain_is_kept(parts, guard):
     assert float((plain - before)[tail].mean()) < -0.05, "query expansion harms the tail here"
     assert float((guarded - before)[tail].mean()) > -0.01
     assert float((guarded - before).mean()) > 0.9 * float((plain - before).mean())
+
+
+def test_classes_that_the_calibration_did_not_know(parts, guard):
+    vectors, labels = long_tail(3000, 1, classes=7)
+    query, gallery, labels, gallery_labels = vectors[:500], vectors[500:], labels[:500], labels[500:]
+    ranking = rank(query, gallery)
+    before, plain, guarded = (
+        torch.as_tensor(evaluate(found, labels, gallery_labels).average_precision)
+        for found in (ranking, guard.reranker.rerank(query, gallery, ranking), guard.rerank(query, gallery, ranking))
+    )
+    doubts = [float(guard.census.features(Retrieval(asked, gallery))[:, 0].mean()) for asked in (query, parts[1][0])]
+    assert doubts[0] > 1.5 * doubts[1], f"{doubts}: that its classes are not known is noticed"
+    tail = bin_of(torch.from_numpy((labels[:, None] == gallery_labels).sum(1))) == 0
+    assert float((plain - before)[tail].mean()) < -0.05
+    assert float((guarded - before)[tail].mean()) > 0.3 * float((plain - before)[tail].mean())
+    assert float((guarded - before).mean()) > 0.5 * float((plain - before).mean()) > 0
 
 
 def test_rows_are_those_of_the_one_or_the_other(parts, guard):
