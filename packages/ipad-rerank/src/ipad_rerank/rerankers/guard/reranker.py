@@ -30,8 +30,9 @@ class LargerGalleryWarning(UserWarning):
 
 
 class Guard(BaseReranker):
-    """Another re-ranker's answer where the class that is likely asked for promises a gain, else the ranking as it came.
+    """Another re-ranker's answer where it promises a gain, else the ranking as it came.
 
+    That depends on the class that is likely asked for, and where it is not known on the query's neighborhood.
     Near-duplicates of a query stay in front in either case.
 
     Args:
@@ -39,7 +40,7 @@ class Guard(BaseReranker):
         gate: Decides query by query; None lets every answer pass.
         largest_gallery: Rows of the largest gallery that the re-ranker was tried on; larger ones are warned of.
         first: So many results stay in front as they came, the re-ranker's order begins behind them.
-        census: Knows the classes that may be asked for; the gate reads what it tells.
+        census: Knows classes that may be asked for; the gate reads what it tells. With a gate, and only then.
 
     Example:
         >>> guard = Guard.calibrate(reranker, query, gallery, query_labels, gallery_labels)
