@@ -6,17 +6,24 @@ import pytest
 import torch
 
 from ipad_rerank.rerankers.guard import Gate
-from ipad_rerank.rerankers.guard.gate import BINS, Known, bin_names, bin_of, worst_of
-
-NONE = torch.arange(0)
+from ipad_rerank.rerankers.guard.gate import BINS, Known, Regression, bin_names, bin_of, expected_square
 
 
-def known(features, relevant, weights=None, thinned=0, cases=NONE):
-    """The last ``thinned`` rows are the first queries once more."""
+def wide(shown, doubt=0.0):
+    """What a census and a neighborhood would say: all they have in common with these features is that they hold them."""
+    told, rest = torch.zeros(len(shown), 8), torch.zeros(len(shown), 11)
+    told[:, : shown.shape[1]] = shown
+    rest[:, : shown.shape[1]] = shown
+    return torch.cat([torch.full((len(shown), 1), doubt), told, rest], dim=1).double()
+
+
+def known(features, relevant, weights=None, thinned=0, classes=None):
+    """The last ``thinned`` rows are the first queries once more. Classes are those of ten queries each."""
     count = len(features) - thinned
     weights = torch.ones(count, dtype=torch.float64) if weights is None else weights.double()
     numbers = torch.cat([torch.arange(count), torch.arange(thinned)])
-    return Known(features.double(), relevant.double(), weights, numbers, cases)
+    classes = torch.arange(len(features)) // 10 if classes is None else classes
+    return Known(wide(features), relevant.double(), weights, numbers, classes)
 
 
 def test_a_gate_learns_where_the_gain_is():
@@ -24,19 +31,25 @@ def test_a_gate_learns_where_the_gain_is():
     features = torch.randn(600, 3, generator=generator, dtype=torch.float64)
     gains = torch.where(features[:, 1] > 0, 0.1, -0.1)
     given = known(features, torch.where(features[:, 1] > 0, 100, 5))
-    gate, opens = Gate.fit(given, gains)
-    assert float((gate.opens(features) == (features[:, 1] > 0)).double().mean()) > 0.95
-    assert float((opens == (features[:, 1] > 0)).double().mean()) > 0.9
-    assert not bool(Gate.fit(given, -gains.abs())[0].opens(features).any())
-    assert bool(Gate.fit(given, gains.abs())[0].opens(features).all())
+    gate, predicted = Gate.fit(given, gains)
+    assert float((gate.opens(wide(features)) == (features[:, 1] > 0)).double().mean()) > 0.95
+    assert float(((predicted > 0) == (features[:, 1] > 0)).double().mean()) > 0.9
+    assert not bool(Gate.fit(given, -gains.abs())[0].opens(wide(features)).any())
+    assert bool(Gate.fit(given, gains.abs())[0].opens(wide(features)).all())
 
 
-def test_the_worst_group_is_the_one_of_the_least_gain_less_its_error():
-    gains = torch.tensor([0.1] * 10 + [0.02, 0.04] * 5 + [-1.0] * 4, dtype=torch.float64)
-    given = known(torch.zeros(24, 1), torch.tensor([300] * 10 + [20] * 10 + [3] * 4))  # four queries are too few
-    error = gains[10:20].std() / 10**0.5
-    assert worst_of(given.judged(gains)) == pytest.approx(float(0.03 - error))
-    assert worst_of([]) == 0.0
+def test_predictions_are_of_regressions_without_the_query():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(60, 2, generator=generator, dtype=torch.float64)
+    gains, relevant = 0.1 * torch.rand(60, generator=generator).double(), torch.full((60,), 20)
+    given = known(features, relevant, thinned=20)
+    _, predicted = Gate.fit(given, gains)
+    changed = gains.clone()
+    changed[[3, 43]] -= 0.2  # query 3, and the same query in a thinned gallery
+    _, other = Gate.fit(given, changed)
+    own = given.numbers % 5 == 3
+    torch.testing.assert_close(predicted[own], other[own])
+    assert bool((predicted[~own] != other[~own]).all())
 
 
 def test_bins():
@@ -52,35 +65,67 @@ def test_queries_that_count_more_decide():
     relevant = torch.full((400,), 3)
     relevant[:200] = 60
     helped = torch.where(gains > 0, 1.0, 0.1)
-    assert float(Gate.fit(known(features, relevant, helped), gains)[0].bias) > 0
-    assert float(Gate.fit(known(features, relevant, 1.1 - helped), gains)[0].bias) < 0
+    assert float(Gate.fit(known(features, relevant, helped), gains)[0].known.bias) > 0
+    assert float(Gate.fit(known(features, relevant, 1.1 - helped), gains)[0].known.bias) < 0
     twice = Gate.fit(known(features, relevant, 2 * torch.ones(400)), gains)[0]
     assert twice == Gate.fit(known(features, relevant), gains)[0]
 
 
-def test_what_is_judged_matches_plain_loops():
+def naive_risk(gains, relevant, classes, count):
+    total = 0.0
+    for low, high in ((1, 10), (10, 50), (50, 200), (200, math.inf)):
+        groups = []
+        for rows in (range(count), range(count, len(gains))):
+            rows = [i for i in rows if low <= relevant[i] < high]
+            if len(rows) >= 5:
+                names = sorted({int(classes[i]) for i in rows})
+                of_class = [[float(gains[i]) for i in rows if int(classes[i]) == name] for name in names]
+                groups.append(([float(gains[i]) for i in rows], [sum(v) / len(v) for v in of_class]))
+        freedom = sum(len(means) - 1 for _, means in groups)
+        squares = sum((v - sum(means) / len(means)) ** 2 for _, means in groups for v in means)
+        for values, means in groups:
+            mean, error = sum(values) / len(values), (squares / freedom / len(means)) ** 0.5
+            steps = torch.linspace(-8, 8, 40_001, dtype=torch.float64)
+            density = torch.exp(-steps.square() / 2) / (2 * math.pi) ** 0.5
+            total += float(torch.trapezoid((-(mean + error * steps)).clamp_min(0).square() * density, steps))
+    return total
+
+
+def test_risk_matches_plain_loops():
     generator = torch.Generator().manual_seed(1)
-    relevant = torch.tensor([0, 3, 60, 400])[torch.randint(4, (200,), generator=generator)]
-    cases, gains = torch.randint(9, (80,), generator=generator), torch.rand(200, generator=generator).double()
-    found = known(torch.zeros(200, 1), relevant, thinned=80, cases=cases).judged(gains)
-    expected = []
-    for low, high in ((1, 10), (50, 200), (200, math.inf)):
-        expected.append([float(gains[i]) for i in range(120) if low <= relevant[i] < high])
-    for low, high in ((1, 10), (50, 200), (200, math.inf)):
-        of_case = {}
-        for i in range(120, 200):
-            if low <= relevant[i] < high:
-                of_case.setdefault(int(cases[i - 120]), []).append(float(gains[i]))
-        expected.append([sum(of_case[case]) / len(of_case[case]) for case in sorted(of_case)])
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, torch.tensor(other, dtype=torch.float64))
+    classes = torch.randint(12, (200,), generator=generator)
+    relevant = torch.tensor([0, 3, 60, 400])[classes % 4]
+    classes[120:] += 100
+    gains = 0.1 * torch.randn(200, generator=generator).double() - 0.02
+    found = known(torch.zeros(200, 1), relevant, thinned=80, classes=classes).risk(gains)
+    assert found == pytest.approx(naive_risk(gains, relevant, classes, 120), rel=1e-6)
+
+
+def test_risk_by_hand():
+    relevant, gains = torch.full((20,), 30), torch.full((20,), -0.02, dtype=torch.float64)
+    given = known(torch.zeros(20, 1), relevant)
+    assert given.risk(gains) == pytest.approx(0.02**2), "two classes that lose two points each, surely"
+    assert given.risk(-gains) == 0
+    assert given.risk(torch.zeros(20)) == 0
+    apart = torch.cat([gains[:10] + 0.04, gains[10:]])  # one gains what the other loses: mean 0, error 0.02
+    assert given.risk(apart) == pytest.approx(0.02**2 / 2)
+    one = known(torch.zeros(20, 1), relevant, classes=torch.zeros(20))  # of one class: the error is that of queries
+    assert one.risk(apart) == pytest.approx(float(apart.var()) / 20 / 2)
+    assert known(torch.zeros(4, 1), relevant[:4]).risk(gains[:4]) == 0, "four queries are too few"
+
+
+def test_expected_square():
+    draws = torch.randn(400_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for mean, error in ((0.3, 0.5), (-0.4, 0.2), (0.0, 1.0), (2.0, 0.1)):
+        sampled = float((mean + error * draws).clamp_min(0).square().mean())
+        assert expected_square(mean, error) == pytest.approx(sampled, rel=0.03)
+    assert (expected_square(0.5, 0.0), expected_square(-0.5, 0.0)) == (0.25, 0.0)
 
 
 def test_bins_weigh_alike_in_the_regression_and_thinned_galleries_less():
     relevant = torch.tensor([300] * 900 + [20] * 97 + [2] * 3 + [5] * 50)
     weights = 1000 * (torch.rand(1000, generator=torch.Generator().manual_seed(0)).double() + 0.1)
-    shares = known(torch.zeros(1050, 1), relevant, weights, thinned=50, cases=torch.zeros(50)).shares()
+    shares = known(torch.zeros(1050, 1), relevant, weights, thinned=50).shares()
     assert float(shares.sum()) == pytest.approx(1050)
     large, medium, few = shares[:900].sum(), shares[900:997].sum(), shares[997:1000].sum()
     assert float(large) == pytest.approx(float(medium)), "50 queries or more are enough"
@@ -91,32 +136,30 @@ def test_bins_weigh_alike_in_the_regression_and_thinned_galleries_less():
 
 def test_the_gain_is_that_of_galleries_as_they_are():
     weights = torch.tensor([1.0, 3.0, 2.0], dtype=torch.float64)
-    given = known(torch.zeros(5, 1), torch.full((5,), 20), weights, thinned=2, cases=torch.zeros(2))
+    given = known(torch.zeros(5, 1), torch.full((5,), 20), weights, thinned=2)
     assert given.gain(torch.tensor([0.1, 0.3, -0.2, 9.0, -9.0])) == pytest.approx((0.1 + 0.9 - 0.4) / 6)
 
 
-def test_thinned_classes_tell_what_no_small_class_does():
+def test_the_doubt_mixes_both_regressions():
+    def always(count, gain):
+        return Regression((0.0,) * count, (1.0,) * count, (0.0,) * 2 * count, gain)
+
+    gate = Gate(always(8, 0.1), always(11, -0.3), 0.0)
+    features = torch.cat([wide(torch.zeros(2, 1), doubt) for doubt in (0.0, 0.2, 0.5, 1.0)])
+    expected = torch.tensor([0.1, 0.02, -0.1, -0.3], dtype=torch.float64).repeat_interleave(2)
+    torch.testing.assert_close(gate.predict(features), expected)
+    assert gate.opens(features).tolist() == [True] * 4 + [False] * 4
+
+
+def test_a_regression_is_that_of_the_normal_equations():
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(900, 2, generator=generator, dtype=torch.float64)
-    relevant = torch.full((900,), 80)
-    relevant[600:], features[600:, 0] = 4, features[600:, 0] - 6  # small classes look different, and lose
-    gains = torch.where(relevant > 9, 0.05, -0.2) + 0.02 * torch.randn(900, generator=generator).double()
-    alone = Gate.fit(known(features[:600], relevant[:600]), gains[:600])[0]
-    assert bool(alone.opens(features).all())
-    gate = Gate.fit(known(features, relevant, thinned=300, cases=torch.arange(300) // 10), gains)[0]
-    opens = gate.opens(features).double()
-    assert float(opens[:600].mean()) > 0.8
-    assert float(opens[600:].mean()) < 0.1
-
-
-@pytest.mark.parametrize(("loss", "spread", "opens"), [(0.003, 0.0, True), (0.0045, 0.0, False), (0.001, 0.2, False)])
-@pytest.mark.parametrize("is_thinned", [False, True])
-def test_a_bin_may_lose_a_trace_if_that_is_sure(loss, spread, opens, is_thinned):
-    features = torch.randn(260, 2, generator=torch.Generator().manual_seed(0)) * 1e-9  # they show nothing
-    relevant, gains = torch.full((260,), 30), torch.full((260,), 0.05, dtype=torch.float64)
-    relevant[200:], gains[200:] = 5, -loss
-    gains[200:230] += spread
-    gains[230:] -= spread
-    cases = torch.arange(60) if is_thinned else NONE
-    gate, _ = Gate.fit(known(features, relevant, thinned=len(cases), cases=cases), gains)
-    assert bool(gate.opens(features).all()) == opens
+    features = torch.randn(80, 2, generator=generator, dtype=torch.float64)
+    target, counts = torch.randn(80, generator=generator).double(), torch.rand(80, generator=generator).double()
+    standard = (features - features.mean(0)) / features.std(0)
+    inputs = torch.cat([standard, standard**2 - 1], dim=1)  # nothing is beyond four deviations here
+    middle = (target * counts).sum() / counts.sum()
+    left, right = 10 * torch.eye(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    for row, value, count in zip(inputs, target, counts, strict=True):
+        left, right = left + count * torch.outer(row, row), right + count * (value - middle) * row
+    expected = inputs @ torch.linalg.inv(left) @ right + middle
+    torch.testing.assert_close(Regression.fit(features, target, counts)(features), expected)

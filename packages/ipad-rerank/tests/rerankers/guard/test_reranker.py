@@ -19,16 +19,17 @@ from ipad_rerank import (
     rank,
 )
 from ipad_rerank.rerankers.guard import Gate
-from ipad_rerank.rerankers.guard.gate import bin_of
+from ipad_rerank.rerankers.guard.calibration import features_of
+from ipad_rerank.rerankers.guard.gate import Regression, bin_of
 from ipad_rerank.rerankers.retrieval import Retrieval
 
 
-def long_tail(count: int, seed: int):
-    """Ten large classes and many of about three."""
+def long_tail(count: int, seed: int, classes: int = 99):
+    """Ten large classes and many of about three; ``classes`` is the seed of where they are."""
     rng = np.random.default_rng(seed)
     large = rng.random(count) < 0.5
     labels = np.where(large, rng.integers(10, size=count), 10 + rng.integers(count // 6, size=count))
-    centers = np.random.default_rng(99).normal(size=(10 + count // 6, 24))
+    centers = np.random.default_rng(classes).normal(size=(10 + count // 6, 24))
     return (centers[labels] + 0.9 * rng.normal(size=(count, 24))).astype(np.float32), labels
 
 
@@ -60,13 +61,29 @@ def test_tails_are_left_alone_and_most_of_the_gain_is_kept(parts, guard):
     assert float((guarded - before).mean()) > 0.9 * float((plain - before).mean())
 
 
+def test_classes_that_the_calibration_did_not_know(parts, guard):
+    vectors, labels = long_tail(3000, 1, classes=7)
+    query, gallery, labels, gallery_labels = vectors[:500], vectors[500:], labels[:500], labels[500:]
+    ranking = rank(query, gallery)
+    before, plain, guarded = (
+        torch.as_tensor(evaluate(found, labels, gallery_labels).average_precision)
+        for found in (ranking, guard.reranker.rerank(query, gallery, ranking), guard.rerank(query, gallery, ranking))
+    )
+    doubts = [float(guard.census.features(Retrieval(asked, gallery))[:, 0].mean()) for asked in (query, parts[1][0])]
+    assert doubts[0] > 1.5 * doubts[1], f"{doubts}: that its classes are not known is noticed"
+    tail = bin_of(torch.from_numpy((labels[:, None] == gallery_labels).sum(1))) == 0
+    assert float((plain - before)[tail].mean()) < -0.05
+    assert float((guarded - before)[tail].mean()) > 0.3 * float((plain - before)[tail].mean())
+    assert float((guarded - before).mean()) > 0.5 * float((plain - before).mean()) > 0
+
+
 def test_rows_are_those_of_the_one_or_the_other(parts, guard):
     _, (query, _), (gallery, _) = parts
     ranking = rank(query, gallery, k=100)
     moved = Guard(guard.reranker, first=guard.first).rerank(query, gallery, ranking)
-    answer = guard.reranker.rerank(query, gallery, ranking)
     found = guard.rerank(query, gallery, ranking)
-    opens = guard.gate.opens(guard.features(Retrieval(query, gallery, ranking), answer)).numpy()
+    answer = guard.reranker.rerank(query, gallery, ranking)
+    opens = guard.gate.opens(features_of(Retrieval(query, gallery, ranking), answer, guard.census)).numpy()
     assert 0.2 < opens.mean() < 0.95
     np.testing.assert_array_equal(found.indices, np.where(opens[:, None], moved.indices, ranking.indices))
     candidates = gallery[ranking.indices]
@@ -81,11 +98,6 @@ def test_a_calibration_depends_on_the_seed_alone(parts, guard):
     one, same, other = (Guard.calibrate(guard.reranker, *known, seed=seed) for seed in (0, 0, 1))
     assert (one.gate, one.first) == (same.gate, same.first)
     assert one.gate != other.gate
-
-
-def _answered(guard, query, gallery):
-    asked = Retrieval(query, gallery, rank(query, gallery))
-    return asked, guard.reranker.rerank(query, gallery, asked.ranking)
 
 
 def test_classes_too_small_to_be_thinned_are_calibrated_with_as_they_are():
@@ -105,7 +117,8 @@ def test_classes_too_small_to_be_thinned_are_calibrated_with_as_they_are():
 def test_one_class_alone_is_no_error():
     vectors = np.random.default_rng(0).normal(size=(60, 8))
     guard = Guard.calibrate(AverageQueryExpansion(k=5), vectors[:20], vectors[20:], np.zeros(20), np.zeros(40))
-    assert not bool(guard.gate.opens(guard.features(*_answered(guard, vectors[:20], vectors[20:]))).any())
+    ranking = rank(vectors[:20], vectors[20:])
+    np.testing.assert_array_equal(guard.rerank(vectors[:20], vectors[20:], ranking).indices, ranking.indices)
 
 
 def test_saved_and_loaded(guard, tmp_path):
@@ -115,21 +128,28 @@ def test_saved_and_loaded(guard, tmp_path):
     for name, tensor in guard.census.tensors().items():
         torch.testing.assert_close(loaded.census.tensors()[name], tensor)
     assert (loaded.reranker, loaded.largest_gallery) == (guard.reranker, 2000)
-    never = Guard(AlphaQueryExpansion(), Gate((0.0,), (1.0,), (1.0, 1.0), 0.0, float("inf")))
+    never = Guard(AlphaQueryExpansion(), replace(guard.gate, threshold=float("inf")), census=guard.census)
     never.save_pretrained(tmp_path)
     assert Guard.from_pretrained(tmp_path).gate.threshold == float("inf")
 
 
 def test_a_guard_of_a_guard_is_saved_with_both_censuses(guard, parts, tmp_path):
-    twice = Guard(guard, guard.gate, census=replace(guard.census, vectors=-guard.census.vectors))
+    twice = Guard(guard, guard.gate, census=replace(guard.census, weights=-guard.census.weights))
     twice.save_pretrained(tmp_path)
     loaded = load(tmp_path)
-    torch.testing.assert_close(loaded.census.vectors, twice.census.vectors, rtol=0, atol=0)
-    torch.testing.assert_close(loaded.reranker.census.vectors, guard.census.vectors, rtol=0, atol=0)
+    torch.testing.assert_close(loaded.census.weights, twice.census.weights, rtol=0, atol=0)
+    torch.testing.assert_close(loaded.reranker.census.weights, guard.census.weights, rtol=0, atol=0)
     (query, _), (gallery, _) = parts[1:]
     ranking = rank(query, gallery, k=60)
     expected = twice.rerank(query, gallery, ranking)
     np.testing.assert_array_equal(loaded.rerank(query, gallery, ranking).indices, expected.indices)
+
+
+def test_a_guard_of_an_earlier_snapshot_is_told_apart(guard):
+    config, tensors = guard.to_config(), guard.tensors()
+    tensors["census.vectors"] = tensors.pop("census.weights")
+    with pytest.raises(ValueError, match="saved by an earlier snapshot of ipad-rerank; calibrate it again"):
+        Guard.from_config(config, tensors)
 
 
 def test_larger_galleries_are_warned_of(search):
@@ -152,6 +172,8 @@ def test_bad_input():
         Guard(AverageQueryExpansion)
     with pytest.raises(ValueError, match="largest_gallery must be at least 1"):
         Guard(AverageQueryExpansion(), largest_gallery=0)
+    with pytest.raises(ValueError, match="a gate and the census that it reads"):
+        Guard(AverageQueryExpansion(), Gate(*[Regression((0.0,), (1.0,), (1.0, 1.0), 0.0)] * 2, 0.0))
     vectors, labels = long_tail(60, 0)
     for weights in ([1.0], [-1.0] * 30, [float("nan")] * 30):
         with pytest.raises(ValueError, match="weights must be 30 positive numbers, one for each query, got"):

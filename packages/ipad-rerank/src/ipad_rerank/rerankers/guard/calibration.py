@@ -12,7 +12,7 @@ from torch import Tensor
 from ipad_rerank.metrics.objectives import HEAD, TOLERANCE, joined
 from ipad_rerank.rerankers.base import answer_of
 from ipad_rerank.rerankers.guard.census import Census
-from ipad_rerank.rerankers.guard.gate import Gate, Known, worst_of
+from ipad_rerank.rerankers.guard.gate import Gate, Known
 from ipad_rerank.rerankers.guard.neighborhood import neighborhood
 from ipad_rerank.rerankers.guard.thinning import thinned
 from ipad_rerank.rerankers.labelled import LabelledSearch
@@ -24,15 +24,18 @@ from ipad_rerank.search.ranking import Ranking
 FIRST = (0, 3, 5, 10, 20, 30, 50)
 """How many of the first results stay: what a calibration tries."""
 
-NEARLY_ALL = 0.95
-"""Share of the largest gain that is enough: among these, the group of queries that fares worst decides."""
+PRICE = 1250.0
+"""Of a risk, in largest gains: that a group falls by one point (0.01) costs an eighth of it, by two points a half."""
+
+STEPS = 40
+"""Thresholds that are tried, about: from one that lets no query pass to one that lets all pass."""
 
 
 class Trial(NamedTuple):
-    """A choice: the mean gain, that of the worst group, and how to get it."""
+    """A choice: the mean gain, the risk of groups of queries, and how to get it."""
 
     gain: float
-    worst: float
+    risk: float
     first: int
     gate: Gate
 
@@ -44,10 +47,9 @@ class _Seen(NamedTuple):
     gains: dict[int, dict[str, Tensor]]
 
 
-def features_of(asked: Retrieval, answer: Ranking, census: Census | None) -> Tensor:
-    """``(Q, F)`` what the gate reads."""
-    shown = neighborhood(asked, answer)
-    return shown if census is None else torch.cat([shown, census.features(asked)], dim=1)
+def features_of(asked: Retrieval, answer: Ranking, census: Census) -> Tensor:
+    """``(Q, F)`` what the gate reads: the census's, then those of the neighborhood."""
+    return torch.cat([census.features(asked), neighborhood(asked, answer)], dim=1)
 
 
 def calibrated(
@@ -56,26 +58,34 @@ def calibrated(
     """The best choice for these queries, ``weights (Q,)``, and for some of them once more in thinned galleries."""
     names = (objective, *HEAD)
     searches, seen = list(parts), [_seen(reranker, parts, Census.of(parts), names)]
-    numbers, cases, taken = [torch.arange(len(weights))], [torch.arange(0)], 0
+    numbers = [torch.arange(len(weights))]
     for turn in thinned(parts, seed):
         searches += turn.searches
         seen.append(_seen(reranker, turn.searches, Census.of(turn.galleries), names))
-        for search in turn.searches:
-            numbers.append(torch.from_numpy(search.query_rows))
-            cases.append(search.query_classes + taken)
-            taken = int(cases[-1].max()) + 1
+        numbers += [torch.from_numpy(search.query_rows) for search in turn.searches]
     features, relevant = torch.cat([part.features for part in seen]), torch.cat([part.relevant for part in searches])
-    known = Known(features, relevant, weights, torch.cat(numbers), torch.cat(cases))
+    known = Known(features, relevant, weights, torch.cat(numbers), _classes(searches))
     trials: list[Trial] = []
     for first in FIRST:
         gains = joined([part.gains[first] for part in seen])
-        gate, opens = Gate.fit(known, gains[objective])
-        left = {name: torch.where(opens, gain, 0.0) for name, gain in gains.items()}
-        if min(known.gain(left[name]) for name in HEAD) >= -TOLERANCE:
-            trials.append(Trial(known.gain(left[objective]), worst_of(known.judged(left[objective])), first, gate))
-    trials.append(Trial(0.0, 0.0, 0, replace(gate, threshold=float("inf"))))  # one that never opens
-    enough = NEARLY_ALL * max(trial.gain for trial in trials)
-    return max((trial for trial in trials if trial.gain >= enough), key=lambda trial: trial.worst)
+        gate, predicted = Gate.fit(known, gains[objective])
+        steps = predicted[: len(weights)].quantile(torch.linspace(0, 1, STEPS + 1, dtype=torch.float64))
+        for threshold in [float("inf"), *steps.flip(0).tolist(), float("-inf")]:
+            left = {name: torch.where(predicted > threshold, gain, 0.0) for name, gain in gains.items()}
+            if min(known.gain(left[name]) for name in HEAD) >= -TOLERANCE:
+                gain, risk = known.gain(left[objective]), known.risk(left[objective])
+                trials.append(Trial(gain, risk, first, replace(gate, threshold=threshold)))
+    most = max(trial.gain for trial in trials)
+    return max(trials, key=lambda trial: trial.gain - PRICE * most * trial.risk)
+
+
+def _classes(searches: Sequence[LabelledSearch]) -> Tensor:
+    """``(Q,)`` of the queries; those of each search have numbers of their own."""
+    found, taken = [], 0
+    for search in searches:
+        found.append(search.query_classes + taken)
+        taken = max(taken, int(found[-1].max()) + 1)
+    return torch.cat(found)
 
 
 def _seen(reranker: Reranker, parts: Sequence[LabelledSearch], census: Census, names: tuple[str, ...]) -> _Seen:

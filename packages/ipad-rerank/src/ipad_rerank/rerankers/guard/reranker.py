@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ipad_rerank.rerankers.base import BaseReranker, answer_of
 from ipad_rerank.rerankers.guard.calibration import calibrated, features_of
-from ipad_rerank.rerankers.guard.census import Census
+from ipad_rerank.rerankers.guard.census import NAMES, Census
 from ipad_rerank.rerankers.guard.gate import Gate
 from ipad_rerank.rerankers.labelled import labelled_searches
 from ipad_rerank.rerankers.protocols import Reranker
@@ -30,16 +30,17 @@ class LargerGalleryWarning(UserWarning):
 
 
 class Guard(BaseReranker):
-    """Another re-ranker's answer where its neighborhood promises a gain, else the ranking as it came.
+    """Another re-ranker's answer where it promises a gain, else the ranking as it came.
 
+    That depends on the class that is likely asked for, and where it is not known on the query's neighborhood.
     Near-duplicates of a query stay in front in either case.
 
     Args:
         reranker: Any.
         gate: Decides query by query; None lets every answer pass.
-        census: What the gate knows of the classes that may be asked for, beside what the neighborhood shows.
         largest_gallery: Rows of the largest gallery that the re-ranker was tried on; larger ones are warned of.
         first: So many results stay in front as they came, the re-ranker's order begins behind them.
+        census: Knows classes that may be asked for; the gate reads what it tells. With a gate, and only then.
 
     Example:
         >>> guard = Guard.calibrate(reranker, query, gallery, query_labels, gallery_labels)
@@ -56,6 +57,8 @@ class Guard(BaseReranker):
     ) -> None:
         if not isinstance(reranker, Reranker) or isinstance(reranker, type):
             raise TypeError(f"a Guard takes a re-ranker (an object with a rerank method), got {reranker!r}")
+        if (gate is None) != (census is None):
+            raise ValueError("a Guard takes a gate and the census that it reads, or neither of them")
         self.reranker, self.gate, self.census = reranker, gate, census
         self.first = positive_int(first, "first", least=0)
         self.largest_gallery = None if largest_gallery is None else positive_int(largest_gallery, "largest_gallery")
@@ -81,10 +84,10 @@ class Guard(BaseReranker):
         """A guard for labelled queries, which the re-ranker must not have been fitted on.
 
         How many of the first results stay, and where the gate opens, are chosen together: P@1 and P@10 stay where they
-        were, no group of queries, by their number of relevant items, loses, and of what brings nearly the largest gain in
-        the objective it is the choice that is best for the group that fares worst. Some hundreds of queries are needed,
-        and a gallery like the one it will be used with. About as many queries are asked once more, in galleries some of
-        whose classes are thinned out, so that small classes are known better than the few there are could tell.
+        were, and it is the choice of the largest gain in the objective less the risk that a group of queries, by their
+        number of relevant items, loses. Some hundreds of queries are needed, and a gallery like the one it will be used
+        with. Twice as many are asked once more, in galleries some of whose classes are thinned out, so that small classes
+        are known better than the few there are could tell.
 
         Args:
             reranker: What to guard.
@@ -112,15 +115,11 @@ class Guard(BaseReranker):
         asked = replace(asked, ranked=asked.ranking, largest_tried=self.largest_gallery)
         answer = answer_of(self.reranker, asked)
         found = keep_in_front(asked, answer, self.first)
-        if self.gate is None:
+        if self.gate is None or self.census is None:
             return found
         (indices, scores), (new, new_scores) = asked.ranking.tensors(), found.tensors()
-        opens = self.gate.opens(self.features(asked, answer))[:, None].to(indices.device)
+        opens = self.gate.opens(features_of(asked, answer, self.census))[:, None].to(indices.device)
         return found.like(torch.where(opens, new, indices), torch.where(opens, new_scores, scores))
-
-    def features(self, asked: Retrieval, answer: Ranking) -> Tensor:
-        """``(Q, F)`` what the gate reads."""
-        return features_of(asked, answer, self.census)
 
     def _is_too_large(self, asked: Retrieval) -> bool:
         """Is the gallery larger than any that was tried? Warns, unless told to "ignore"."""
@@ -152,6 +151,8 @@ class Guard(BaseReranker):
     def from_config(cls, config: Config, tensors: Tensors) -> Self:
         gate = Gate.from_config(config["gate"]) if config["gate"] else None
         known = {name.removeprefix("census."): tensors.pop(name) for name in [*tensors] if name.startswith("census.")}
+        if known and set(known) != {*NAMES}:
+            raise ValueError("the guard was saved by an earlier snapshot of ipad-rerank; calibrate it again")
         census = Census(**known, gallery_size=config["census_gallery"]) if known else None
         inside = {name.removeprefix("inside."): tensor for name, tensor in tensors.items()}
         return cls(unpack(config["reranker"], inside), gate, config["largest_gallery"], config["first"], census)

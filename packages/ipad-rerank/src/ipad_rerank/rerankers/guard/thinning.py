@@ -22,6 +22,9 @@ AT_ONCE = 0.2
 QUERIES = 10
 """Of a thinned class that ask again, at most: many classes teach more than many queries of one."""
 
+TIMES = 2
+"""Queries that ask again, as a multiple of those there are, about."""
+
 LEAST = 2
 """Items that are left of a class, at least; at most it is half of them."""
 
@@ -37,7 +40,7 @@ class Round(NamedTuple):
 
 
 def thinned(parts: Sequence[LabelledSearch], seed: int) -> Iterator[Round]:
-    """Rounds, until about as many queries have asked again as there are.
+    """Rounds, until about twice as many queries have asked again as there are.
 
     Classes take turns, in a random order. How many items are left of one is drawn log-uniformly between two and half.
 
@@ -49,7 +52,7 @@ def thinned(parts: Sequence[LabelledSearch], seed: int) -> Iterator[Round]:
     classes = [(number, name) for number, part in enumerate(parts) for name in _large_enough(part)]
     few, turn = max(1, round(AT_ONCE * len(classes))), []
     starts = np.cumsum([0, *(len(part.query_classes) for part in parts)]).tolist()
-    left = starts[-1] if classes else 0
+    left = TIMES * starts[-1] if classes else 0
     while left > 0:
         turn = turn if len(turn) >= few else [classes[i] for i in torch.randperm(len(classes), generator=generator)]
         chosen, turn = turn[:few], turn[few:]
