@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ipad_rerank.metrics.objectives import HEAD, TOLERANCE, joined
 from ipad_rerank.rerankers.base import answer_of
-from ipad_rerank.rerankers.guard.census import Census
+from ipad_rerank.rerankers.guard.census import Census, Spread
 from ipad_rerank.rerankers.guard.gate import Gate, Known
 from ipad_rerank.rerankers.guard.neighborhood import neighborhood
 from ipad_rerank.rerankers.guard.thinning import thinned
@@ -57,11 +57,12 @@ def calibrated(
 ) -> Trial:
     """The best choice for these queries, ``weights (Q,)``, and for some of them once more in thinned galleries."""
     names = (objective, *HEAD)
-    searches, seen = list(parts), [_seen(reranker, parts, Census.of(parts), names)]
+    spread = Spread.of(parts)
+    searches, seen = list(parts), [_seen(reranker, parts, Census.of(parts, spread), names)]
     numbers = [torch.arange(len(weights))]
     for turn in thinned(parts, seed):
         searches += turn.searches
-        seen.append(_seen(reranker, turn.searches, Census.of(turn.galleries), names))
+        seen.append(_seen(reranker, turn.searches, Census.of(turn.galleries, spread), names))
         numbers += [torch.from_numpy(search.query_rows) for search in turn.searches]
     features, relevant = torch.cat([part.features for part in seen]), torch.cat([part.relevant for part in searches])
     known = Known(features, relevant, weights, torch.cat(numbers), _classes(searches))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -31,6 +31,30 @@ _TOGETHER = 2.0  # temperature at which query and candidate are of the same clas
 _SMALL = (10, 50)
 _TRACE = 1e-3  # probabilities are kept away from 0 and 1 by this much
 _FIRST = (10, DEPTH)
+
+
+class Spread(NamedTuple):
+    """How vectors lie around the means of their classes: the inverse of W, and what tells a class that is not known.
+
+    Its tensors are float64: ``inverse (D, D)``, ``unknown (D, D)`` and ``odds ()``, the bias of that class.
+    """
+
+    inverse: Tensor
+    unknown: Tensor
+    odds: Tensor
+
+    @classmethod
+    def of(cls, parts: Sequence[LabelledSearch]) -> Self:
+        """Of labelled galleries."""
+        found = list(_class_means(parts))
+        centers = torch.cat([means for means, *_ in found])
+        rest = torch.cat([unit - means[which] for means, _, unit, which in found])
+        within = _covariance(rest, len(rest) - len(centers))
+        both = within + _covariance(centers - centers.mean(0), len(centers) - 1)
+        inverse = torch.linalg.inv(within)
+        values, axes = torch.linalg.eigh((inverse - torch.linalg.inv(both)) / 2)
+        odds = (torch.linalg.slogdet(within).logabsdet - torch.linalg.slogdet(both).logabsdet) / 2
+        return cls(inverse, axes * values.clamp_min(0).sqrt(), odds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,32 +84,22 @@ class Census:
     gallery_size: int
 
     @classmethod
-    def of(cls, parts: Sequence[LabelledSearch]) -> Self:
-        """Of the labelled galleries that were searched; a class of each counts as one of its own."""
-        means, shares, away = [], [], []
-        most = max(_LEAST, MOST // max(sum(len(part.classes[part.classes >= 0].unique()) for part in parts), 1))
-        for part in parts:
-            order = part.classes.argsort(stable=True)
-            order = order[part.classes[order] >= 0]
-            _, which, counts = part.classes[order].unique_consecutive(return_inverse=True, return_counts=True)
-            kept = torch.arange(len(order)) - (counts.cumsum(0) - counts)[which] < most
-            unit, which = part.asked.items.unit(order[kept], torch.float64, "cpu"), which[kept]
-            sums = torch.zeros(len(counts), unit.shape[1], dtype=torch.float64).index_add(0, which, unit)
-            means.append(sums / counts.clamp_max(most)[:, None])
-            away.append(unit - means[-1][which])
-            shares.append(counts / len(part.classes))
-        centers, rest = torch.cat(means), torch.cat(away)
+    def of(cls, parts: Sequence[LabelledSearch], spread: Spread | None = None) -> Self:
+        """Of the labelled galleries that were searched; a class of each counts as one of its own.
+
+        Args:
+            parts: The galleries.
+            spread: Of these or nearly the same galleries; None to find it.
+        """
+        spread = Spread.of(parts) if spread is None else spread
+        found = list(_class_means(parts))
+        centers = torch.cat([means for means, *_ in found])
         mean = centers.mean(0)
         centers = centers - mean
-        within = _covariance(rest, len(rest) - len(centers))
-        both = within + _covariance(centers, len(centers) - 1)
-        weights = torch.linalg.solve(within, centers.T).T
-        values, axes = torch.linalg.eigh((torch.linalg.inv(within) - torch.linalg.inv(both)) / 2)
-        odds = (torch.linalg.slogdet(within).logabsdet - torch.linalg.slogdet(both).logabsdet) / 2
-        bias = torch.cat([-(weights * centers).sum(1) / 2, odds[None]])
-        unknown = axes * values.clamp_min(0).sqrt()
-        numbers = (value.float().contiguous() for value in (mean, weights, unknown, bias))
-        return cls(*numbers, torch.cat(shares), max(len(part.classes) for part in parts))
+        weights = centers @ spread.inverse
+        bias = torch.cat([-(weights * centers).sum(1) / 2, spread.odds[None]])
+        numbers = (value.float().contiguous() for value in (mean, weights, spread.unknown, bias))
+        return cls(*numbers, torch.cat([shares for _, shares, *_ in found]), max(len(part.classes) for part in parts))
 
     def features(self, asked: Retrieval) -> Tensor:
         """``(Q, 9)`` float64 on the CPU, for each query:
@@ -121,6 +135,20 @@ class Census:
 
 NAMES = ("mean", "weights", "unknown", "bias", "shares")
 """Of a census's tensors."""
+
+
+def _class_means(parts: Sequence[LabelledSearch]) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """For each gallery ``(C, D)`` means of its classes and ``(C,)`` their shares, and ``(n, D)`` unit vectors with the
+    number of the class of each."""
+    most = max(_LEAST, MOST // max(sum(len(part.classes[part.classes >= 0].unique()) for part in parts), 1))
+    for part in parts:
+        order = part.classes.argsort(stable=True)
+        order = order[part.classes[order] >= 0]
+        _, which, counts = part.classes[order].unique_consecutive(return_inverse=True, return_counts=True)
+        kept = torch.arange(len(order)) - (counts.cumsum(0) - counts)[which] < most
+        unit, which = part.asked.items.unit(order[kept], torch.float64, "cpu"), which[kept]
+        sums = torch.zeros(len(counts), unit.shape[1], dtype=torch.float64).index_add(0, which, unit)
+        yield sums / counts.clamp_max(most)[:, None], counts / len(part.classes), unit, which
 
 
 def _covariance(away: Tensor, freedom: int) -> Tensor:
