@@ -83,12 +83,12 @@ class Shortlist:
 
         Equal vectors get equal scores, so those keep the place and the score that they came with.
         """
-        if self.head < self.ranking.k:
-            scores = self.ranking.tensors()[1]
-            further = Shortlist(self.asked, self.head + 1, self.dtype, self.device)
-            for row in (scores[:, self.head - 1] == scores[:, self.head]).nonzero()[:, 0].tolist():
-                unit = further.batch(slice(row, row + 1))[1][0]
-                refined[row, (unit[:-1] == unit[-1]).all(1)] = -torch.inf
+        border = self.ranking.tensors()[1][:, self.head - 1 : self.head + 1]
+        tied = (border[:, :1] == border[:, 1:]).nonzero()[:, 0].tolist()
+        further = Shortlist(self.asked, self.head + 1, self.dtype, self.device) if tied else self
+        for row in tied:
+            unit = further.batch(slice(row, row + 1))[1][0]
+            refined[row, (unit[:-1] == unit[-1]).all(1)] = -torch.inf
         return refined
 
 
