@@ -225,6 +225,18 @@ def test_a_delivered_stage_zero_and_its_warning_are_shown(altered):
     assert "none that was tried raised the validation MAP" in altered.text["rankings"]
 
 
+def test_a_re_ranking_that_is_not_used_is_not_in_the_name_above_the_table(single, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(single[0], run)
+    results = json.loads((run / "evaluation-test.json").read_text(encoding="utf-8"))
+    delivered = next(row for row in results["rows"] if row["name"] == results["delivered"])
+    final = {**delivered, "name": f"{delivered['name']} + re-ranking (not used)"}
+    results = {**results, "rows": [*results["rows"][:-1], final], "final": final["name"]}
+    (run / "evaluation-test.json").write_text(json.dumps(results), encoding="utf-8")
+    shown = Page(write_report(run, announce=lambda line: None))
+    assert f"MAP of {delivered['name']}{delivered['overall']:.2f} %" in shown.text["header"]
+
+
 def test_what_a_run_was_made_with_is_shown(altered):
     assert "2 processes" in altered.text["configuration"]
     assert "torch &lt;9&gt;" in altered.source

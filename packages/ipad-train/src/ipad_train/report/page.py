@@ -26,7 +26,7 @@ from ipad_train.report.times import time_table
 from ipad_train.reranking import load_reranking, spelled_out
 from ipad_train.run_context import RunContext
 from ipad_train.run_folder import RunFolder
-from ipad_train.run_results import final_row
+from ipad_train.run_results import NOT_USED, final_row
 from ipad_train.tracking import read_metrics, read_timings
 
 _TEMPLATE = "page.html.jinja"
@@ -121,8 +121,9 @@ def _numbers(
     results = run.results
     final = final_row(results)
     beta = results.get("beta", getattr(model, "beta", None) if "semantic" in model.branches else None)
+    name = results["delivered"] if final["name"].endswith(NOT_USED) else final["name"]
     facts = {
-        f"{results['split']} MAP of {final['name'].removesuffix(' + FR (not used)')}": f"{final['overall']:.2f} %",
+        f"{results['split']} MAP of {name}": f"{final['overall']:.2f} %",
         "random ranking": f"{results['rows'][0]['overall']:.2f} %",
     }
     same = results["split"] == split and abs(found["map_after"] - final["overall"]) < 0.05
