@@ -68,15 +68,15 @@ def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
 
-def is_harmless(changes: Tensor, tolerance: float = TOLERANCE) -> bool:
-    """Do queries whose measure changed by ``(Q,)`` surely lose no more than the tolerance?
+def is_harmless(changes: Tensor) -> bool:
+    """Do queries whose measure changed by ``(Q,)`` surely lose no more than TOLERANCE?
 
-    Their mean change keeps above it by a standard error; where queries are few and that is more than the tolerance itself,
-    it is enough that these few do not lose. NaN (queries without a relevant item) are left out.
+    Their mean change keeps above it by a standard error; where queries are few and that is more than TOLERANCE itself, it
+    is enough that these few do not lose. NaN (queries without a relevant item) are left out.
     """
     kept = changes[~torch.isnan(changes)]
-    spare = min(standard_error(kept), tolerance)
-    return not len(kept) or float(kept.mean()) >= spare - tolerance
+    spare = min(standard_error(kept), TOLERANCE)
+    return not len(kept) or float(kept.mean()) >= spare - TOLERANCE
 
 
 def standard_error(values: Tensor) -> float:
