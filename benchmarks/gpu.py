@@ -1,6 +1,6 @@
 """Everything that only a GPU can show, in one command: a section after the other, each with a limit of its own.
 
-    python benchmarks/gpu.py --out DIR                                # all sections, 40 minutes at most
+    python benchmarks/gpu.py --out DIR                                # all sections, 51 minutes at most
     python benchmarks/gpu.py --out DIR --sections reasoning,rpf,step  # some of them
     python benchmarks/gpu.py --out DIR --photos PREPARED              # the runs train on these
     python benchmarks/gpu.py --out DIR --tiny --sections step,run     # the script itself, on whatever machine

@@ -10,7 +10,7 @@ from ipad_train.config import RunConfig
 
 
 def lay_out(network: nn.Module, config: RunConfig, accelerator: Accelerator) -> bool:
-    """Put the channels of a network last in memory where that is faster; to be called before it is compiled or prepared.
+    """Put the channels of a network last in memory, which is faster; to be called before it is compiled or prepared.
 
     On a GPU, unless ``loop.channels_last`` is off. Not under DeepSpeed, which broadcasts weights byte by byte as they lie in
     memory, and fails where that is not the order of their indices.

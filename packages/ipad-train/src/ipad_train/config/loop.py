@@ -68,7 +68,7 @@ class LoopConfig:
     compile: bool = option(False, "torch.compile the model")
     log_with: list[str] = option(lambda: ["tensorboard"], "Accelerate's trackers, beside metrics.jsonl")
     channels_last: bool = option(
-        True, "on a GPU: images and maps with their channels last in memory, where that is faster"
+        True, "on a GPU, unless under DeepSpeed: images and maps with their channels last in memory"
     )
     threads: int | None = option(
         None, "CPU threads of each process; null: OMP_NUM_THREADS where set, else the cores there are"
