@@ -67,6 +67,29 @@ def test_a_column_of_splits_in_other_letters_and_a_role_of_a_training_image(phot
         load("table", photos)
 
 
+@pytest.mark.parametrize("columns", [{"role": "train"}, {"is_query": "false", "is_gallery": "false"}])
+def test_training_images_may_say_that_they_are_neither_query_nor_gallery(photos, records, write, columns):
+    roles = {
+        "role": [{"role": "query"}, {"role": "gallery"}],
+        "is_query": [{"is_query": "true", "is_gallery": "false"}, {"is_query": "false", "is_gallery": "true"}],
+    }[next(iter(columns))]
+    rows = [
+        {
+            "file_name": row["file_name"],
+            "c": "xy"[i % 2],
+            "split": "train" if i < 8 else ("validation", "test")[i // 14],
+        }
+        | (columns if i < 8 else roles[i // 2 % 2])
+        for i, row in enumerate(records[:20])
+    ]
+    write(photos / "labels.csv", rows)
+    assert load("table", photos)["train"].num_rows == 8
+    rows[12].update({"role": "train"} if "role" in columns else {"is_query": "false", "is_gallery": "false"})
+    write(photos / "labels.csv", rows)
+    with pytest.raises(LabelFileError, match=r"labels\.csv:14: (role must be one of|is_query and is_gallery)"):
+        load("table", photos)
+
+
 def test_a_seed_that_is_no_number(photos):
     with pytest.raises(ValueError, match="seed must be a whole number of 0 or more, got '1'"):
         load("table", photos, seed="1")

@@ -151,10 +151,7 @@ class _Columns:
             if names := _value_names(attribute, cells.get(attribute), self.value_separator):
                 values[attribute] = names
         split = self._parse_split(cells, folder, split)
-        role = self._parse_role(cells)
-        if split == "train" and role is not None and ROLE_COLUMN in self.special:
-            raise ValueError(f"{ROLE_COLUMN} must be empty for images of the split train, got {role!r}")
-        role = None if split == "train" else role
+        role = self._parse_training_role(cells) if split == "train" else self._parse_role(cells)
         return TableRow(place, folder, image.strip(), values, split, role, Regions(self._parse_boxes(cells)))
 
     def _parse_split(self, cells: Cells, folder: Path, of_folder: str | None) -> str | None:
@@ -184,6 +181,12 @@ class _Columns:
                 "itself; without the two columns queries are drawn"
             )
         return "query" if query else "gallery"
+
+    def _parse_training_role(self, cells: Cells) -> None:
+        """Nothing, or the word train; flags of queries and galleries say nothing of a training image."""
+        role = _choice(cells, ROLE_COLUMN, {**_ROLE_NAMES, "train": None}) if ROLE_COLUMN in self.special else None
+        if role is not None:
+            raise ValueError(f"{ROLE_COLUMN} must be empty for images of the split train, got {role!r}")
 
     def _parse_boxes(self, cells: Cells) -> dict[str, list[Box]]:
         written = {attribute: cells.get(column) for column, attribute in self.boxes.items()}
